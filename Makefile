@@ -1,0 +1,27 @@
+# make demo: everything from an empty machine to predicted dance videos.   make test: the tests.
+# Both make their own .venv first and use it again the next time.
+PYTHON ?= python3
+RUN = .venv/bin/python
+
+.PHONY: demo test
+demo: .venv/ready demo_data
+	$(RUN) Trainer.py --DR demo_data --save_root runs/demo --num_epoch 30 --val_every 5 --per_save 10
+	$(RUN) Tester.py --DR demo_data --ckpt_path runs/demo --save_root results/demo --strip_every 15
+	@echo
+	@echo "Look at results/demo/compare_seq0.gif (truth, pose, prediction), strip_seq0.png and psnr_seq0.png,"
+	@echo "and at runs/demo/training.png for the curves."
+
+test: .venv/ready-for-tests
+	$(RUN) -m pytest
+
+demo_data: .venv/ready
+	$(RUN) tools/make_demo_data.py --out demo_data
+
+.venv/ready: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/ready-for-tests: requirements-dev.txt .venv/ready
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@

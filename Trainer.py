@@ -1,0 +1,241 @@
+"""Trains a video predictor: python Trainer.py --DR LAB4_Dataset --save_root runs/first
+
+One epoch is a pass over random clips; every epoch ends with a roll-out of the validation split from prior samples.
+"""
+import argparse
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from checkpoints import find_checkpoint, load_checkpoint, load_weights, save_checkpoint
+from dataloader import ClipSampler, DanceClips, DanceSplit, build_loader, validation_sequences
+from evaluation import roll_out, score, summary
+from flags import trainer_parser
+from modules import build_model
+from pictures import comparison, save_gif
+from plots import draw_training
+from records import Records, plain, read_metrics
+from schedules import kl_weight, learning_rate, teacher_forcing_ratio
+from utils import UserError, autocast, find_device, one_line_errors, seed_for, to_model, versions
+
+VALIDATION_BATCH = 8  # sequences rolled out side by side
+
+
+def model_config(args: argparse.Namespace) -> dict:
+    """What build_model needs, as plain values."""
+    return {"family": "pose_cvae", "frame_dim": args.F_dim, "label_dim": args.L_dim, "latent_dim": args.N_dim, "fused_dim": args.D_out_dim}
+
+
+def build_optimiser(args: argparse.Namespace, model: torch.nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    """The optimiser that --optim names, in its one-kernel form where torch has one."""
+    common = {"lr": args.lr, "weight_decay": args.weight_decay}
+    fused = {"fused": True} if device.type in ("cuda", "cpu") else {}
+    if args.optim == "SGD":
+        return torch.optim.SGD(model.parameters(), momentum=0.9, **common, **fused)
+    if args.optim == "RMSprop":
+        return torch.optim.RMSprop(model.parameters(), **common)
+    return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[args.optim](model.parameters(), **common, **fused)
+
+
+def average(decay: float):
+    """The EMA update for AveragedModel. Early on it forgets faster, so that the first random weights do not linger."""
+
+    def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
+        n = int(updates)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
+class Trainer:
+    """One run: data, model, optimiser and records, from flags that trainer_parser() has checked. Raises UserError."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.args = args
+        self.device = find_device(args.device)
+        torch.manual_seed(seed_for(args.seed, "weights"))
+        self.model = build_model(model_config(args)).to(self.device)
+        for side in ("frame_H", "frame_W"):
+            if getattr(args, side) % self.model.stride or getattr(args, side) < 16:
+                raise UserError(f"--{side} {getattr(args, side)}: expected a multiple of {self.model.stride} of at least 16")
+        self.ema = AveragedModel(self.model, multi_avg_fn=average(args.ema))
+        self.optimiser = build_optimiser(args, self.model, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.amp == "float16")
+        self.epoch, self.step, self.best_psnr = 0, 0, -math.inf  # the next epoch, optimiser steps taken, best score
+
+        size = {"height": args.frame_H, "width": args.frame_W, "cache_dir": args.cache_dir}
+        self.validation = validation_sequences(DanceSplit(args.DR, "val", **size), length=args.val_vi_len)
+        if not args.test:
+            clips = DanceClips(DanceSplit(args.DR, "train", **size), length=args.train_vi_len, partial=args.partial,
+                               seed=args.seed, reference=args.reference, flip=args.flip)  # fmt: skip
+            self.sampler = ClipSampler(len(clips), seed=args.seed)
+            self.loader = build_loader(clips, self.sampler, batch_size=args.batch_size, workers=args.num_workers,
+                                       pin=self.device.type == "cuda")  # fmt: skip
+
+    def resume(self, path: Path) -> None:
+        """Takes up the state of a checkpoint; training goes on with the epoch after it. Raises UserError."""
+        state = load_checkpoint(path)
+        if state["model_config"] != (mine := model_config(self.args)):
+            differ = [f"{k} {state['model_config'].get(k)} there, {v} here" for k, v in mine.items() if state["model_config"].get(k) != v]
+            raise UserError(f"{path}: is a checkpoint of another model: {'; '.join(differ)}")
+        load_weights(self.model, state["model"], path)
+        load_weights(self.ema.module, state["ema"], path)
+        self.ema.n_averaged.fill_(state["step"])
+        if not self.args.test:
+            if state["flags"]["optim"] != self.args.optim:
+                raise UserError(f"{path}: was trained with --optim {state['flags']['optim']}, not {self.args.optim}")
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.step, self.best_psnr = state["epoch"], state["step"], state["best_psnr"]
+
+    def fit(self, records: Records) -> None:
+        """Trains the epochs that are left; each one ends with its row in the records, its checkpoint and its plots."""
+        args, folder = self.args, self.args.save_root
+        begin, first = time.perf_counter(), self.epoch
+        while self.epoch < args.num_epoch:
+            epoch = self.epoch
+            row = self.train_epoch(epoch)
+            self.epoch = epoch + 1
+            last = self.epoch == args.num_epoch
+            if last or self.epoch % args.val_every == 0:
+                validation, videos = self.validate()
+                row |= validation
+                if math.isfinite(row["val_psnr"]) and row["val_psnr"] > self.best_psnr:
+                    self.best_psnr = row["val_psnr"]
+                    self.save(folder / "best.ckpt")
+            if last or self.epoch % args.per_save == 0:
+                self.save(folder / f"epoch={epoch}.ckpt")
+                if args.store_visualization and "val_psnr" in row:
+                    save_gif(folder / f"val_epoch={epoch}.gif", comparison(videos[0], self.validation[0]), fps=20)
+            records.add(row)
+            self.save(folder / "last.ckpt")
+            draw_training({folder.name: read_metrics(records.metrics)}, folder / "training.png")
+            left = (time.perf_counter() - begin) / (self.epoch - first) * (args.num_epoch - self.epoch)
+            tqdm.write(describe(row, args.num_epoch, self.best_psnr, left))
+
+    def train_epoch(self, epoch: int) -> dict:
+        """One pass over the clips; returns the epoch's row of metrics.jsonl."""
+        args = self.args
+        beta = kl_weight(epoch, epochs=args.num_epoch, kind=args.kl_anneal_type, cycles=args.kl_anneal_cycle, ratio=args.kl_anneal_ratio)
+        ratio = teacher_forcing_ratio(epoch, start=args.tfr, decay_start=args.tfr_sde, step=args.tfr_d_step,
+                                      floor=args.tfr_floor, interval=args.tfr_interval)  # fmt: skip
+        self.sampler.epoch = epoch
+        self.sampler.fraction = args.fast_partial if args.fast_train and epoch < args.fast_train_epoch else 1.0
+        self.model.train()
+        sums, frames, begin = np.zeros(4), 0, time.perf_counter()  # loss, mse, kl and forced batches, each times clips
+        bar = tqdm(self.loader, desc=f"epoch {epoch + 1}/{args.num_epoch}", leave=False, disable=None)
+        for index, batch in enumerate(bar):
+            coin = np.random.default_rng(seed_for(args.seed, "coin", epoch, index if args.tfr_coin == "batch" else 0))
+            forced = bool(coin.random() < ratio)
+            lr = self.learning_rate(epoch + (index + 1) / len(self.loader))
+            mse, kl = self.train_batch(batch, epoch, index, forced, beta)
+            loss, (clips, length) = mse + beta * args.kl_weight * kl, batch["frames"].shape[:2]
+            sums += clips * np.array([loss, mse, kl, forced])
+            frames += clips * (length - 1)
+            rate = frames / (time.perf_counter() - begin)
+            bar.set_postfix_str(f"loss {loss:.5f} beta {beta:.2f} {'true frame' if forced else 'own frame '} fed back, {rate:.0f} frames/s")
+        loss, mse, kl, forced = (sums / len(self.sampler)).tolist()
+        return {"epoch": epoch, "step": self.step, "loss": loss, "mse": mse, "kl": kl, "beta": beta, "tfr": ratio, "forced": forced,
+                "lr": lr, "frames_per_second": round(frames / (time.perf_counter() - begin), 1)}  # fmt: skip
+
+    def learning_rate(self, epoch: float) -> float:
+        """Sets and returns the learning rate at a point of the run, 2.5 being the middle of the third epoch."""
+        args = self.args
+        lr = learning_rate(epoch, epochs=args.num_epoch, base=args.lr, kind=args.lr_schedule, warmup=args.lr_warmup,
+                           step_epochs=args.lr_step, gamma=args.lr_gamma, final=args.lr_final)  # fmt: skip
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def train_batch(self, batch: dict[str, Tensor], epoch: int, index: int, forced: bool, beta: float) -> tuple[float, float]:
+        """Forward and backward of one batch, an optimiser step after every `accumulate` of them; returns MSE and KL."""
+        args = self.args
+        # Noise and z depend on where the run is, not on what was drawn before.
+        torch.manual_seed(seed_for(args.seed, "step", epoch, index))
+        inputs = {name: to_model(value, self.device) for name, value in batch.items()}
+        with autocast(self.device, args.amp):
+            mse, kl = self.model(**inputs, teacher_forcing=forced, feedback_noise=args.feedback_noise)
+        loss = mse + beta * args.kl_weight * kl
+        # A group of batches counts by its clips, so that accumulation equals one large batch, the last smaller one included.
+        first_of_group = index - index % args.accumulate
+        group_clips = min(args.batch_size * args.accumulate, len(self.sampler) - first_of_group * args.batch_size)
+        self.scaler.scale(loss * (len(batch["frames"]) / group_clips)).backward()
+        if (index + 1) % args.accumulate == 0 or index + 1 == len(self.loader):
+            self.scaler.unscale_(self.optimiser)
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), args.grad_clip)
+            # float16 overflows now and then by design: the scaler skips such a step and lowers its scale.
+            if not torch.isfinite(loss if self.scaler.is_enabled() else loss + norm):
+                raise UserError(
+                    f"epoch {epoch + 1}, batch {index + 1}: the loss is {loss.item()} and the gradient's norm {norm.item()}; "
+                    f"training stopped, {args.save_root} keeps the checkpoints made so far; try a lower --lr than {args.lr}"
+                )
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+            self.optimiser.zero_grad(set_to_none=True)
+            self.ema.update_parameters(self.model)
+            self.step += 1
+        return mse.item(), kl.item()
+
+    def validate(self) -> tuple[dict, list[Tensor]]:
+        """Rolls out the whole validation split from prior samples with the averaged weights: scores and the videos."""
+        torch.manual_seed(seed_for(self.args.seed, "validation"))
+        videos = roll_out(self.ema.module, self.validation, device=self.device, precision=self.args.amp,
+                          z_scale=1.0, batch_size=VALIDATION_BATCH)  # fmt: skip
+        scores = [score(video, sequence) for video, sequence in zip(videos, self.validation)]
+        means = summary(scores)
+        curve = [round(value, 2) for value in scores[0].psnr.tolist()]
+        return {"val_psnr": means["psnr"], "val_ssim": means["ssim"], "val_closing": means["closing"],
+                "val_copy_first": means["copy_first"], "val_background": means["background"], "val_psnr_per_frame": curve}, videos  # fmt: skip
+
+    def save(self, path: Path) -> None:
+        """Writes all that a resumed run needs."""
+        save_checkpoint(path, {
+            "model_config": model_config(self.args), "model": self.model.state_dict(), "ema": self.ema.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(), "scaler": self.scaler.state_dict(), "epoch": self.epoch, "step": self.step,
+            "best_psnr": self.best_psnr, "flags": plain(vars(self.args)), "versions": versions(),
+        })  # fmt: skip
+
+
+def describe(row: dict, epochs: int, best: float, seconds_left: float) -> str:
+    """One line for the terminal about a finished epoch."""
+    line = (f"epoch {row['epoch'] + 1}/{epochs}  loss {row['loss']:.5f}  mse {row['mse']:.5f}  kl {row['kl']:.1f} nats  beta {row['beta']:.2f}  "
+            f"tfr {row['tfr']:.2f}  {row['frames_per_second']:.0f} frames/s")  # fmt: skip
+    if "val_psnr" in row:
+        line += f"  val {row['val_psnr']:.2f} dB (last 100 {row['val_closing']:.2f}, best {best:.2f})  ssim {row['val_ssim']:.3f}"
+    return line + f"  left {int(seconds_left) // 60}m{int(seconds_left) % 60:02d}s"
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    args = trainer_parser().parse_args(argv)
+    if args.test and args.ckpt_path is None:
+        raise UserError("--test: needs --ckpt_path, the checkpoint to validate")
+    records = None if args.test else Records(args.save_root, use_wandb=args.use_wandb, use_tensorboard=args.use_tensorboard)
+    checkpoint = find_checkpoint(args.ckpt_path, prefer="best" if args.test else "last") if args.ckpt_path else None
+    trainer = Trainer(args)
+    if checkpoint:
+        trainer.resume(checkpoint)
+    if args.test:
+        row, _ = trainer.validate()
+        print(f"val {row['val_psnr']:.2f} dB, last 100 frames {row['val_closing']:.2f} dB, SSIM {row['val_ssim']:.3f}; "
+              f"copy of the first frame {row['val_copy_first']:.2f} dB, median background {row['val_background']:.2f} dB")  # fmt: skip
+        return
+    if earlier := records.begin(plain(vars(args)), first_epoch=trainer.epoch):
+        print(f"the earlier run in {args.save_root} was moved to {earlier}")
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    print(f"{parameters:,} parameters on {trainer.device}, {len(trainer.sampler)} clips an epoch, epochs {trainer.epoch + 1} to {args.num_epoch}")
+    try:
+        trainer.fit(records)
+    finally:
+        records.close()
+    print(f"best validation {trainer.best_psnr:.2f} dB; everything is in {args.save_root}, the curves in training.png")
+
+
+if __name__ == "__main__":
+    main()

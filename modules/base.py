@@ -1,0 +1,47 @@
+"""What every model family promises to Trainer and Tester (B batch, T frames, H x W frame size)."""
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class SequenceLoss(NamedTuple):
+    """Averages per predicted frame, so that their ratio does not depend on the clip length."""
+
+    mse: Tensor  # per pixel, pixels in [0, 1]
+    kl: Tensor  # nats, summed over the latent, averaged over the batch
+
+
+class VideoModel(nn.Module):
+    """A model that predicts a video frame by frame, each from its own last prediction, a condition and a latent z.
+
+    `context` is the number of frames that are given at the start of a sequence; the sides of a frame must be multiples of
+    `stride`.
+    """
+
+    context: int
+    stride: int
+
+    def forward(
+        self,
+        frames: Tensor,
+        conditions: Tensor,
+        reference: Tensor | None = None,
+        *,
+        teacher_forcing: bool,
+        feedback_noise: float = 0.0,
+    ) -> SequenceLoss:
+        """The whole unrolled training pass over one clip, z from the posterior.
+
+        frames (B, T, 3, H, W) in [0, 1] and conditions (B, T, ...) go together by t; reference (B, 3, H, W) is the
+        known frame of the same video, the clip's first where it is None. With teacher_forcing the frame before is the
+        true one, without it the model's own. feedback_noise is the standard deviation of what is added to it.
+        """
+        raise NotImplementedError
+
+    def rollout(self, given: Tensor, conditions: Tensor, *, z_scale: float = 1.0) -> Tensor:
+        """Predicts (B, T, 3, H, W) from given (B, context, 3, H, W) and conditions (B, T, ...); the given frames come first.
+
+        z is a prior sample times z_scale: 1 samples, 0 takes the prior's mean. No gradients. Draws from torch's
+        global generator of the device, so torch.manual_seed fixes the result.
+        """
+        raise NotImplementedError

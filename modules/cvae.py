@@ -1,0 +1,164 @@
+"""PoseCVAE: a dancer's video from one first frame and a pose image per frame.
+
+A conditional VAE, one latent z per predicted frame. For frame t
+    posterior  q(z | x_t, pose_t)                       looks at the true frame, in training only
+    prior      N(0, I)                                  what a roll-out draws from
+    decoder    p(x_t | x_{t-1}, pose_t, reference, z)   fusion and generator
+
+Letters of the shapes: B batch, T frames, H x W frame size, h x w = H/8 x W/8, F/L/Z/D channels of frame features, label
+(pose) features, latent and fused features.
+"""
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from modules.base import SequenceLoss, VideoModel
+from modules.gaussian import Gaussian, kl_divergence, standard_like
+from modules.layers import VGGBlock, VGGLayer, fold_time, unfold_time
+
+STRIDE = 8  # between a frame and its coarsest features
+POSES_AT_ONCE = 64  # time steps whose poses a roll-out encodes in one batch; bounds its memory
+
+
+class ImageEncoder(nn.Module):
+    """VGG-style encoder: (B, 3, H, W) -> features at 1/2, 1/4 and 1/8 of the size, (B, width // 4 | width // 2 | width, ...).
+
+    2x2 pixels become channels before the first convolution, so that nothing runs at full resolution: a fourth of the
+    operations, with no information lost.
+    """
+
+    def __init__(self, *, width: int):
+        super().__init__()
+        self.at_half = VGGBlock(inputs=12, outputs=width // 4, layers=2)
+        self.at_quarter = VGGBlock(inputs=width // 4, outputs=width // 2, layers=2)
+        self.at_eighth = VGGBlock(inputs=width // 2, outputs=width, layers=2)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        half = self.at_half(functional.pixel_unshuffle(2 * images - 1, 2))  # (B, width // 4, H/2, W/2)
+        quarter = self.at_quarter(functional.max_pool2d(half, 2))           # (B, width // 2, H/4, W/4)
+        eighth = self.at_eighth(functional.max_pool2d(quarter, 2))          # (B, width, h, w)
+        return [half, quarter, eighth]
+
+
+class FrameEncoder(ImageEncoder):
+    """Features of a video frame; width F."""
+
+
+class LabelEncoder(ImageEncoder):
+    """Features of a pose image; width L."""
+
+
+class GaussianPredictor(nn.Module):
+    """The posterior q(z | x_t, pose_t): (B, F, h, w) and (B, L, h, w) -> Gaussian of (B, Z, h, w)."""
+
+    def __init__(self, *, frame_dim: int, label_dim: int, latent_dim: int):
+        super().__init__()
+        self.block = VGGLayer(inputs=frame_dim + label_dim, outputs=frame_dim // 2)
+        self.parameters_of = nn.Conv2d(frame_dim // 2, 2 * latent_dim, kernel_size=1)
+
+    def forward(self, target: Tensor, label: Tensor) -> Gaussian:
+        joined = torch.cat([target, label], dim=1)                       # (B, F + L, h, w)
+        return Gaussian.from_parameters(self.parameters_of(self.block(joined)))
+
+
+class DecoderFusion(nn.Module):
+    """Joins previous frame, pose, reference and z at the coarsest size -> (B, D, h, w)."""
+
+    def __init__(self, *, frame_dim: int, label_dim: int, latent_dim: int, fused_dim: int):
+        super().__init__()
+        self.block = VGGBlock(inputs=2 * frame_dim + label_dim + latent_dim, outputs=fused_dim, layers=2)
+
+    def forward(self, previous: Tensor, label: Tensor, reference: Tensor, z: Tensor) -> Tensor:
+        return self.block(torch.cat([previous, label, reference, z], dim=1))
+
+
+class Generator(nn.Module):
+    """Fused features back to pixels: (B, D, h, w) with the skips of pose and reference -> (B, 3, H, W) in [0, 1].
+
+    The skips carry the outlines of the pose and the unchanging background, which therefore need not pass through z or
+    survive hundreds of steps in the previous frame (SVG takes its skips from the last given frame for the same reason).
+    """
+
+    def __init__(self, *, frame_dim: int, label_dim: int, fused_dim: int):
+        super().__init__()
+        f, l, d = frame_dim, label_dim, fused_dim
+        self.at_quarter = VGGBlock(inputs=d + f // 2 + l // 2, outputs=d // 2, layers=2)
+        self.at_half = VGGBlock(inputs=d // 2 + f // 4 + l // 4, outputs=d // 3, layers=2)
+        self.to_pixels = nn.Conv2d(d // 3, 12, kernel_size=3, padding=1)
+
+    def forward(self, fused: Tensor, label: list[Tensor], reference: list[Tensor]) -> Tensor:
+        x = self.at_quarter(torch.cat([upsample(fused), label[1], reference[1]], dim=1))  # (B, D/2, H/4, W/4)
+        x = self.at_half(torch.cat([upsample(x), label[0], reference[0]], dim=1))         # (B, D/3, H/2, W/2)
+        pixels = functional.pixel_shuffle(self.to_pixels(x), 2)                        # (B, 3, H, W)
+        # float32 under autocast too: bfloat16 has 8 bits for the mantissa, fewer than a pixel.
+        return torch.sigmoid(pixels.float())
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Twice the size, nearest neighbour: (B, C, H, W) -> (B, C, 2H, 2W)."""
+    return functional.interpolate(x, scale_factor=2, mode="nearest")
+
+
+class PoseCVAE(VideoModel):
+    """The whole model. Frames and poses (B, T, 3, H, W) in [0, 1]; H and W must be multiples of 8."""
+
+    context = 1
+    stride = STRIDE
+
+    def __init__(self, *, frame_dim: int, label_dim: int, latent_dim: int, fused_dim: int):
+        super().__init__()
+        dims = {"frame_dim": frame_dim, "label_dim": label_dim}
+        self.latent_dim = latent_dim
+        self.frame_encoder = FrameEncoder(width=frame_dim)
+        self.label_encoder = LabelEncoder(width=label_dim)
+        self.posterior = GaussianPredictor(**dims, latent_dim=latent_dim)
+        self.fusion = DecoderFusion(**dims, latent_dim=latent_dim, fused_dim=fused_dim)
+        self.generator = Generator(**dims, fused_dim=fused_dim)
+
+    def predict(self, previous: Tensor, label: list[Tensor], reference: list[Tensor], z: Tensor) -> Tensor:
+        """p(x_t | x_{t-1}, pose_t, reference, z): coarsest features of the frame before, features, z -> (B, 3, H, W)."""
+        fused = self.fusion(previous, label[-1], reference[-1], z)       # (B, D, h, w)
+        return self.generator(fused, label, reference)                   # (B, 3, H, W)
+
+    def forward(self, frames, conditions, reference=None, *, teacher_forcing, feedback_noise=0.0) -> SequenceLoss:
+        batch, length = frames.shape[:2]
+        targets = frames[:, 1:]                                          # (B, T-1, 3, H, W)
+        known = self.frame_encoder(frames[:, 0] if reference is None else reference)
+        # What does not depend on the model's own output: once for the whole clip, as one batch of B*(T-1).
+        labels = self.label_encoder(fold_time(conditions[:, 1:]))
+        q = self.posterior(self.frame_encoder(fold_time(targets))[-1], labels[-1])
+        z = q.sample()                                                   # (B*(T-1), Z, h, w)
+        kl = kl_divergence(q, standard_like(q)).mean()
+
+        def noisy(previous: Tensor) -> Tensor:
+            return previous + feedback_noise * torch.randn_like(previous) if feedback_noise else previous
+
+        if teacher_forcing:
+            # Every previous frame is known, so all steps are one batch as well: the same numbers as the loop, sooner.
+            previous = self.frame_encoder(noisy(fold_time(frames[:, :-1])))[-1]
+            known = [level.repeat_interleave(length - 1, dim=0) for level in known]
+            return SequenceLoss(functional.mse_loss(self.predict(previous, labels, known, z), fold_time(targets)), kl)
+
+        labels = [unfold_time(level, batch=batch) for level in labels]
+        z = unfold_time(z, batch=batch)
+        predicted, predictions = frames[:, 0], []
+        for t in range(length - 1):  # predicts frame t + 1, whose pose, z and target stand at index t
+            previous = self.frame_encoder(noisy(predicted))[-1]          # (B, F, h, w)
+            predicted = self.predict(previous, [level[:, t] for level in labels], known, z[:, t])
+            predictions.append(predicted)
+        return SequenceLoss(functional.mse_loss(torch.stack(predictions, dim=1), targets), kl)
+
+    @torch.no_grad()
+    def rollout(self, given: Tensor, conditions: Tensor, *, z_scale: float = 1.0) -> Tensor:
+        length = conditions.shape[1]
+        known = self.frame_encoder(given[:, 0])
+        video = [given[:, 0]]
+        for start in range(1, length, POSES_AT_ONCE):
+            poses = conditions[:, start : start + POSES_AT_ONCE]
+            labels = [unfold_time(level, batch=len(poses)) for level in self.label_encoder(fold_time(poses))]
+            for t in range(poses.shape[1]):
+                previous = self.frame_encoder(video[-1])[-1]             # (B, F, h, w)
+                label = [level[:, t] for level in labels]
+                z = z_scale * torch.randn(len(previous), self.latent_dim, *previous.shape[2:], device=previous.device)
+                video.append(self.predict(previous, label, known, z))
+        return torch.stack(video, dim=1)                                 # (B, T, 3, H, W)

@@ -1,0 +1,60 @@
+"""Pictures made of video frames: GIFs, videos side by side, strips (T frames, H x W frame size)."""
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from evaluation import Sequence
+from utils import to_model, video_to_bytes
+
+GAP = 2  # white pixels between two pictures
+ZOOM = 4  # course frames are 64 x 32 pixels; enlarged by whole pixels so that every one can be seen
+
+
+def frame_durations(count: int, fps: float) -> list[int]:
+    """Milliseconds each frame is shown; GIF knows hundredths of a second only, so the rounding error is carried on."""
+    ends = [10 * round(100 * (i + 1) / fps) for i in range(count)]
+    return [end - start for start, end in zip([0] + ends, ends)]
+
+
+def save_gif(path: Path, video: Tensor, *, fps: float) -> None:
+    """Writes (T, 3, H, W) in [0, 1], clipped, as an endless GIF that plays at `fps` frames a second (at most 50).
+
+    Equal neighbours are joined into one longer frame, so that a reader must count time and not frames.
+    """
+    pixels = video_to_bytes(video).transpose(0, 2, 3, 1)
+    iio.imwrite(path, pixels, extension=".gif", duration=frame_durations(len(pixels), fps), loop=0)
+
+
+def rows_of(video: Tensor, sequence: Sequence) -> list[Tensor]:
+    """What there is to look at, from the top: truth where it is known, poses, prediction; each (T, 3, H, W) in [0, 1]."""
+    known = [sequence.conditions] if sequence.truth is None else [sequence.truth, sequence.conditions]
+    return [*(to_model(part, video.device) for part in known), video]
+
+
+def beside(parts: list[Tensor], *, dim: int) -> Tensor:
+    """Videos (T, 3, H, W) of one size joined along a side, white between them."""
+    shape = list(parts[0].shape)
+    shape[dim] = GAP
+    white = parts[0].new_ones(shape)
+    joined = [piece for part in parts for piece in (part, white)][:-1]
+    return torch.cat(joined, dim=dim)
+
+
+def comparison(video: Tensor, sequence: Sequence) -> Tensor:
+    """Truth | pose | prediction, enlarged: (T, 3, H', W')."""
+    parts = [functional.interpolate(part, scale_factor=ZOOM, mode="nearest") for part in rows_of(video, sequence)]
+    return beside(parts, dim=-1)
+
+
+def save_strip(path: Path, video: Tensor, sequence: Sequence, *, every: int) -> None:
+    """Writes a PNG with every `every`-th frame from left to right; truth, pose and prediction under each other."""
+    rows = [beside(list(part[::every].unsqueeze(1)), dim=-1) for part in rows_of(video, sequence)]
+    picture = video_to_bytes(beside(rows, dim=-2)[0]).transpose(1, 2, 0)
+    height, width = picture.shape[:2]
+    zoom = max(1, min(ZOOM, 6000 // width))
+    Image.fromarray(np.ascontiguousarray(picture)).resize((width * zoom, height * zoom), Image.Resampling.NEAREST).save(path)

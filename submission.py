@@ -1,0 +1,94 @@
+"""submission.csv and the truth that graders keep in the same form: one row per frame, C, H, W order, integers 0..255."""
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from utils import UserError, psnr
+
+LAST_SCORED = 600  # the course's grader leaves out frame 0 and the frames above this one
+PUBLIC_SEQUENCES = 3
+
+
+class CourseScore(NamedTuple):
+    """Mean PSNR over rows, in dB, by the course's rule; nan where no sequence belongs to a part."""
+
+    overall: float
+    public: float
+    private: float
+
+
+def write_submission(path: Path, videos: list[np.ndarray]) -> None:
+    """Writes uint8 videos (T, 3, H, W), sequence after sequence, then reads the file back and compares.
+
+    Header id,0,1,...; the given first frame is a row as well. Raises OSError if the file does not hold what was written.
+    """
+    rows = np.concatenate([video.reshape(len(video), -1) for video in videos])
+    with open(path, "w", newline="\n") as file:
+        file.write(",".join(["id", *map(str, range(rows.shape[1]))]) + "\n")
+        file.writelines(f"{i},{','.join(map(str, row))}\n" for i, row in enumerate(rows.tolist()))
+    if not np.array_equal(read_frames(path), rows):
+        raise OSError(f"{path}: holds other values than were written; is the disk full?")
+
+
+def read_frames(path: Path) -> np.ndarray:
+    """The pixel columns of a csv with one frame a row -> (rows, 3*H*W) uint8.
+
+    A header, an id column in front and a text column such as Usage behind are found and passed over. Raises UserError.
+    """
+    try:
+        with open(path) as file:
+            first = file.readline().strip().split(",")
+            second = file.readline().strip().split(",")
+        header = not first[0].strip('"').lstrip("-").replace(".", "", 1).isdigit()
+        row = second if header else first
+        names = first if header else []
+        begin = 1 if names and names[0].strip('"').lower() in {"", "id"} else len(row) % 3
+        end = len(row) if row[-1].strip('"').replace(".", "", 1).isdigit() else len(row) - 1
+        values = np.loadtxt(path, delimiter=",", skiprows=int(header), usecols=range(begin, end), ndmin=2)
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{path}: not a table of frames ({error}); expected a row of integers 0..255 per frame") from None
+    if values.size == 0 or not ((values >= 0) & (values <= 255) & (values == np.rint(values))).all():
+        raise UserError(f"{path}: holds values other than the integers 0..255")
+    return values.astype(np.uint8)
+
+
+def read_truth(path: Path, lengths: list[int], *, height: int, width: int) -> list[torch.Tensor]:
+    """True videos (T, 3, H, W) uint8 from one csv, cut into sequences of `lengths` frames. Raises UserError."""
+    rows = read_frames(path)
+    if rows.shape != (sum(lengths), 3 * height * width):
+        raise UserError(
+            f"{path}: {rows.shape[0]} frames of {rows.shape[1]} values; "
+            f"expected {sum(lengths)} frames of {3 * height * width} (3 x {height} x {width})"
+        )
+    return list(torch.from_numpy(rows).reshape(-1, 3, height, width).split(lengths))
+
+
+def find_truth(root: Path, gt: Path | None, lengths: list[int], *, height: int, width: int) -> list[torch.Tensor] | None:
+    """Truth in csv form: `gt` (one file for all sequences) or root/Demo_Test/GT{i}.csv (one a sequence), else None.
+
+    Raises UserError for a missing or unfit file.
+    """
+    if gt is not None:
+        if not gt.is_file():
+            raise UserError(f"--gt {gt}: no such file")
+        return read_truth(gt, lengths, height=height, width=width)
+    for folder in (root / "Demo_Test", root.parent / "Demo_Test"):
+        files = [folder / f"GT{i}.csv" for i in range(len(lengths))]
+        if all(file.is_file() for file in files):
+            return [read_truth(file, [n], height=height, width=width)[0] for file, n in zip(files, lengths)]
+    return None
+
+
+def course_score(predicted: list[np.ndarray], truth: list[np.ndarray]) -> CourseScore:
+    """The course's score of uint8 videos: per-row PSNR, frames 1..600, sequences 0..2 public and the others private."""
+    rows = [
+        psnr(torch.from_numpy(p[1 : LAST_SCORED + 1]) / 255, torch.from_numpy(t[1 : LAST_SCORED + 1]) / 255)
+        for p, t in zip(predicted, truth)
+    ]
+
+    def mean(parts: list[torch.Tensor]) -> float:
+        return torch.cat(parts).mean().item() if parts else float("nan")
+
+    return CourseScore(mean(rows), mean(rows[:PUBLIC_SEQUENCES]), mean(rows[PUBLIC_SEQUENCES:]))

@@ -1,0 +1,128 @@
+"""What the scripts share and no model needs: refusing input, devices, seeds, scores."""
+import functools
+import hashlib
+import platform
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class UserError(ValueError):
+    """What the user must mend; the message is one line that says where, what was found and what was expected."""
+
+
+def one_line_errors(main):
+    """Lets main(argv) end on bad input with one line on stderr and status 1, on Ctrl-C with status 130."""
+
+    @functools.wraps(main)
+    def guarded(argv: list[str] | None = None) -> None:
+        try:
+            main(argv)
+        except (UserError, OSError) as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            print("stopped by Ctrl-C", file=sys.stderr)
+            sys.exit(130)
+
+    return guarded
+
+
+def optional_package(name: str, *, flag: str) -> ModuleType:
+    """The imported package, or an UserError that says which flag wanted it and how to get it."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        package = name.split(".")[0]
+        raise UserError(f"{flag} needs the package {package}, which cannot be imported ({error}): pip install {package}") from None
+
+
+def find_device(name: str) -> torch.device:
+    """`auto` is the first of cuda, mps, cpu that this machine has; any other name must exist. Raises UserError."""
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if name == "auto":
+        return torch.device(available[0])
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device {name}: not a device; expected auto or one of {', '.join(available)}") from None
+    if device.type not in available or (device.index or 0) >= max(1, torch.cuda.device_count()):
+        raise UserError(f"--device {name}: not on this machine; expected auto or one of {', '.join(available)}")
+    return device
+
+
+def seed_for(*parts: int | str) -> int:
+    """One 63-bit seed from any parts, the same on every machine: seed_for(seed, "step", epoch, step).
+
+    Randomness drawn after torch.manual_seed(seed_for(...)) depends on these parts alone, not on what ran before, so
+    that a resumed run draws what an uninterrupted one would have.
+    """
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def versions() -> dict[str, str]:
+    """What a run was made with, for config.json."""
+    packages = ["torch", "numpy", "pillow", "imageio", "matplotlib"]
+    return {"python": platform.python_version(), "platform": platform.platform()} | {name: version(name) for name in packages}
+
+
+def to_model(batch: Tensor, device: torch.device) -> Tensor:
+    """Pixels (uint8) -> float32 in [0, 1] on the device, scaled there so that bytes travel; other values as they are."""
+    moved = batch.to(device, non_blocking=True)
+    return moved.float().div_(255) if batch.dtype == torch.uint8 else moved
+
+
+def video_to_bytes(video: Tensor) -> np.ndarray:
+    """Float video of any shape -> uint8, rint(x * 255), clipped first: unclipped, 1.01 would wrap around to black."""
+    return video.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+
+
+def psnr(predicted: Tensor, target: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio per frame, in dB: (..., C, H, W) in [0, 1] -> (...).
+
+    Equal frames give inf. Raises ValueError if the shapes differ (nothing is broadcast).
+    """
+    if predicted.shape != target.shape:
+        raise ValueError(f"psnr: shapes differ, {tuple(predicted.shape)} and {tuple(target.shape)}")
+    return -10 * torch.log10((predicted.float() - target.float()).square().mean(dim=(-3, -2, -1)))
+
+
+def ssim(predicted: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity per frame: (..., C, H, W) in [0, 1] -> (...), 1 for equal frames.
+
+    Gaussian window of 11 pixels and sigma 1.5, only where it fits, K1 = 0.01, K2 = 0.03, mean over pixels and channels
+    (Wang et al. 2004). Raises ValueError if the shapes differ or a side is below 11 pixels.
+    """
+    if predicted.shape != target.shape or min(predicted.shape[-2:]) < 11:
+        raise ValueError(f"ssim: needs equal shapes of at least 11 pixels, got {tuple(predicted.shape)} and {tuple(target.shape)}")
+    offsets = torch.arange(11, device=predicted.device) - 5.0
+    window = torch.exp(-offsets.square() / (2 * 1.5**2))
+    window = window / window.sum()
+
+    def blur(images: Tensor) -> Tensor:
+        return functional.conv2d(functional.conv2d(images, window.view(1, 1, 11, 1)), window.view(1, 1, 1, 11))
+
+    x, y = (video.float().reshape(-1, 1, *video.shape[-2:]) for video in (predicted, target))
+    mean_x, mean_y = blur(x), blur(y)
+    variance_x, variance_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + 0.01**2) / (mean_x**2 + mean_y**2 + 0.01**2)
+    structure = (2 * covariance + 0.03**2) / (variance_x + variance_y + 0.03**2)
+    return (luminance * structure).reshape(*predicted.shape[:-3], -1).mean(-1)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Context in which convolutions and LSTMs run in bfloat16 or float16; `none` leaves float32."""
+    dtype = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
