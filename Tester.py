@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
-from dataloader import Sequence, find_dataset, test_sequences
+from dataloader import Sequence, find_dataset, load_test_sequences
 from evaluation import Score, roll_out, score, summary
 from flags import COUNT, INDEX, NOT_NEGATIVE, Parser, add_device_flags, number
 from pictures import comparison, save_gif, save_strip
@@ -42,7 +42,7 @@ def tester_parser() -> Parser:
 def load_sequences(args: argparse.Namespace, flags: dict) -> list[Sequence]:
     """The test sequences at the size the model was trained for, with all truth that can be found. Raises UserError."""
     size = {"height": flags["frame_H"], "width": flags["frame_W"]}
-    sequences = test_sequences(args.DR, **size, cache_dir=args.cache_dir)
+    sequences = load_test_sequences(args.DR, **size, cache_dir=args.cache_dir)
     truth = None
     if args.gt or not any(sequence.truth is not None for sequence in sequences):
         lengths = [len(sequence.conditions) for sequence in sequences]

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from checkpoints import find_checkpoint, load_checkpoint, load_weights, save_checkpoint
-from dataloader import ClipSampler, DanceClips, DanceSplit, build_loader, validation_sequences
+from dataloader import ClipSampler, DanceClips, DanceSplit, build_loader, load_validation_sequences
 from evaluation import roll_out, score, summary
 from flags import trainer_parser
 from modules import build_model
@@ -22,7 +22,7 @@ from pictures import comparison, save_gif
 from plots import draw_training
 from records import Records, plain, read_metrics
 from schedules import kl_weight, learning_rate, teacher_forcing_ratio
-from utils import UserError, autocast, find_device, one_line_errors, seed_for, to_model, versions
+from utils import Interrupt, UserError, autocast, find_device, one_line_errors, seed_for, to_model, versions
 
 VALIDATION_BATCH = 8  # sequences rolled out side by side
 
@@ -68,12 +68,13 @@ class Trainer:
         self.optimiser = build_optimiser(args, self.model, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.amp == "float16")
         self.epoch, self.step, self.best_psnr = 0, 0, -math.inf  # the next epoch, optimiser steps taken, best score
+        self.interrupt = Interrupt()
 
         size = {"height": args.frame_H, "width": args.frame_W, "cache_dir": args.cache_dir}
-        self.validation = validation_sequences(DanceSplit(args.DR, "val", **size), length=args.val_vi_len)
+        self.validation = load_validation_sequences(DanceSplit(args.DR, "val", **size), length=args.val_vi_len)
         if not args.test:
             clips = DanceClips(DanceSplit(args.DR, "train", **size), length=args.train_vi_len, partial=args.partial,
-                               seed=args.seed, reference=args.reference, flip=args.flip)  # fmt: skip
+                               seed=args.seed, reference=args.reference, flip=args.flip, shift=args.shift)  # fmt: skip
             self.sampler = ClipSampler(len(clips), seed=args.seed)
             self.loader = build_loader(clips, self.sampler, batch_size=args.batch_size, workers=args.num_workers,
                                        pin=self.device.type == "cuda")  # fmt: skip
@@ -122,25 +123,28 @@ class Trainer:
     def train_epoch(self, epoch: int) -> dict:
         """One pass over the clips; returns the epoch's row of metrics.jsonl."""
         args = self.args
-        beta = kl_weight(epoch, epochs=args.num_epoch, kind=args.kl_anneal_type, cycles=args.kl_anneal_cycle, ratio=args.kl_anneal_ratio)
         ratio = teacher_forcing_ratio(epoch, start=args.tfr, decay_start=args.tfr_sde, step=args.tfr_d_step,
                                       floor=args.tfr_floor, interval=args.tfr_interval)  # fmt: skip
         self.sampler.epoch = epoch
         self.sampler.fraction = args.fast_partial if args.fast_train and epoch < args.fast_train_epoch else 1.0
         self.model.train()
-        sums, frames, begin = np.zeros(4), 0, time.perf_counter()  # loss, mse, kl and forced batches, each times clips
+        sums, frames, begin = np.zeros(5), 0, time.perf_counter()  # loss, mse, kl, beta and forced, each times clips
         bar = tqdm(self.loader, desc=f"epoch {epoch + 1}/{args.num_epoch}", leave=False, disable=None)
         for index, batch in enumerate(bar):
             coin = np.random.default_rng(seed_for(args.seed, "coin", epoch, index if args.tfr_coin == "batch" else 0))
             forced = bool(coin.random() < ratio)
+            beta = kl_weight(epoch + index / len(self.loader), epochs=args.num_epoch, kind=args.kl_anneal_type,
+                             cycles=args.kl_anneal_cycle, ratio=args.kl_anneal_ratio)  # fmt: skip
             lr = self.learning_rate(epoch + (index + 1) / len(self.loader))
             mse, kl = self.train_batch(batch, epoch, index, forced, beta)
             loss, (clips, length) = mse + beta * args.kl_weight * kl, batch["frames"].shape[:2]
-            sums += clips * np.array([loss, mse, kl, forced])
+            sums += clips * np.array([loss, mse, kl, beta, forced])
             frames += clips * (length - 1)
+            if self.interrupt.requested:
+                raise KeyboardInterrupt(f"stopped by Ctrl-C in epoch {epoch + 1}; {epoch} epochs are saved, go on with --ckpt_path {args.save_root}")
             rate = frames / (time.perf_counter() - begin)
             bar.set_postfix_str(f"loss {loss:.5f} beta {beta:.2f} {'true frame' if forced else 'own frame '} fed back, {rate:.0f} frames/s")
-        loss, mse, kl, forced = (sums / len(self.sampler)).tolist()
+        loss, mse, kl, beta, forced = (sums / len(self.sampler)).tolist()
         return {"epoch": epoch, "step": self.step, "loss": loss, "mse": mse, "kl": kl, "beta": beta, "tfr": ratio, "forced": forced,
                 "lr": lr, "frames_per_second": round(frames / (time.perf_counter() - begin), 1)}  # fmt: skip
 
@@ -231,7 +235,8 @@ def main(argv: list[str] | None = None) -> None:
     parameters = sum(p.numel() for p in trainer.model.parameters())
     print(f"{parameters:,} parameters on {trainer.device}, {len(trainer.sampler)} clips an epoch, epochs {trainer.epoch + 1} to {args.num_epoch}")
     try:
-        trainer.fit(records)
+        with trainer.interrupt:
+            trainer.fit(records)
     finally:
         records.close()
     print(f"best validation {trainer.best_psnr:.2f} dB; everything is in {args.save_root}, the curves in training.png")

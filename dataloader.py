@@ -1,5 +1,6 @@
 """The dance data set: LAB4_Dataset folders -> training clips and whole sequences, as bytes (N frames, T frames of a clip)."""
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -106,10 +107,11 @@ class DanceClips(Dataset):
 
     An item is a dict of uint8 tensors: frames (T, 3, H, W), conditions (T, 3, H, W) and reference (3, H, W), the frame
     of the same video that the model may know: `clip`, the clip's first, or `video`, any of the same unbroken stretch.
-    Raises UserError if no stretch is as long as a clip.
+    All pictures of a clip are mirrored with probability `flip` and moved by up to `shift` whole pixels each way, the
+    border repeated. Raises UserError if no stretch is as long as a clip.
     """
 
-    def __init__(self, split: DanceSplit, *, length: int, partial: float, seed: int, reference: str, flip: float):
+    def __init__(self, split: DanceSplit, *, length: int, partial: float, seed: int, reference: str, flip: float, shift: int):
         count = max(1, int(len(split.numbers) * partial))
         stretches = split.stretches(count)
         starts = [(start, i) for i, s in enumerate(stretches) for start in range(s.start, s.stop - length + 1)]
@@ -120,7 +122,7 @@ class DanceClips(Dataset):
                 f"the longest stretch of consecutive frame numbers has {longest} (--partial {partial})"
             )
         self.split, self.length, self.stretches, self.starts = split, length, stretches, starts
-        self.seed, self.reference, self.flip = seed, reference, flip
+        self.seed, self.reference, self.flip, self.shift = seed, reference, flip, shift
         self.clips = max(1, count // length)  # as many as an epoch of the course holds
 
     def __len__(self) -> int:
@@ -135,7 +137,15 @@ class DanceClips(Dataset):
         frames, poses = torch.tensor(self.split.images[:, start : start + self.length])
         known = start if self.reference == "clip" else int(rng.choice(self.stretches[stretch]))
         clip = {"frames": frames, "conditions": poses, "reference": torch.tensor(self.split.images[0, known])}
-        return {name: video.flip(-1) for name, video in clip.items()} if rng.random() < self.flip else clip
+        if rng.random() < self.flip:
+            clip = {name: video.flip(-1) for name, video in clip.items()}
+        if self.shift:
+            height, width = frames.shape[-2:]
+            down, right = rng.integers(-self.shift, self.shift + 1, size=2)
+            rows = (torch.arange(height) - down).clamp(0, height - 1)
+            columns = (torch.arange(width) - right).clamp(0, width - 1)
+            clip = {name: video[..., rows, :][..., columns] for name, video in clip.items()}
+        return clip
 
 
 class ClipSampler(Sampler[tuple[int, int]]):
@@ -156,14 +166,20 @@ class ClipSampler(Sampler[tuple[int, int]]):
         return iter([(self.epoch, int(index)) for index in order])
 
 
+def leave_ctrl_c_to_the_main_process(_worker: int) -> None:
+    """A worker that dies of Ctrl-C would end the run with a traceback before the main process can end it cleanly."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def build_loader(clips: DanceClips, sampler: ClipSampler, *, batch_size: int, workers: int, pin: bool) -> DataLoader:
     """Batches in the sampler's order, the last one smaller where the clips do not divide; never dropped."""
     return DataLoader(
-        clips, batch_size=batch_size, sampler=sampler, num_workers=workers, pin_memory=pin, persistent_workers=workers > 0
-    )
+        clips, batch_size=batch_size, sampler=sampler, num_workers=workers, pin_memory=pin, persistent_workers=workers > 0,
+        worker_init_fn=leave_ctrl_c_to_the_main_process,
+    )  # fmt: skip
 
 
-def validation_sequences(split: DanceSplit, *, length: int) -> list[Sequence]:
+def load_validation_sequences(split: DanceSplit, *, length: int) -> list[Sequence]:
     """The split cut into consecutive sequences of `length` frames, the last of each stretch shorter; single frames are left out."""
     frames, poses = (torch.from_numpy(images) for images in split.images.copy())
     pieces = [range(i, min(i + length, s.stop)) for s in split.stretches(len(frames)) for i in range(s.start, s.stop, length)]
@@ -179,7 +195,7 @@ def sequence_folders(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()), key=lambda path: int(path.name))
 
 
-def test_sequences(root: Path, *, height: int, width: int, cache_dir: Path | None = None) -> list[Sequence]:
+def load_test_sequences(root: Path, *, height: int, width: int, cache_dir: Path | None = None) -> list[Sequence]:
     """Every sequence of test/: test_img/{i}/ with the first frame, test_label/{i}/ with T poses, test_gt/{i}/ with T true
     frames where it exists. Any number, any lengths. Raises UserError."""
     folder = find_dataset(root, "test") / "test"

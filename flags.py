@@ -80,6 +80,7 @@ def trainer_parser() -> Parser:
     data.add_argument("--reference", default="video", choices=["video", "clip"],
                       help="known frame in training: any frame of the same unbroken video, or the clip's first")  # fmt: skip
     data.add_argument("--flip", type=PROBABILITY, default=0.0, help="probability that a clip is mirrored")
+    data.add_argument("--shift", type=INDEX, default=2, help="a clip is moved by up to this many pixels each way")
 
     model = parser.add_argument_group("model")
     model.add_argument("--F_dim", type=COUNT, default=128, help="channels of the frame features")

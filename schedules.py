@@ -18,8 +18,8 @@ def teacher_forcing_ratio(epoch: int, *, start: float, decay_start: int, step: f
     return max(min(floor, start), round(start - step * decays, 10))
 
 
-def kl_weight(epoch: int, *, epochs: int, kind: str, cycles: int, ratio: float) -> float:
-    """The weight beta in [0, 1] of the KL term.
+def kl_weight(epoch: float, *, epochs: int, kind: str, cycles: int, ratio: float) -> float:
+    """The weight beta in [0, 1] of the KL term; `epoch` has a fraction, 2.5 being the middle of the third epoch.
 
     Cyclical: `cycles` equal cycles over the run; in each, beta rises linearly from 0 over the fraction `ratio` and then
     stays 1 (Fu et al. 2019, equation 6). Monotonic: one such cycle. None: 1 throughout.

@@ -39,19 +39,28 @@ def read_frames(path: Path) -> np.ndarray:
     """
     try:
         with open(path) as file:
-            first = file.readline().strip().split(",")
-            second = file.readline().strip().split(",")
-        header = not first[0].strip('"').lstrip("-").replace(".", "", 1).isdigit()
+            first, second = (file.readline().strip().split(",") for _ in range(2))
+        header = not is_number(first[0])
         row = second if header else first
-        names = first if header else []
-        begin = 1 if names and names[0].strip('"').lower() in {"", "id"} else len(row) % 3
-        end = len(row) if row[-1].strip('"').replace(".", "", 1).isdigit() else len(row) - 1
+        if row == [""]:
+            raise ValueError("no row of values")
+        end = len(row) if is_number(row[-1]) else len(row) - 1
+        begin = end % 3  # a frame has three channels, so a column left over is the id
         values = np.loadtxt(path, delimiter=",", skiprows=int(header), usecols=range(begin, end), ndmin=2)
     except (ValueError, IndexError) as error:
         raise UserError(f"{path}: not a table of frames ({error}); expected a row of integers 0..255 per frame") from None
     if values.size == 0 or not ((values >= 0) & (values <= 255) & (values == np.rint(values))).all():
         raise UserError(f"{path}: holds values other than the integers 0..255")
     return values.astype(np.uint8)
+
+
+def is_number(text: str) -> bool:
+    """Whether a csv field holds a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_truth(path: Path, lengths: list[int], *, height: int, width: int) -> list[torch.Tensor]:

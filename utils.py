@@ -2,6 +2,7 @@
 import functools
 import hashlib
 import platform
+import signal
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -27,11 +28,32 @@ def one_line_errors(main):
         except (UserError, OSError) as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(1)
-        except KeyboardInterrupt:
-            print("stopped by Ctrl-C", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            print(str(stop) or "stopped by Ctrl-C", file=sys.stderr)
             sys.exit(130)
 
     return guarded
+
+
+class Interrupt:
+    """Within `with Interrupt() as interrupt`, the first Ctrl-C only sets `requested`; a second one acts as usual.
+
+    The loop asks at a place where it can stop cleanly. A KeyboardInterrupt may come up anywhere, in a library's
+    clean-up code for one, where it is printed and lost.
+    """
+
+    requested = False
+
+    def __enter__(self) -> "Interrupt":
+        self.before = signal.signal(signal.SIGINT, self.note)
+        return self
+
+    def note(self, *_) -> None:
+        self.requested = True
+        signal.signal(signal.SIGINT, self.before)
+
+    def __exit__(self, *_) -> None:
+        signal.signal(signal.SIGINT, self.before)
 
 
 def optional_package(name: str, *, flag: str) -> ModuleType:

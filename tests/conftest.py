@@ -1,0 +1,77 @@
+"""Small data and models that all tests share. Everything is rendered here; nothing is downloaded."""
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import make_demo_data  # noqa: E402
+
+SMALL = ["--F_dim", "16", "--L_dim", "8", "--N_dim", "2", "--D_out_dim", "24", "--train_vi_len", "5", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Small tensors are many times faster on one thread, and sums come out in one order."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory) -> Path:
+    """A demo data set that no test changes: 2 x 20 training, 12 validation and 2 x 9 test frames."""
+    folder = tmp_path_factory.mktemp("data") / "LAB4_Dataset"
+    make_demo_data.main(["--out", str(folder), "--train", "40", "--val", "12", "--test", "9", "--sequences", "2"])
+    return folder
+
+
+@pytest.fixture
+def dataset(rendered, tmp_path) -> Path:
+    """A copy of the demo data that the test may spoil."""
+    return Path(shutil.copytree(rendered, tmp_path / "LAB4_Dataset"))
+
+
+@pytest.fixture
+def train_args(rendered, tmp_path) -> list[str]:
+    """Flags of a training run of a second or two."""
+    return ["--DR", str(rendered), "--save_root", str(tmp_path / "run"), "--num_epoch", "2", "--batch_size", "3", *SMALL]
+
+
+@pytest.fixture(scope="session")
+def trained(rendered, tmp_path_factory) -> Path:
+    """A finished small run that no test changes."""
+    import Trainer
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    torch.set_num_threads(1)
+    Trainer.main(["--DR", str(rendered), "--save_root", str(folder), "--num_epoch", "2", "--per_save", "1", *SMALL])
+    return folder
+
+
+def write_image(path: Path, *, size: tuple[int, int] = (64, 32), mode: str = "RGB", seed: int = 0) -> Path:
+    """A noisy image of any PIL mode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+    return path
+
+
+def refused(capsys, main, argv: list[str]) -> str:
+    """Runs main(argv), which must end with a non-zero status and one line; returns that line."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(part) for part in argv])
+    assert stop.value.code not in (0, None)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    return lines[0]

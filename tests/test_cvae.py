@@ -1,0 +1,165 @@
+"""PoseCVAE against step-by-step computations; most bugs seen in public solutions were an index or a missing dependence."""
+import pytest
+import torch
+from torch import nn
+
+from modules import build_model
+from modules.gaussian import Gaussian, kl_divergence, standard_like
+
+SIZES = {"family": "pose_cvae", "frame_dim": 16, "label_dim": 8, "latent_dim": 2, "fused_dim": 24}
+
+
+@pytest.fixture
+def model():
+    return build_model(SIZES)
+
+
+@pytest.fixture
+def clip():
+    """frames (2, 4, 3, 16, 32) and poses of the same shape."""
+    return torch.rand(2, 4, 3, 16, 32), torch.rand(2, 4, 3, 16, 32)
+
+
+def fix_z(model, monkeypatch):
+    """Takes z = mu everywhere, so that two ways of computing the same thing can be compared."""
+    monkeypatch.setattr(Gaussian, "sample", lambda self: self.mu)
+
+
+def by_hand(model, frames, poses, reference, *, teacher_forcing):
+    """The training pass as the formula says it: one frame after the other, nothing shared, z = mu."""
+    previous, errors, kls = frames[:, 0], [], []
+    known = model.frame_encoder(reference)
+    for t in range(1, frames.shape[1]):
+        label = model.label_encoder(poses[:, t])
+        q = model.posterior(model.frame_encoder(frames[:, t])[-1], label[-1])
+        predicted = model.predict(model.frame_encoder(previous)[-1], label, known, q.mu)
+        errors.append((predicted - frames[:, t]).square().mean())
+        kls.append(kl_divergence(q, standard_like(q)).mean())
+        previous = frames[:, t] if teacher_forcing else predicted
+    return torch.stack(errors).mean(), torch.stack(kls).mean()
+
+
+@pytest.mark.parametrize("teacher_forcing", [True, False])
+def test_forward_is_the_loop_over_the_clip(model, clip, monkeypatch, teacher_forcing):
+    """KL of every step counts, pose t goes with frame t, and the frame before is the true one or the model's own."""
+    fix_z(model, monkeypatch)
+    loss = model(*clip, teacher_forcing=teacher_forcing)
+    mse, kl = by_hand(model, *clip, clip[0][:, 0], teacher_forcing=teacher_forcing)
+    torch.testing.assert_close(loss.mse, mse)
+    torch.testing.assert_close(loss.kl, kl)
+
+
+@pytest.mark.parametrize("teacher_forcing", [True, False])
+def test_gradients_run_back_through_the_fed_back_frames(model, clip, monkeypatch, teacher_forcing):
+    """What is fed back is the model's own output with its gradient; a detached one would train on other gradients."""
+    fix_z(model, monkeypatch)
+    parameters = list(model.parameters())
+    found = torch.autograd.grad(model(*clip, teacher_forcing=teacher_forcing).mse, parameters, allow_unused=True)
+    expected = torch.autograd.grad(by_hand(model, *clip, clip[0][:, 0], teacher_forcing=teacher_forcing)[0], parameters, allow_unused=True)
+    for name, a, b in zip(dict(model.named_parameters()), found, expected):
+        torch.testing.assert_close(a, b, msg=name, atol=1e-6, rtol=1e-3)
+
+
+def test_the_reference_may_be_another_frame_of_the_video(model, clip, monkeypatch):
+    fix_z(model, monkeypatch)
+    reference = torch.rand(2, 3, 16, 32)
+    mse, _ = by_hand(model, *clip, reference, teacher_forcing=False)
+    torch.testing.assert_close(model(*clip, reference, teacher_forcing=False).mse, mse)
+
+
+@pytest.mark.parametrize("teacher_forcing", [True, False])
+def test_every_parameter_gets_a_gradient(model, clip, teacher_forcing):
+    loss = model(*clip, teacher_forcing=teacher_forcing)
+    (loss.mse + 1e-3 * loss.kl).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("changed", ["previous", "pose", "reference", "z"])
+def test_the_prediction_depends_on_each_input(model, changed):
+    inputs = {"previous": torch.rand(1, 3, 16, 32), "pose": torch.rand(1, 3, 16, 32), "reference": torch.rand(1, 3, 16, 32),
+              "z": torch.randn(1, 2, 2, 4)}  # fmt: skip
+
+    def predict(values):
+        return model.predict(model.frame_encoder(values["previous"])[-1], model.label_encoder(values["pose"]),
+                             model.frame_encoder(values["reference"]), values["z"])  # fmt: skip
+
+    assert not torch.allclose(predict(inputs), predict(inputs | {changed: torch.rand_like(inputs[changed])}))
+
+
+def test_a_roll_out_uses_pose_t_for_frame_t(model, clip):
+    """label[i] used for frame i+1 is a classic: changing pose 2 must change frames 2 and 3 and nothing before."""
+    frames, poses = clip
+    changed = poses.clone()
+    changed[:, 2] = torch.rand_like(changed[:, 2])
+    a, b = (model.rollout(frames[:, :1], p, z_scale=0) for p in (poses, changed))
+    differs = [(x - y).abs().max().item() > 1e-7 for x, y in zip(a.transpose(0, 1), b.transpose(0, 1))]
+    assert differs == [False, False, True, True]
+
+
+def test_a_roll_out_feeds_its_own_prediction_back(model, clip):
+    """With the previous frame not advanced, equal poses would give equal frames."""
+    frames, poses = clip
+    same = poses[:, :1].expand(-1, 4, -1, -1, -1)
+    video = model.rollout(frames[:, :1], same, z_scale=0)
+    known, label = model.frame_encoder(frames[:, 0]), model.label_encoder(same[:, 0])
+    previous = frames[:, 0]
+    for t in range(1, 4):
+        previous = model.predict(model.frame_encoder(previous)[-1], label, known, torch.zeros(2, 2, 2, 4))
+        torch.testing.assert_close(video[:, t], previous)
+    assert not torch.allclose(video[:, 1], video[:, 2])
+
+
+def test_a_roll_out_never_asks_the_posterior(model, clip, monkeypatch):
+    """z of the true frame in validation is a leak."""
+    monkeypatch.setattr(model.posterior, "forward", lambda *_: pytest.fail("posterior used"))
+    video = model.rollout(clip[0][:, :1], clip[1])
+    assert video.shape == (2, 4, 3, 16, 32) and torch.equal(video[:, 0], clip[0][:, 0])
+    assert not video.requires_grad and video.min() >= 0 and video.max() <= 1
+
+
+def test_z_scale_and_seed_decide_the_roll_out(model, clip):
+    def roll(seed, z_scale):
+        torch.manual_seed(seed)
+        return model.rollout(clip[0][:, :1], clip[1], z_scale=z_scale)
+
+    assert torch.equal(roll(1, 1.0), roll(1, 1.0))
+    assert not torch.equal(roll(1, 1.0), roll(2, 1.0))
+    assert torch.equal(roll(1, 0.0), roll(2, 0.0))
+
+
+def test_a_long_roll_out_equals_the_same_poses_encoded_one_by_one(model, monkeypatch):
+    """Poses are encoded in blocks; a block's border must not show."""
+    frames, poses = torch.rand(1, 1, 3, 16, 16), torch.rand(1, 9, 3, 16, 16)
+    whole = model.rollout(frames, poses, z_scale=0)
+    monkeypatch.setattr("modules.cvae.POSES_AT_ONCE", 3)
+    torch.testing.assert_close(model.rollout(frames, poses, z_scale=0), whole)
+
+
+def test_noise_on_the_fed_back_frame_changes_the_training_pass(model, clip, monkeypatch):
+    fix_z(model, monkeypatch)
+    for teacher_forcing in (True, False):
+        clean, noisy = (model(*clip, teacher_forcing=teacher_forcing, feedback_noise=noise).mse for noise in (0.0, 0.3))
+        assert clean != noisy
+
+
+def test_autocast_keeps_loss_and_frames_in_float32(model, clip):
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(*clip, teacher_forcing=False)
+        video = model.rollout(clip[0][:, :1], clip[1])
+    assert loss.mse.dtype == loss.kl.dtype == video.dtype == torch.float32
+
+
+def test_an_unknown_family_is_named():
+    with pytest.raises(ValueError, match="'gan' is not known"):
+        build_model({"family": "gan"})
+
+
+def test_the_sizes_mean_what_they_say():
+    model = build_model({"family": "pose_cvae", "frame_dim": 32, "label_dim": 16, "latent_dim": 5, "fused_dim": 48})
+    image = torch.rand(1, 3, 32, 64)
+    frame, label = model.frame_encoder(image)[-1], model.label_encoder(image)[-1]
+    q = model.posterior(frame, label)
+    fused = model.fusion(frame, label, frame, q.mu)
+    assert [x.shape[1] for x in (frame, label, q.mu, fused)] == [32, 16, 5, 48]
+    assert sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 10

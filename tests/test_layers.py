@@ -1,0 +1,49 @@
+import torch
+from torch import nn
+
+from modules import build_model
+from modules.layers import VGGBlock, VGGLayer, fold_time, unfold_time
+
+SIZES = {"family": "pose_cvae", "frame_dim": 16, "label_dim": 8, "latent_dim": 2, "fused_dim": 24}
+
+
+def test_the_activation_is_not_the_identity():
+    """LeakyReLU(True), as often written, has slope 1 and leaves the network linear."""
+    for module in build_model(SIZES).modules():
+        if isinstance(module, nn.LeakyReLU):
+            assert module.negative_slope == 0.2
+
+
+def test_no_module_hides_a_method_of_nn_module():
+    """A method called eval() once kept batch norm in training mode; here a submodule called `half` broke Module.half()."""
+    for module in build_model(SIZES).modules():
+        own = set(vars(type(module))) if type(module).__module__.startswith("modules") else set()
+        hidden = (own | set(module._modules)) & set(vars(nn.Module)) - {"forward", "__init__", "__doc__", "__module__", "__annotations__"}
+        assert not hidden
+
+
+def test_training_and_evaluation_mode_are_the_same_function():
+    """Batch statistics of true frames would not fit a roll-out; group norm has none."""
+    layer, images = VGGLayer(inputs=3, outputs=8), torch.randn(4, 3, 8, 8)
+    torch.testing.assert_close(layer.train()(images), layer.eval()(images))
+    torch.testing.assert_close(layer(images)[:1], layer(images[:1]))
+
+
+def test_a_layer_is_convolution_norm_and_activation():
+    layer, images = VGGLayer(inputs=3, outputs=8), torch.randn(2, 3, 6, 6)
+    convolved = nn.functional.conv2d(images, layer[0].weight, padding=1)
+    grouped = convolved.reshape(2, 8, -1)  # 8 groups of one channel
+    normed = (grouped - grouped.mean(-1, keepdim=True)) / (grouped.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    normed = normed.reshape(2, 8, 6, 6)
+    torch.testing.assert_close(layer(images), torch.where(normed > 0, normed, 0.2 * normed), atol=1e-5, rtol=1e-4)
+
+
+def test_a_block_stacks_layers():
+    block = VGGBlock(inputs=3, outputs=10, layers=3)
+    assert [layer[0].in_channels for layer in block] == [3, 10, 10]
+
+
+def test_folding_time_and_back_keeps_the_order():
+    video = torch.arange(24).reshape(2, 3, 4)
+    assert fold_time(video).tolist() == [row for clip in video.tolist() for row in clip]
+    assert torch.equal(unfold_time(fold_time(video), batch=2), video)

@@ -1,0 +1,91 @@
+"""Values by hand for every schedule that the course's reports use."""
+import pytest
+
+from schedules import kl_weight, learning_rate, teacher_forcing_ratio
+
+
+def forcing(epochs, **flags):
+    defaults = {"start": 1.0, "decay_start": 10, "step": 0.1, "floor": 0.0, "interval": 1}
+    return [teacher_forcing_ratio(epoch, **defaults | flags) for epoch in epochs]
+
+
+def test_the_course_keeps_the_ratio_and_then_lowers_it_every_epoch():
+    assert forcing([0, 9, 10, 11, 18, 19, 20, 69]) == pytest.approx([1, 1, 0.9, 0.8, 0.1, 0, 0, 0])
+
+
+def test_a_floor_holds():
+    assert forcing([10, 15, 16, 60], floor=0.4) == pytest.approx([0.9, 0.4, 0.4, 0.4])
+
+
+def test_lowered_only_at_every_tenth_epoch_down_to_a_floor():
+    assert forcing([9, 10, 19, 20, 70, 80, 200], interval=10, floor=0.3) == pytest.approx([1, 0.9, 0.9, 0.8, 0.3, 0.3, 0.3])
+
+
+def test_linear_to_zero_at_the_last_epoch():
+    ratios = forcing(range(50), decay_start=10, step=1 / 40)
+    assert ratios[9] == 1 and ratios[29] == pytest.approx(0.5) and ratios[49] == pytest.approx(0)
+
+
+def test_a_constant_ratio():
+    assert forcing([0, 10, 500], start=0.3, step=0.0) == [0.3, 0.3, 0.3]
+
+
+def test_the_ratio_reaches_zero_exactly():
+    """1 - 10 * 0.1 leaves 1e-16 in floating point, which a coin could still fall under."""
+    assert forcing([19]) == [0]
+
+
+def test_a_floor_above_the_start_raises_nothing():
+    assert forcing([0, 30], start=0.2, floor=0.5) == [0.2, 0.2]
+
+
+def beta(at, **flags):
+    defaults = {"epochs": 20, "kind": "Cyclical", "cycles": 2, "ratio": 0.5}
+    return [kl_weight(epoch, **defaults | flags) for epoch in at]
+
+
+def test_cyclical_annealing_rises_over_the_ratio_and_starts_again():
+    """Fu et al.: 2 cycles of 10 epochs, each rising over its first half."""
+    assert beta([0, 1, 4, 5, 9, 10, 11, 15, 19]) == pytest.approx([0, 0.2, 0.8, 1, 1, 0, 0.2, 1, 1])
+
+
+def test_monotonic_annealing_is_one_rise():
+    assert beta([0, 5, 10, 19], kind="Monotonic") == pytest.approx([0, 0.5, 1, 1])
+
+
+def test_none_is_full_weight_from_the_first_epoch():
+    assert beta(range(20), kind="None") == [1] * 20
+
+
+@pytest.mark.parametrize("epochs, cycles", [(1, 10), (3, 10), (7, 3), (500, 10)])
+def test_any_number_of_epochs_and_cycles_gives_weights_between_zero_and_one(epochs, cycles):
+    """Tables of weights were seen to end one entry early; a function cannot."""
+    assert all(0 <= value <= 1 for value in beta(range(epochs), epochs=epochs, cycles=cycles))
+
+
+def test_cycles_shorter_than_an_epoch_still_anneal():
+    """Ten cycles in five epochs: taken at whole epochs only, beta would be 0 throughout."""
+    assert beta([0, 0.125, 0.25, 0.4, 0.5], epochs=5, cycles=10, ratio=1.0) == pytest.approx([0, 0.25, 0.5, 0.8, 0])
+
+
+def rates(epochs, kind, **flags):
+    defaults = {"epochs": 10, "base": 2.0, "warmup": 0.0, "step_epochs": 4, "gamma": 0.5, "final": 0.0}
+    return [learning_rate(epoch, kind=kind, **defaults | flags) for epoch in epochs]
+
+
+def test_learning_rates_by_hand():
+    assert rates([0, 5, 10], "constant") == [2, 2, 2]
+    assert rates([0.5, 3.9, 4, 8.5], "step") == [2, 2, 1, 0.5]
+    assert rates([0.5, 1, 2.7], "exponential") == [2, 1, 0.5]
+    assert rates([0, 5, 10], "cosine") == pytest.approx([2, 1, 0])
+    assert rates([0, 5, 10], "cosine", final=0.5) == pytest.approx([2, 1.5, 1])
+
+
+@pytest.mark.parametrize("kind", ["constant", "step", "exponential", "cosine"])
+def test_warm_up_rises_from_zero(kind):
+    assert rates([0, 0.5], kind, warmup=1.0) == pytest.approx([0, 1])
+    assert rates([0.5], kind, warmup=20.0)[0] > 0
+
+
+def test_the_cosine_begins_where_the_warm_up_ends():
+    assert rates([2, 6, 10], "cosine", warmup=2.0) == pytest.approx([2, 1, 0])

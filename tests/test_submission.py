@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+
+import submission
+from submission import course_score, find_truth, read_frames, write_submission
+from utils import UserError
+
+
+def videos(*lengths: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (n, 3, 2, 4), dtype=np.uint8) for n in lengths]
+
+
+def test_the_file_has_one_row_per_frame_in_channel_row_column_order(tmp_path):
+    a, b = videos(3, 2)
+    write_submission(tmp_path / "submission.csv", [a, b])
+    lines = (tmp_path / "submission.csv").read_text().splitlines()
+    assert lines[0] == "id," + ",".join(str(i) for i in range(24))
+    assert len(lines) == 1 + 5 and [line.split(",")[0] for line in lines[1:]] == ["0", "1", "2", "3", "4"]
+    fourth = [int(value) for value in lines[4].split(",")[1:]]
+    assert fourth == [int(b[0, c, y, x]) for c in range(3) for y in range(2) for x in range(4)]
+
+
+def test_the_file_is_checked_after_writing(tmp_path, monkeypatch):
+    monkeypatch.setattr(submission, "read_frames", lambda path: np.zeros((3, 24), np.uint8))
+    with pytest.raises(OSError, match="other values than were written"):
+        write_submission(tmp_path / "submission.csv", videos(3))
+
+
+def test_the_graders_file_is_read_with_its_usage_column(tmp_path):
+    (video,) = videos(4)
+    rows = [f"{i},{','.join(str(v) for v in frame.flatten())},{'Public' if i < 3 else 'Private'}" for i, frame in enumerate(video)]
+    (tmp_path / "gt.csv").write_text("\n".join(["id," + ",".join(map(str, range(24))) + ",Usage", *rows]) + "\n")
+    (truth,) = find_truth(tmp_path, tmp_path / "gt.csv", [4], height=2, width=4)
+    assert np.array_equal(truth.numpy(), video)
+
+
+@pytest.mark.parametrize("style", ["no header", "no header with id", "header", "index header", "floats"])
+def test_other_writings_of_the_same_table_are_read(tmp_path, style):
+    (video,) = videos(3)
+    values = video.reshape(3, -1)
+    rows = [",".join(str(float(v) if style == "floats" else v) for v in row) for row in values]
+    if style in ("no header with id", "index header"):
+        rows = [f"{i},{row}" for i, row in enumerate(rows)]
+    if style in ("header", "index header"):
+        rows.insert(0, ("," if style == "index header" else "") + ",".join(f"p{i}" for i in range(24)))
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    assert np.array_equal(read_frames(tmp_path / "table.csv"), values)
+
+
+def test_one_truth_file_per_sequence_is_found(tmp_path):
+    a, b = videos(3, 2)
+    (tmp_path / "Demo_Test").mkdir()
+    write_submission(tmp_path / "Demo_Test" / "GT0.csv", [a])
+    write_submission(tmp_path / "Demo_Test" / "GT1.csv", [b])
+    truth = find_truth(tmp_path, None, [3, 2], height=2, width=4)
+    assert all(np.array_equal(t.numpy(), v) for t, v in zip(truth, (a, b)))
+    assert find_truth(tmp_path / "Demo_Test", None, [3, 2, 2], height=2, width=4) is None
+
+
+@pytest.mark.parametrize("content", ["", "id,0\n", "id,a\n0,hello\n", "id,0,1\n0,1,2\n1,3\n", "id,0,1\n0,1,300\n", "id,0,1\n0,1,0.5\n"])
+def test_a_table_of_something_else_is_refused(tmp_path, content):
+    (tmp_path / "gt.csv").write_text(content)
+    with pytest.raises(UserError, match=r"gt\.csv"):
+        find_truth(tmp_path, tmp_path / "gt.csv", [1], height=2, width=4)
+
+
+def test_truth_of_another_size_is_refused_with_both_sizes(tmp_path):
+    write_submission(tmp_path / "gt.csv", videos(3))
+    with pytest.raises(UserError, match=r"3 frames of 24 values; expected 5 frames of 24"):
+        find_truth(tmp_path, tmp_path / "gt.csv", [5], height=2, width=4)
+
+
+def test_the_course_scores_frames_1_to_600_of_each_sequence_by_hand():
+    """Frame 0 and frames 601..629 may hold anything; the mean is over rows, the first three sequences are public."""
+    truth = [np.full((630, 3, 2, 4), 100, np.uint8) for _ in range(5)]
+    predicted = [video.copy() for video in truth]
+    for i, video in enumerate(predicted):
+        video[1:601] += np.uint8(i + 1)  # error of i + 1 grey levels
+        video[0] = video[601:] = 255
+    levels = [20 * np.log10(255 / (i + 1)) for i in range(5)]
+    score = course_score(predicted, truth)
+    assert score.overall == pytest.approx(np.mean(levels), abs=1e-3)
+    assert score.public == pytest.approx(np.mean(levels[:3]), abs=1e-3)
+    assert score.private == pytest.approx(np.mean(levels[3:]), abs=1e-3)
+    assert np.isnan(course_score(predicted[:2], truth[:2]).private)
+
+
+def test_the_mean_is_over_rows_and_not_over_the_pooled_error():
+    truth = torch.full((3, 3, 2, 4), 100, dtype=torch.uint8).numpy()
+    predicted = truth.copy()
+    predicted[1] += 1
+    predicted[2] += 10
+    expected = np.mean([20 * np.log10(255), 20 * np.log10(25.5)])
+    assert course_score([predicted], [truth]).overall == pytest.approx(expected, abs=1e-3)

@@ -1,0 +1,350 @@
+"""Trainer.py as a user runs it, on a rendered data set of forty frames."""
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT, SMALL, refused
+from torch.utils.data import default_collate
+
+import Trainer
+from checkpoints import load_checkpoint
+from flags import trainer_parser
+from records import read_metrics
+
+
+def make(train_args, *more: str) -> Trainer.Trainer:
+    return Trainer.Trainer(trainer_parser().parse_args([*train_args, *more]))
+
+
+def batch_of(trainer, indices) -> dict[str, torch.Tensor]:
+    return default_collate([trainer.loader.dataset[0, i] for i in indices])
+
+
+def test_a_run_leaves_checkpoints_metrics_settings_and_plots(trained):
+    assert {path.name for path in trained.iterdir()} == {
+        "best.ckpt", "last.ckpt", "epoch=0.ckpt", "epoch=1.ckpt", "config.json", "metrics.jsonl", "training.png"}  # fmt: skip
+    rows = read_metrics(trained / "metrics.jsonl")
+    assert [row["epoch"] for row in rows] == [0, 1]
+    for row in rows:
+        assert row["loss"] == pytest.approx(row["mse"], abs=1e-3) and 0 < row["mse"] < 1 and row["kl"] > 0
+        assert math.isfinite(row["val_psnr"]) and -1 < row["val_ssim"] < 1
+    config = json.loads((trained / "config.json").read_text())
+    assert config["flags"]["F_dim"] == 16 and "torch" in config["versions"]
+
+
+def test_the_best_checkpoint_is_the_one_with_the_best_validation(trained):
+    scores = [row["val_psnr"] for row in read_metrics(trained / "metrics.jsonl")]
+    state = load_checkpoint(trained / "best.ckpt")
+    assert state["best_psnr"] == max(scores) and scores[state["epoch"] - 1] == max(scores)
+
+
+def test_every_predicted_frame_is_scored_and_the_given_one_is_not(train_args):
+    """PSNR was seen divided by 630 or 628 frames instead of 629."""
+    row, videos = make(train_args).validate()
+    assert len(row["val_psnr_per_frame"]) == 11 == len(videos[0]) - 1
+    assert sum(row["val_psnr_per_frame"]) / 11 == pytest.approx(row["val_psnr"], abs=0.01)
+
+
+def test_validation_rolls_out_from_the_prior_with_the_averaged_weights(train_args, monkeypatch):
+    trainer = make(train_args)
+    monkeypatch.setattr(trainer.ema.module.posterior, "forward", lambda *_: pytest.fail("posterior used"))
+    monkeypatch.setattr(trainer.model, "rollout", lambda *_: pytest.fail("weights of the moment used"))
+    first, _ = trainer.validate()
+    second, _ = trainer.validate()
+    assert first == second  # the same prior samples each time: epochs can be compared
+
+
+def test_training_learns(train_args, tmp_path):
+    Trainer.main([*train_args, "--num_epoch", "12", "--lr", "0.005", "--val_every", "12", "--ema", "0.5"])
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert rows[-1]["mse"] < 0.5 * rows[0]["mse"]
+    assert rows[-1]["val_psnr"] > 15
+
+
+@pytest.mark.parametrize("more", [[], ["--accumulate", "2", "--tfr_coin", "epoch", "--optim", "SGD", "--num_workers", "1", "--ema", "0"]])
+def test_a_resumed_run_equals_one_that_was_not_cut(train_args, tmp_path, more):
+    """Resume was seen to restart the schedules, to train the last epoch twice and to forget the optimiser."""
+    flags = [*train_args, "--num_epoch", "4", "--tfr_sde", "1", "--tfr_d_step", "0.3", "--feedback_noise", "0.05", *more]
+    Trainer.main([*flags, "--save_root", str(tmp_path / "whole"), "--per_save", "1"])
+    Trainer.main([*flags, "--save_root", str(tmp_path / "cut"), "--ckpt_path", str(tmp_path / "whole" / "epoch=1.ckpt")])
+    whole, cut = (load_checkpoint(tmp_path / name / "last.ckpt") for name in ("whole", "cut"))
+    assert whole["epoch"] == cut["epoch"] == 4 and whole["step"] == cut["step"]
+    for part in ("model", "ema"):
+        assert all(torch.equal(value, cut[part][name]) for name, value in whole[part].items())
+    for key, moments in whole["optimiser"]["state"].items():
+        assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(cut["optimiser"]["state"][key][n])) for n, v in moments.items() if v is not None)
+    rows = {name: read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")}
+    assert [row["epoch"] for row in rows["cut"]] == [2, 3]
+    for a, b in zip(rows["whole"][2:], rows["cut"]):
+        assert {k: v for k, v in a.items() if k != "frames_per_second"} == {k: v for k, v in b.items() if k != "frames_per_second"}
+
+
+def test_resuming_in_place_keeps_the_rows_before_and_repeats_none(train_args, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    flags = [flag for flag in train_args if flag not in ("--batch_size", "3")]
+    Trainer.main([*flags, "--num_epoch", "3", "--ckpt_path", str(tmp_path / "run")])
+    assert [row["epoch"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [0, 1, 2]
+    assert not list((tmp_path / "run").glob("earlier-*"))
+
+
+def test_a_second_run_in_the_same_folder_loses_nothing(train_args, tmp_path, capsys):
+    for _ in range(3):
+        Trainer.main([*train_args, "--num_epoch", "1"])
+    assert "was moved to" in capsys.readouterr().out
+    for name in ("earlier-1", "earlier-2", "."):
+        assert {"best.ckpt", "last.ckpt", "metrics.jsonl", "config.json", "training.png"} <= {p.name for p in (tmp_path / "run" / name).iterdir()}
+
+
+def test_accumulated_batches_give_the_gradient_of_one_large_batch(train_args, monkeypatch):
+    """Five clips in batches of 2, 2 and 1 against one batch of 5: the smaller last batch counts by its clips."""
+    gradients = []
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: None)
+    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda self: self.mu)
+    for size, groups in [("2", [[0, 1], [2, 3], [4]]), ("5", [[0, 1, 2, 3, 4]])]:
+        torch.random.default_generator.manual_seed(3)
+        trainer = make(train_args, "--batch_size", size, "--accumulate", "3")
+        trainer.sampler.clips = 5
+        seen = []
+        monkeypatch.setattr(trainer.optimiser, "step", lambda seen=seen, t=trainer: seen.append([p.grad.clone() for p in t.model.parameters()]))
+        for index, group in enumerate(groups):
+            trainer.train_batch(batch_of(trainer, group), 0, index, True, 1.0)
+        assert len(seen) == 1 and trainer.step == 1
+        gradients.append(seen[0])
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-3)
+
+
+def test_the_loss_weighs_kl_by_beta(train_args, monkeypatch):
+    trainer = make(train_args, "--kl_weight", "0.01", "--grad_clip", "1e9")
+    found = []
+    monkeypatch.setattr(trainer.optimiser, "step", lambda: found.append([p.grad.clone() for p in trainer.model.parameters()]))
+    batch = batch_of(trainer, [0, 1])
+    for beta in (0.0, 0.5, 1.0):
+        trainer.train_batch(batch, 0, 0, True, beta)
+    for none, half, full in zip(*found):
+        torch.testing.assert_close(half, 0.5 * (none + full), atol=1e-6, rtol=1e-2)
+    assert any(not torch.allclose(none, full) for none, full in zip(found[0], found[2]))
+
+
+def test_the_gradient_is_clipped(train_args, monkeypatch):
+    trainer = make(train_args, "--grad_clip", "0.001", "--batch_size", "8")
+    norms = []
+    monkeypatch.setattr(trainer.optimiser, "step", lambda: norms.append(sum(p.grad.square().sum() for p in trainer.model.parameters()).sqrt().item()))
+    trainer.train_batch(batch_of(trainer, range(8)), 0, 0, True, 1.0)
+    assert norms == [pytest.approx(0.001, rel=1e-3)]
+
+
+def test_the_averaged_weights_follow_the_definition(train_args):
+    trainer = make(train_args, "--ema", "0.6")
+    expected = None
+    for step in range(4):
+        trainer.train_batch(batch_of(trainer, [0, 1, 2]), 0, step, True, 1.0)
+        weight = next(trainer.model.parameters()).detach().clone()
+        decay = min(0.6, (1 + step) / (10 + step))
+        expected = weight if expected is None else decay * expected + (1 - decay) * weight
+    torch.testing.assert_close(next(trainer.ema.module.parameters()).detach(), expected)
+
+
+def test_coins_follow_the_ratio_and_can_be_tossed_per_epoch(train_args, monkeypatch):
+    for coin in ("batch", "epoch"):
+        trainer = make(train_args, "--tfr", "0.5", "--tfr_d_step", "0", "--tfr_coin", coin, "--batch_size", "1")
+        fell = []
+        monkeypatch.setattr(trainer, "train_batch", lambda batch, epoch, index, forced, beta, fell=fell: fell.append(forced) or (0.0, 0.0))
+        rows = [trainer.train_epoch(epoch) for epoch in range(20)]
+        by_epoch = [fell[i : i + 8] for i in range(0, 160, 8)]
+        assert 0.3 < sum(fell) / 160 < 0.7
+        assert all(len(set(epoch)) == 1 for epoch in by_epoch) is (coin == "epoch")
+        assert [row["forced"] for row in rows] == [sum(epoch) / 8 for epoch in by_epoch]
+
+
+@pytest.mark.parametrize("optim", ["Adam", "AdamW", "SGD", "RMSprop"])
+@pytest.mark.parametrize("schedule", ["constant", "step", "exponential", "cosine"])
+def test_every_optimiser_and_schedule_takes_a_step(train_args, optim, schedule):
+    trainer = make(train_args, "--optim", optim, "--lr_schedule", schedule, "--lr_warmup", "0.5")
+    before = next(trainer.model.parameters()).clone()
+    trainer.learning_rate(1.0)
+    trainer.train_batch(batch_of(trainer, range(3)), 0, 0, False, 1.0)
+    trainer.train_batch(batch_of(trainer, range(3)), 0, 1, True, 1.0)
+    assert not torch.equal(before, next(trainer.model.parameters()))
+
+
+@pytest.mark.parametrize("kind", ["Cyclical", "Monotonic", "None"])
+def test_ten_times_the_learning_rate_stays_finite_or_stops_with_a_message(train_args, tmp_path, capsys, kind):
+    try:
+        Trainer.main([*train_args, "--kl_anneal_type", kind, "--lr", "0.02", "--num_epoch", "4"])
+    except SystemExit:
+        assert "training stopped" in capsys.readouterr().err
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert all(math.isfinite(row["loss"]) for row in rows)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_saved(train_args, tmp_path, capsys, monkeypatch):
+    Trainer.main([*train_args, "--num_epoch", "1"])
+    before = (tmp_path / "run" / "last.ckpt").read_bytes()
+    trainer_forward = Trainer.Trainer.train_batch
+
+    def poisoned(self, batch, epoch, index, forced, beta):
+        with torch.no_grad():
+            next(self.model.parameters()).fill_(math.nan)
+        return trainer_forward(self, batch, epoch, index, forced, beta)
+
+    monkeypatch.setattr(Trainer.Trainer, "train_batch", poisoned)
+    message = refused(capsys, Trainer.main, [*train_args, "--num_epoch", "3", "--ckpt_path", str(tmp_path / "run")])
+    assert "epoch 2, batch 1: the loss is nan" in message and "lower --lr" in message
+    assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_autocast_trains(train_args, tmp_path, precision):
+    Trainer.main([*train_args, "--amp", precision, "--num_epoch", "1"])
+    (row,) = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert math.isfinite(row["loss"]) and math.isfinite(row["val_psnr"])
+
+
+def test_the_course_commands_run_unchanged(rendered, tmp_path, monkeypatch):
+    """Only num_epoch is shorter and the clips fit the demo data; the model has the course's sizes by default."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(rendered, tmp_path / "LAB4_Dataset")
+    flags = ["--DR", "LAB4_Dataset", "--save_root", "checkpoints", "--num_epoch", "1", "--per_save", "1", "--num_workers", "2",
+             "--batch_size", "8", "--kl_anneal_ratio", "0.5", "--tfr_sde", "20", "--tfr_d_step", "0.05"]  # fmt: skip
+    small = SMALL[:10]
+    Trainer.main([*flags, *small])
+    for kind in ("Monotonic", "Cyclical", "None"):
+        Trainer.main([*flags, *small, "--fast_train", "--kl_anneal_type", kind])
+    assert len(list((tmp_path / "checkpoints").glob("earlier-*"))) == 3
+
+
+def test_test_only_validates(train_args, trained, tmp_path, capsys):
+    Trainer.main([*train_args, "--test", "--ckpt_path", str(trained)])
+    best = max(row["val_psnr"] for row in read_metrics(trained / "metrics.jsonl"))
+    assert f"val {best:.2f} dB" in capsys.readouterr().out and not (tmp_path / "run").exists()
+
+
+def test_store_visualization_writes_a_gif_with_every_saved_epoch(train_args, tmp_path):
+    Trainer.main([*train_args, "--store_visualization", "--per_save", "1"])
+    assert {path.name for path in (tmp_path / "run").glob("*.gif")} == {"val_epoch=0.gif", "val_epoch=1.gif"}
+
+
+def test_tensorboard_and_wandb_get_the_numbers(train_args, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("wandb")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    Trainer.main([*train_args, "--use_tensorboard", "--use_wandb"])
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [event.value for event in events.Scalars("val_psnr")] == pytest.approx([row["val_psnr"] for row in rows])
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+
+
+@pytest.mark.parametrize("package, flag", [("wandb", "--use_wandb"), ("tensorboard", "--use_tensorboard")])
+def test_a_missing_extra_is_said_before_anything_starts(train_args, capsys, monkeypatch, package, flag):
+    monkeypatch.setitem(sys.modules, package, None)
+    message = refused(capsys, Trainer.main, [*train_args, flag])
+    assert f"{flag} needs the package {package}" in message and f"pip install {package}" in message
+
+
+WRONG_FLAGS = [
+    (["--tfr", "1.5"], "argument --tfr: 1.5 found, a number of at least 0 and at most 1 expected"),
+    (["--tfr_d_step", "-0.1"], "--tfr_d_step"),
+    (["--partial", "0"], "--partial"),
+    (["--lr", "nan"], "--lr"),
+    (["--lr", "fast"], "'fast' found"),
+    (["--batch_size", "0"], "--batch_size"),
+    (["--kl_anneal_ratio", "2"], "--kl_anneal_ratio"),
+    (["--optim", "Lion"], "--optim"),
+    (["--nonsense", "1"], "--nonsense"),
+    (["--frame_H", "30"], "--frame_H 30: expected a multiple of 8"),
+    (["--frame_W", "8"], "--frame_W 8"),
+    (["--device", "cuda:7"], "--device cuda:7"),
+    (["--test"], "--ckpt_path"),
+    (["--ckpt_path", "nowhere"], "nowhere: no such file"),
+    (["--train_vi_len", "21"], "has 20"),
+]
+
+
+@pytest.mark.parametrize("flags, expected", WRONG_FLAGS, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_wrong_flags_end_in_one_line(train_args, capsys, flags, expected):
+    assert expected in refused(capsys, Trainer.main, [*train_args, *flags])
+
+
+DAMAGES = {
+    "missing folder": "no such folder",
+    "empty folder": "no folder val/",
+    "frames without labels": "no such folder",
+    "labels without frames": "holds no images",
+    "one label missing": "no pose image for",
+    "truncated PNG": "cannot be read as an image",
+    "not an image": "cannot be read as an image",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_wrong_data_end_in_one_line_that_names_the_place(dataset, tmp_path, capsys, damage):
+    frames, labels = sorted((dataset / "train" / "train_img").iterdir()), sorted((dataset / "train" / "train_label").iterdir())
+    if damage in ("missing folder", "empty folder"):
+        shutil.rmtree(dataset)
+        if damage == "empty folder":
+            dataset.mkdir()
+    elif damage == "frames without labels":
+        shutil.rmtree(dataset / "train" / "train_label")
+    elif damage == "labels without frames":
+        for frame in frames:
+            frame.unlink()
+    elif damage == "one label missing":
+        labels[7].unlink()
+    elif damage == "truncated PNG":
+        frames[3].write_bytes(frames[3].read_bytes()[:3000])
+    else:
+        frames[3].write_text("not an image")
+    message = refused(capsys, Trainer.main, ["--DR", dataset, "--save_root", tmp_path / "run", *SMALL])
+    assert DAMAGES[damage] in message and str(dataset) in message
+    assert not list((tmp_path / "run").glob("*"))
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_the_differences(train_args, trained, capsys):
+    message = refused(capsys, Trainer.main, [*train_args, "--F_dim", "32", "--ckpt_path", str(trained)])
+    assert "another model: frame_dim 16 there, 32 here" in message
+    assert "trained with --optim AdamW" in refused(capsys, Trainer.main, [*train_args, "--optim", "SGD", "--ckpt_path", str(trained)])
+
+
+def test_a_save_root_that_cannot_be_written_is_refused_first(train_args, tmp_path, capsys):
+    (tmp_path / "run").write_text("a file is in the way")
+    assert "--save_root" in refused(capsys, Trainer.main, [*train_args, "--DR", "nowhere"])
+
+
+def test_help_lists_every_flag_with_its_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        Trainer.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0
+    for action in trainer_parser()._actions:
+        assert action.help and f"{action.option_strings[-1]}" in text
+    assert "(default: 0.002)" in text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to one process on Windows")
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_ctrl_c_ends_with_one_line_and_keeps_the_finished_epochs(rendered, tmp_path, workers):
+    """It came up inside another package's clean-up code once, which printed a traceback and went on."""
+    command = [sys.executable, str(ROOT / "Trainer.py"), "--DR", str(rendered), "--save_root", "run", "--num_epoch", "10000",
+               "--num_workers", workers, *SMALL]  # fmt: skip
+    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130 and len(errors.splitlines()) == 1, errors
+    assert "stopped by Ctrl-C in epoch" in errors and "--ckpt_path run" in errors
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] >= 1

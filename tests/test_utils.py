@@ -1,0 +1,95 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from utils import UserError, find_device, one_line_errors, optional_package, psnr, seed_for, ssim, to_model, video_to_bytes
+
+
+def test_psnr_by_hand_one_value_per_frame():
+    target = torch.zeros(2, 3, 3, 4, 4)
+    predicted = target.clone()
+    predicted[0, 1] = 0.1  # squared error 0.01 -> 20 dB
+    predicted[1, 2, 0] = 0.1  # one channel of three -> 20 + 10 log10(3) dB
+    scores = psnr(predicted, target)
+    assert scores.shape == (2, 3)
+    assert scores[0, 1].item() == pytest.approx(20, abs=1e-4)
+    assert scores[1, 2].item() == pytest.approx(20 + 10 * math.log10(3), abs=1e-4)
+    assert scores[0, 0].item() == math.inf
+
+
+def test_psnr_broadcasts_nothing():
+    with pytest.raises(ValueError, match="shapes differ"):
+        psnr(torch.zeros(5, 3, 4, 4), torch.zeros(1, 3, 4, 4))
+
+
+def test_ssim_equals_the_definition_written_as_loops():
+    """Wang et al. 2004, equation 13, window by window in float64."""
+    rng = np.random.default_rng(0)
+    x = rng.random((3, 13, 14))
+    y = np.clip(x + 0.2 * rng.standard_normal(x.shape), 0, 1)
+    offsets = np.arange(11) - 5
+    window = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+    values = []
+    for c in range(3):
+        for i in range(13 - 10):
+            for j in range(14 - 10):
+                a, b = x[c, i : i + 11, j : j + 11], y[c, i : i + 11, j : j + 11]
+                ma, mb = (window * a).sum(), (window * b).sum()
+                va, vb = (window * (a - ma) ** 2).sum(), (window * (b - mb) ** 2).sum()
+                cov = (window * (a - ma) * (b - mb)).sum()
+                values.append((2 * ma * mb + 1e-4) * (2 * cov + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4)))
+    found = ssim(torch.from_numpy(x).float()[None], torch.from_numpy(y).float()[None])
+    assert found.shape == (1,) and found.item() == pytest.approx(np.mean(values), abs=1e-5)
+
+
+def test_ssim_of_equal_frames_is_one_and_small_frames_are_refused():
+    video = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(ssim(video, video), torch.ones(2))
+    with pytest.raises(ValueError, match="11 pixels"):
+        ssim(torch.rand(3, 10, 16), torch.rand(3, 10, 16))
+
+
+def test_bytes_are_rounded_and_clipped():
+    """1.01 times 255 cast to a byte wraps around and becomes black."""
+    assert video_to_bytes(torch.tensor([-0.2, 0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 1.01])).tolist() == [0, 0, 0, 1, 255, 255]
+
+
+def test_pixels_are_scaled_and_other_conditions_left_alone():
+    cpu = torch.device("cpu")
+    assert to_model(torch.tensor([0, 255], dtype=torch.uint8), cpu).tolist() == [0, 1]
+    actions = torch.tensor([-3.5, 7.0])
+    assert torch.equal(to_model(actions, cpu), actions)
+
+
+def test_seeds_are_the_same_on_every_machine_and_differ_by_every_part():
+    assert seed_for(1, "clip", 2, 3) == seed_for(1, "clip", 2, 3) == 501599591444266652
+    seeds = {seed_for(s, kind, e, i) for s in range(3) for kind in ("clip", "step") for e in range(5) for i in range(5)}
+    assert len(seeds) == 150 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "nonsense", "cpu"])
+def test_a_device_that_is_not_there_is_refused(name):
+    if name == "cpu":
+        assert find_device("auto").type in ("cuda", "mps", "cpu") and find_device("cpu").type == "cpu"
+    else:
+        with pytest.raises(UserError, match=f"--device {name}"):
+            find_device(name)
+
+
+def test_a_missing_package_says_which_flag_wanted_it():
+    with pytest.raises(UserError, match="--use_wandb needs the package no_such_package.*pip install no_such_package"):
+        optional_package("no_such_package", flag="--use_wandb")
+
+
+@pytest.mark.parametrize("error, status", [(UserError("a\nb"), 1), (OSError(28, "No space left on device", "x"), 1), (KeyboardInterrupt(), 130)])
+def test_errors_end_a_program_with_one_line(capsys, error, status):
+    @one_line_errors
+    def main(argv):
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == status and len(capsys.readouterr().err.strip().splitlines()) == 1
