@@ -41,12 +41,13 @@ class Malicious:
         return print, ("code from the file was run",)
 
 
-@pytest.mark.parametrize("content", ["text", "empty", "cut", "weights", "list", "malicious", "newer"])
+@pytest.mark.parametrize("content", ["text", "short text", "empty", "cut", "weights", "list", "malicious", "newer"])
 def test_what_is_no_checkpoint_is_refused_in_one_sentence(trained, tmp_path, capsys, content):
     path = tmp_path / "file.ckpt"
     whole = (trained / "last.ckpt").read_bytes()
-    if content in ("text", "empty", "cut"):
-        path.write_bytes({"text": b"hello, this is text", "empty": b"", "cut": whole[: len(whole) // 2]}[content])
+    if content in ("text", "short text", "empty", "cut"):
+        # The short one reads as pickle opcodes and made torch's reader raise an IndexError.
+        path.write_bytes({"text": b"hello, this is text", "short text": b"text", "empty": b"", "cut": whole[: len(whole) // 2]}[content])
     elif content == "malicious":
         path.write_bytes(pickle.dumps(Malicious()))
     else:

@@ -1,0 +1,79 @@
+import make_demo_data
+import numpy as np
+import pytest
+from conftest import refused
+from PIL import Image
+
+from dataloader import DanceSplit, load_test_sequences
+
+
+def pictures(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
+
+
+def test_the_same_seed_renders_the_same_pictures(tmp_path):
+    flags = ["--train", "4", "--val", "2", "--test", "2", "--sequences", "1"]
+    for name, seed in [("a", "5"), ("b", "5"), ("c", "6")]:
+        make_demo_data.main(["--out", str(tmp_path / name), "--seed", seed, *flags])
+    a, b, c = (pictures(tmp_path / name) for name in "abc")
+    assert a == b and a.keys() == c.keys() and a != c
+
+
+def test_the_layout_is_the_courses_with_a_gap_in_training_and_test_truth(rendered):
+    split = DanceSplit(rendered, "train", height=32, width=64)
+    assert [len(stretch) for stretch in split.stretches(40)] == [20, 20]
+    sequences = load_test_sequences(rendered, height=32, width=64)
+    assert [(len(s.conditions), len(s.truth)) for s in sequences] == [(9, 9), (9, 9)]
+
+
+def test_splits_share_no_video(rendered):
+    train, val = (DanceSplit(rendered, name, height=32, width=64).images[0] for name in ("train", "val"))
+    distances = [np.abs(train.astype(int) - frame).mean() for frame in val]
+    assert min(distances) > 0 and len({frame.tobytes() for frame in val}) == len(val)
+
+
+def test_spot_skirt_and_sign_are_not_in_the_pose():
+    """What only the previous frame or z can tell must not leak into the condition."""
+    rng = np.random.default_rng(0)
+    (scene,) = make_demo_data.choreography(1, rng)
+    background = make_demo_data.stage()
+    frame, pose = (np.asarray(picture) for picture in (make_demo_data.draw_frame(background, scene), make_demo_data.draw_pose(scene)))
+    for change in ({"spot": scene.spot + 1}, {"sign": not scene.sign}, {"swing": scene.swing + 0.3}):
+        changed = scene._replace(**change)
+        assert np.array_equal(np.asarray(make_demo_data.draw_pose(changed)), pose)
+        assert not np.array_equal(np.asarray(make_demo_data.draw_frame(background, changed)), frame)
+
+
+def test_the_sign_changes_by_chance_and_the_spot_circles():
+    scenes = make_demo_data.choreography(3000, np.random.default_rng(0))
+    changes = sum(a.sign != b.sign for a, b in zip(scenes, scenes[1:]))
+    assert 60 < changes < 140  # once in 30 frames
+    assert np.diff([scene.spot for scene in scenes]) == pytest.approx(2 * np.pi / 48)
+
+
+def test_the_lower_foot_stands_on_the_floor_in_every_move():
+    for angles in make_demo_data.MOVES.values():
+        body = make_demo_data.joints(make_demo_data.Scene(np.array(angles, float), 128, 0, 0, False))
+        assert max(body["left foot"][1], body["right foot"][1]) == pytest.approx(make_demo_data.FLOOR)
+        assert all(0 <= point[1] < make_demo_data.HEIGHT for point in body.values())
+
+
+def test_limbs_keep_their_length_when_the_body_turns():
+    pose = np.array(make_demo_data.MOVES["kick"], float)
+    lengths = []
+    for turn in (0, 50, 180):
+        pose[0] = turn
+        body = make_demo_data.joints(make_demo_data.Scene(pose, 128, 0, 0, False))
+        lengths.append([np.linalg.norm(body[a] - body[b]) for a, b, _ in make_demo_data.BONES])
+    assert np.allclose(lengths[0], lengths[1]) and np.allclose(lengths[0], lengths[2])
+
+
+def test_an_interrupted_rendering_is_no_data_set_and_a_full_folder_is_left_alone(tmp_path, capsys, monkeypatch):
+    flags = ["--out", str(tmp_path / "demo"), "--train", "4", "--val", "2", "--test", "2", "--sequences", "1"]
+    monkeypatch.setattr(make_demo_data, "draw_pose", lambda scene: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert "No space left" in refused(capsys, make_demo_data.main, flags)
+    assert not (tmp_path / "demo").exists()
+    monkeypatch.undo()
+    make_demo_data.main(flags)
+    assert Image.open(tmp_path / "demo" / "val" / "val_img" / "frame002004.png").size == (256, 128)
+    assert "is not empty" in refused(capsys, make_demo_data.main, flags)

@@ -1,0 +1,81 @@
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dataloader import Sequence
+from pictures import GAP, ZOOM, comparison, frame_durations, save_gif, save_strip
+
+
+def shown(path) -> tuple[int, int]:
+    """Milliseconds a GIF plays and how many pictures it holds."""
+    with Image.open(path) as gif:
+        total = 0
+        for i in range(gif.n_frames):
+            gif.seek(i)
+            total += gif.info["duration"]
+        return total, gif.n_frames
+
+
+@pytest.mark.parametrize("fps", [5, 12, 20, 24, 30, 50])
+def test_a_gif_plays_for_its_true_time(tmp_path, fps):
+    save_gif(tmp_path / "video.gif", torch.rand(61, 3, 16, 16), fps=fps)
+    total, _ = shown(tmp_path / "video.gif")
+    assert total == pytest.approx(1000 * 61 / fps, abs=10)
+
+
+def test_durations_are_whole_hundredths_that_add_up():
+    durations = frame_durations(30, 30)
+    assert set(durations) == {30, 40} and sum(durations) == 1000
+
+
+def test_equal_frames_are_shown_for_as_long_as_they_last(tmp_path):
+    """Writers join equal neighbours into one picture: counting pictures would call a still video short."""
+    save_gif(tmp_path / "still.gif", torch.full((20, 3, 16, 16), 0.5), fps=20)
+    total, pictures = shown(tmp_path / "still.gif")
+    assert total == 1000 and pictures < 20
+
+
+def test_values_outside_the_range_do_not_wrap_around(tmp_path):
+    """1.01 became black."""
+    video = torch.cat([torch.full((2, 3, 16, 16), 1.01), torch.full((2, 3, 16, 16), -0.01)])
+    save_gif(tmp_path / "video.gif", video, fps=10)
+    frames = iio.imread(tmp_path / "video.gif")
+    assert frames[0].min() == 255 and frames[-1].max() == 0
+
+
+def test_the_gif_shows_the_frames(tmp_path):
+    video = torch.zeros(3, 3, 16, 16)
+    for t in range(3):
+        video[t, t] = 1
+    save_gif(tmp_path / "video.gif", video, fps=10)
+    frames = iio.imread(tmp_path / "video.gif")
+    assert [tuple(frame[8, 8]) for frame in frames] == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+
+
+def flat(value: int) -> torch.Tensor:
+    return torch.full((4, 3, 16, 32), value, dtype=torch.uint8)
+
+
+def test_the_comparison_shows_truth_pose_and_prediction_in_that_order():
+    """The pose GIF was seen to be made of frames."""
+    sequence = Sequence("0", flat(10)[:1], flat(51), flat(102))
+    video = torch.full((4, 3, 16, 32), 0.8)
+    picture = comparison(video, sequence)
+    width = 32 * ZOOM
+    assert picture.shape == (4, 3, 16 * ZOOM, 3 * width + 2 * GAP)
+    columns = [picture[0, 0, 0, i * (width + GAP) + 5].item() for i in range(3)]
+    assert columns == pytest.approx([0.4, 0.2, 0.8])
+    assert comparison(video, sequence._replace(truth=None)).shape[-1] == 2 * width + GAP
+
+
+def test_the_strip_shows_every_nth_frame(tmp_path):
+    steps = torch.arange(4, dtype=torch.uint8)[:, None, None, None]
+    sequence = Sequence("0", flat(0)[:1], flat(200) + steps, flat(100) + steps)
+    save_strip(tmp_path / "strip.png", torch.zeros(4, 3, 16, 32), sequence, every=2)
+    picture = np.asarray(Image.open(tmp_path / "strip.png"))
+    zoom = picture.shape[0] // (3 * 16 + 2 * GAP)
+    small = picture[::zoom, ::zoom]
+    assert small.shape == (3 * 16 + 2 * GAP, 2 * 32 + GAP, 3)
+    assert [small[row, column, 0] for row in (0, 18, 36) for column in (0, 34)] == [100, 102, 200, 202, 0, 0]

@@ -1,0 +1,88 @@
+import json
+
+import numpy as np
+import pytest
+from conftest import refused
+from PIL import Image
+
+import plots
+from records import Records, read_metrics
+from utils import UserError
+
+
+def row(epoch: int, **values) -> dict:
+    return {"epoch": epoch, "loss": 0.1 / (epoch + 1), "mse": 0.09, "kl": 3.0, "beta": 0.5, "tfr": 1.0, "forced": 0.5, "lr": 0.001} | values
+
+
+def open_records(folder, first_epoch=0) -> Records:
+    records = Records(folder, use_wandb=False, use_tensorboard=False)
+    records.begin({"lr": 0.001}, first_epoch=first_epoch)
+    return records
+
+
+def test_one_json_object_per_epoch_and_null_for_what_is_not_finite(tmp_path):
+    records = open_records(tmp_path)
+    records.add(row(0, val_psnr=float("nan")))
+    records.add(row(1, val_psnr=20.0))
+    assert [json.loads(line)["val_psnr"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [None, 20.0]
+
+
+def test_a_half_written_last_line_is_passed_over_and_one_in_the_middle_is_not(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"epoch": 0}\n{"epoch": 1, "lo')
+    assert read_metrics(path) == [{"epoch": 0}]
+    path.write_text('{"epoch": 0, \n{"epoch": 1}\n')
+    with pytest.raises(UserError, match="line 1"):
+        read_metrics(path)
+
+
+def test_resuming_drops_the_epochs_that_are_trained_again(tmp_path):
+    records = open_records(tmp_path)
+    for epoch in range(4):
+        records.add(row(epoch))
+    open_records(tmp_path, first_epoch=2)
+    assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
+
+
+def lines_of(monkeypatch, draw) -> list:
+    """The axes of the figure that draw() saves."""
+    figures = []
+    monkeypatch.setattr(plots.Figure, "savefig", lambda self, path: figures.append(self))
+    draw()
+    return figures[0].axes
+
+
+def test_the_training_picture_shows_the_numbers_of_the_metrics(tmp_path, monkeypatch):
+    rows = [row(e, val_psnr=20.0 + e, val_closing=19.0 + e, val_psnr_per_frame=[20.0 + e, 22.0 + e]) for e in range(3)]
+    axes = lines_of(monkeypatch, lambda: plots.draw_training({"run": rows}, tmp_path / "x.png"))
+    drawn = {ax.get_title(): [list(line.get_ydata()) for line in ax.lines] for ax in axes}
+    assert drawn["Training loss"] == [[0.1, 0.05, 0.1 / 3]]
+    assert drawn["Validation roll-out"] == [[20, 21, 22], [19, 20, 21]]
+    assert drawn["PSNR per frame, best epoch"] == [[22, 24]]
+    assert all(ax.get_xlabel() and ax.get_ylabel() for ax in axes)
+    assert "dB" in axes[6].get_ylabel() and "nats" in axes[2].get_ylabel()
+    coins = axes[4].collections[0].get_offsets().tolist()
+    assert coins == [[0, 0.5], [1, 0.5], [2, 0.5]]
+
+
+def test_several_runs_are_told_apart_by_colour_and_style(tmp_path, monkeypatch):
+    runs = {kind: [row(e) for e in range(20)] for kind in ("Cyclical", "Monotonic", "None")}
+    axes = lines_of(monkeypatch, lambda: plots.draw_training(runs, tmp_path / "x.png"))
+    assert [line.get_label() for line in axes[0].lines] == list(runs)
+    assert len({line.get_color() for line in axes[0].lines}) == len({line.get_linestyle() for line in axes[0].lines}) == 3
+
+
+def test_epochs_without_validation_and_lost_numbers_are_left_out(tmp_path):
+    rows = [row(0), row(1, loss=None, kl=None), row(2, val_psnr=25.0)]
+    plots.draw_training({"run": rows}, tmp_path / "training.png")
+    plots.draw_training({"run": []}, tmp_path / "empty.png")
+    plots.draw_psnr_per_frame({"prediction": np.array([20.0, np.inf])}, tmp_path / "frames.png", title="one")
+    assert all(Image.open(tmp_path / f"{name}.png").size[0] > 500 for name in ("training", "empty", "frames"))
+
+
+def test_runs_are_compared_from_the_command_line(tmp_path, capsys):
+    for name in ("a", "b"):
+        open_records(tmp_path / name).add(row(0))
+    plots.main([str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "comparison.png")])
+    assert (tmp_path / "comparison.png").stat().st_size > 10_000
+    assert "metrics.jsonl" in refused(capsys, plots.main, [tmp_path / "nowhere"])

@@ -1,0 +1,140 @@
+"""Tester.py as a user runs it."""
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, refused
+from PIL import Image
+
+import Tester
+from checkpoints import load_checkpoint
+from dataloader import load_test_sequences
+from submission import read_frames, write_submission
+
+
+def run(dataset, trained, folder, *more: str) -> None:
+    Tester.main(["--DR", str(dataset), "--ckpt_path", str(trained), "--save_root", str(folder), "--device", "cpu", *more])
+
+
+def scores(folder) -> list[dict]:
+    with open(folder / "scores.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_results_are_complete(rendered, trained, tmp_path, capsys):
+    run(rendered, trained, tmp_path, "--strip_every", "3")
+    expected = {f"{kind}_seq{i}.{suffix}" for i in (0, 1) for kind, suffix in
+                [("pred", "gif"), ("compare", "gif"), ("strip", "png"), ("psnr", "png")]}  # fmt: skip
+    assert {path.name for path in tmp_path.iterdir()} == expected | {"submission.csv", "scores.csv", "scores.json"}
+    lines = (tmp_path / "submission.csv").read_text().splitlines()
+    assert lines[0].split(",")[:2] == ["id", "0"] and lines[0].endswith(",6143") and len(lines) == 1 + 2 * 9
+    assert [line.split(",")[0] for line in lines[1:]] == [str(i) for i in range(18)]
+    assert Image.open(tmp_path / "pred_seq0.gif").size == (64, 32)
+    assert "course's score" in capsys.readouterr().out
+
+
+def test_the_given_first_frame_is_the_first_row(rendered, trained, tmp_path):
+    run(rendered, trained, tmp_path)
+    first = load_test_sequences(rendered, height=32, width=64)[1].given[0]
+    assert np.array_equal(read_frames(tmp_path / "submission.csv")[9], first.numpy().flatten())
+
+
+def test_scores_are_the_psnr_of_the_written_frames(rendered, trained, tmp_path):
+    """Frames 1..8 of 9; the submission's bytes are the roll-out up to rounding."""
+    run(rendered, trained, tmp_path)
+    rows = read_frames(tmp_path / "submission.csv").astype(float)
+    for i, sequence in enumerate(load_test_sequences(rendered, height=32, width=64)):
+        error = rows[9 * i + 1 : 9 * i + 9] - sequence.truth[1:].flatten(1).numpy()
+        expected = (-10 * np.log10((error**2).mean(1) / 255**2)).mean()
+        found = scores(tmp_path)[i]
+        assert float(found["psnr"]) == pytest.approx(expected, abs=0.02) and found["frames"] == "8"
+    saved = json.loads((tmp_path / "scores.json").read_text())
+    assert len(saved["per_frame"]["0"]["psnr"]) == 8 and saved["course"]["private"] is None
+
+
+def test_a_run_folder_means_its_best_checkpoint_with_averaged_weights(rendered, trained, tmp_path, monkeypatch):
+    used = []
+    monkeypatch.setattr(Tester, "roll_out", lambda model, *_, **__: used.append(model) or [torch.zeros(9, 3, 32, 64)] * 2)
+    run(rendered, trained, tmp_path)
+    state = load_checkpoint(trained / "best.ckpt")
+    assert all(torch.equal(value, state["ema"][name]) for name, value in used[0].state_dict().items())
+
+
+def test_the_seed_and_z_scale_decide_the_result(rendered, trained, tmp_path):
+    def submission(*flags) -> bytes:
+        run(rendered, trained, tmp_path, *flags)
+        return (tmp_path / "submission.csv").read_bytes()
+
+    assert submission("--seed", "3") == submission("--seed", "3")
+    assert submission("--seed", "3", "--z_scale", "40") != submission("--seed", "4", "--z_scale", "40")
+    assert submission("--seed", "3", "--z_scale", "0") == submission("--seed", "4", "--z_scale", "0")
+
+
+@pytest.mark.parametrize("where", ["--gt", "Demo_Test"])
+def test_truth_in_csv_form_gives_the_same_scores(dataset, trained, tmp_path, where):
+    run(dataset, trained, tmp_path / "folders")
+    truth = [sequence.truth.numpy() for sequence in load_test_sequences(dataset, height=32, width=64)]
+    shutil.rmtree(dataset / "test" / "test_gt")
+    more = []
+    if where == "--gt":
+        write_submission(tmp_path / "gt.csv", truth)
+        more = ["--gt", str(tmp_path / "gt.csv")]
+    else:
+        (dataset / "Demo_Test").mkdir()
+        for i, video in enumerate(truth):
+            write_submission(dataset / "Demo_Test" / f"GT{i}.csv", [video])
+    run(dataset, trained, tmp_path / "csv", *more)
+    assert scores(tmp_path / "csv") == scores(tmp_path / "folders")
+
+
+def test_without_truth_everything_but_the_scores_is_written(dataset, trained, tmp_path, capsys):
+    shutil.rmtree(dataset / "test" / "test_gt")
+    shutil.rmtree(dataset / "train")
+    run(dataset, trained, tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"submission.csv", "pred_seq1.gif", "compare_seq1.gif"} <= names and "scores.csv" not in names
+    assert "no truth found" in capsys.readouterr().out
+
+
+def test_both_scripts_run_from_another_folder(rendered, trained, tmp_path):
+    command = [sys.executable, str(ROOT / "Tester.py"), "--DR", str(rendered), "--ckpt_path", str(trained), "--save_root", "out"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "out" / "submission.csv").is_file()
+    subprocess.run([sys.executable, str(ROOT / "Trainer.py"), "--help"], cwd=tmp_path, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("wrong, expected", [
+    ("checkpoint missing", "no such file"), ("no checkpoint", "is not a checkpoint"), ("no test", "no folder test/"), ("no poses", "no sequences"),
+    ("no first frame", "holds no images"), ("gt missing", "--gt"), ("gt too short", "expected 18 frames"), ("save_root", "--save_root"),
+    ("fps", "--fps"), ("pose missing", "no pose image for"),
+])  # fmt: skip
+def test_wrong_input_ends_in_one_line(dataset, trained, tmp_path, capsys, wrong, expected):
+    checkpoint, more = trained, []
+    if wrong == "checkpoint missing":
+        checkpoint = tmp_path / "nowhere.ckpt"
+    elif wrong == "no checkpoint":
+        checkpoint = tmp_path / "text.ckpt"
+        checkpoint.write_text("text")
+    elif wrong == "no test":
+        shutil.rmtree(dataset / "test")
+    elif wrong == "no poses":
+        shutil.rmtree(dataset / "test" / "test_label")
+    elif wrong == "no first frame":
+        next((dataset / "test" / "test_img" / "1").iterdir()).unlink()
+    elif wrong == "gt missing":
+        more = ["--gt", str(tmp_path / "gt.csv")]
+    elif wrong == "gt too short":
+        write_submission(tmp_path / "gt.csv", [np.zeros((5, 3, 32, 64), np.uint8)])
+        more = ["--gt", str(tmp_path / "gt.csv")]
+    elif wrong == "save_root":
+        (tmp_path / "out").write_text("in the way")
+    elif wrong == "fps":
+        more = ["--fps", "0"]
+    elif wrong == "pose missing":
+        next((dataset / "test" / "test_label" / "0").glob("*8.png")).unlink()
+    assert expected in refused(capsys, Tester.main, ["--DR", dataset, "--ckpt_path", checkpoint, "--save_root", tmp_path / "out", *more])
