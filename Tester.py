@@ -1,10 +1,13 @@
-"""Rolls out every test sequence of a data set with a trained model: python Tester.py --DR LAB4_Dataset --ckpt_path runs/first --save_root results
+"""Rolls out every test sequence of a data set with a trained model.
+
+    python Tester.py --DR LAB4_Dataset --ckpt_path runs/first --save_root results
 
 Writes GIFs, strips, submission.csv and, where the truth is known, scores and curves. The model comes from the checkpoint.
 """
 import argparse
 import csv
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -22,20 +25,19 @@ from utils import UserError, find_device, one_line_errors, seed_for, video_to_by
 def tester_parser() -> Parser:
     """All flags of Tester.py."""
     parser = Parser("Roll out the test sequences with a trained model; write GIFs, submission.csv and scores.")
-    run = parser.add_argument_group("run")
-    run.add_argument("--DR", type=Path, required=True, metavar="FOLDER", help="data set in the LAB4_Dataset layout")
-    run.add_argument("--save_root", type=Path, required=True, metavar="FOLDER", help="where the results go")
-    run.add_argument("--ckpt_path", type=Path, required=True, help="checkpoint, or run folder (its best.ckpt)")
-    run.add_argument("--gt", type=Path, help="csv with the true frames (default: test/test_gt/ or Demo_Test/GT{i}.csv where they exist)")
-    machine = parser.add_argument_group("machine")
-    add_device_flags(machine)
-    machine.add_argument("--batch_size", type=COUNT, default=8, help="sequences rolled out side by side")
-    sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--z_scale", type=NOT_NEGATIVE, default=1.0, help="z is a prior sample times this; 0 takes the prior's mean")
-    sampling.add_argument("--seed", type=INDEX, default=1, help="seed of the prior samples")
-    pictures = parser.add_argument_group("pictures")
-    pictures.add_argument("--fps", type=number(float, 1, 50), default=20.0, help="frames per second of the GIFs")
-    pictures.add_argument("--strip_every", type=COUNT, default=60, help="frames between two pictures of a strip")
+    add = parser.add_argument_group("run").add_argument
+    add("--DR", type=Path, required=True, metavar="FOLDER", help="data set in the LAB4_Dataset layout")
+    add("--save_root", type=Path, required=True, metavar="FOLDER", help="where the results go")
+    add("--ckpt_path", type=Path, required=True, help="checkpoint, or run folder (its best.ckpt)")
+    add("--gt", type=Path, help="csv with the true frames (default: test/test_gt/ or Demo_Test/GT{i}.csv where they exist)")
+    add = add_device_flags(parser)
+    add("--batch_size", type=COUNT, default=8, help="sequences rolled out side by side")
+    add = parser.add_argument_group("sampling").add_argument
+    add("--z_scale", type=NOT_NEGATIVE, default=1.0, help="z is a prior sample times this; 0 takes the prior's mean")
+    add("--seed", type=INDEX, default=1, help="seed of the prior samples")
+    add = parser.add_argument_group("pictures").add_argument
+    add("--fps", type=number(float, 1, 50), default=20.0, help="frames per second of the GIFs")
+    add("--strip_every", type=COUNT, default=60, help="frames between two pictures of a strip")
     return parser
 
 
@@ -73,9 +75,12 @@ def write_scores(folder: Path, videos: list[torch.Tensor], sequences: list[Seque
         print(f"{row['sequence']:>8} {row['frames']:>6} {row['psnr']:>6.2f} {row['ssim']:>6.3f} {row['closing']:>8.2f} "
               f"{row['copy_first']:>10.2f} {row['background']:>17.2f}")  # fmt: skip
     course = course_score([video_to_bytes(video) for video, _ in known], [sequence.truth.numpy() for _, sequence in known])
-    print(f"course's score (frames 1 to 600): all {course.overall:.2f} dB, public {course.public:.2f}, private {course.private:.2f}")
-    per_frame = {name: {key: [round(x, 3) for x in value.tolist()] for key, value in result._asdict().items()} for name, result in scores.items()}
-    (folder / "scores.json").write_text(json.dumps({"sequences": rows, "course": {part: value if value == value else None for part, value in course._asdict().items()}, "per_frame": per_frame}) + "\n")
+    parts = f"all {course.overall:.2f} dB, public {course.public:.2f}, private {course.private:.2f}"
+    print(f"course's score (frames 1 to 600): {parts}")
+    # JSON knows no nan, which stands for a part without sequences.
+    parts = {part: None if math.isnan(value) else value for part, value in course._asdict().items()}
+    per_frame = {name: {key: value.tolist() for key, value in result._asdict().items()} for name, result in scores.items()}
+    (folder / "scores.json").write_text(json.dumps({"sequences": rows, "course": parts, "per_frame": per_frame}) + "\n")
     for name, result in scores.items():
         plot_score(folder / f"psnr_seq{name}.png", name, result)
 

@@ -29,7 +29,8 @@ VALIDATION_BATCH = 8  # sequences rolled out side by side
 
 def model_config(args: argparse.Namespace) -> dict:
     """What build_model needs, as plain values."""
-    return {"family": "pose_cvae", "frame_dim": args.F_dim, "label_dim": args.L_dim, "latent_dim": args.N_dim, "fused_dim": args.D_out_dim}
+    sizes = {"frame_dim": args.F_dim, "label_dim": args.L_dim, "latent_dim": args.N_dim, "fused_dim": args.D_out_dim}
+    return {"family": "pose_cvae", **sizes}
 
 
 def build_optimiser(args: argparse.Namespace, model: torch.nn.Module, device: torch.device) -> torch.optim.Optimizer:
@@ -82,8 +83,9 @@ class Trainer:
     def resume(self, path: Path) -> None:
         """Takes up the state of a checkpoint; training goes on with the epoch after it. Raises UserError."""
         state = load_checkpoint(path)
-        if state["model_config"] != (mine := model_config(self.args)):
-            differ = [f"{k} {state['model_config'].get(k)} there, {v} here" for k, v in mine.items() if state["model_config"].get(k) != v]
+        theirs, mine = state["model_config"], model_config(self.args)
+        if theirs != mine:
+            differ = [f"{k} {theirs.get(k)} there, {v} here" for k, v in mine.items() if theirs.get(k) != v]
             raise UserError(f"{path}: is a checkpoint of another model: {'; '.join(differ)}")
         load_weights(self.model, state["model"], path)
         load_weights(self.ema.module, state["ema"], path)
@@ -141,12 +143,15 @@ class Trainer:
             sums += clips * np.array([loss, mse, kl, beta, forced])
             frames += clips * (length - 1)
             if self.interrupt.requested:
-                raise KeyboardInterrupt(f"stopped by Ctrl-C in epoch {epoch + 1}; {epoch} epochs are saved, go on with --ckpt_path {args.save_root}")
+                saved = f"{epoch} epochs are saved, go on with --ckpt_path {args.save_root}" if epoch else "nothing was saved yet"
+                raise KeyboardInterrupt(f"stopped by Ctrl-C in epoch {epoch + 1}; {saved}")
             rate = frames / (time.perf_counter() - begin)
-            bar.set_postfix_str(f"loss {loss:.5f} beta {beta:.2f} {'true frame' if forced else 'own frame '} fed back, {rate:.0f} frames/s")
+            fed = "true" if forced else "own"
+            bar.set_postfix_str(f"loss {loss:.5f}, beta {beta:.2f}, {fed} frames fed back, {rate:.0f} frames/s")
         loss, mse, kl, beta, forced = (sums / len(self.sampler)).tolist()
-        return {"epoch": epoch, "step": self.step, "loss": loss, "mse": mse, "kl": kl, "beta": beta, "tfr": ratio, "forced": forced,
-                "lr": lr, "frames_per_second": round(frames / (time.perf_counter() - begin), 1)}  # fmt: skip
+        rate = round(frames / (time.perf_counter() - begin), 1)
+        return {"epoch": epoch, "step": self.step, "loss": loss, "mse": mse, "kl": kl, "beta": beta, "tfr": ratio,
+                "forced": forced, "lr": lr, "frames_per_second": rate}  # fmt: skip
 
     def learning_rate(self, epoch: float) -> float:
         """Sets and returns the learning rate at a point of the run, 2.5 being the middle of the third epoch."""
@@ -192,10 +197,8 @@ class Trainer:
         videos = roll_out(self.ema.module, self.validation, device=self.device, precision=self.args.amp,
                           z_scale=1.0, batch_size=VALIDATION_BATCH)  # fmt: skip
         scores = [score(video, sequence) for video, sequence in zip(videos, self.validation)]
-        means = summary(scores)
-        curve = [round(value, 2) for value in scores[0].psnr.tolist()]
-        return {"val_psnr": means["psnr"], "val_ssim": means["ssim"], "val_closing": means["closing"],
-                "val_copy_first": means["copy_first"], "val_background": means["background"], "val_psnr_per_frame": curve}, videos  # fmt: skip
+        means = {f"val_{name}": value for name, value in summary(scores).items()}
+        return means | {"val_psnr_per_frame": [round(value, 2) for value in scores[0].psnr.tolist()]}, videos
 
     def save(self, path: Path) -> None:
         """Writes all that a resumed run needs."""
@@ -208,8 +211,8 @@ class Trainer:
 
 def describe(row: dict, epochs: int, best: float, seconds_left: float) -> str:
     """One line for the terminal about a finished epoch."""
-    line = (f"epoch {row['epoch'] + 1}/{epochs}  loss {row['loss']:.5f}  mse {row['mse']:.5f}  kl {row['kl']:.1f} nats  beta {row['beta']:.2f}  "
-            f"tfr {row['tfr']:.2f}  {row['frames_per_second']:.0f} frames/s")  # fmt: skip
+    line = (f"epoch {row['epoch'] + 1}/{epochs}  loss {row['loss']:.5f}  mse {row['mse']:.5f}  kl {row['kl']:.1f} nats  "
+            f"beta {row['beta']:.2f}  tfr {row['tfr']:.2f}  {row['frames_per_second']:.0f} frames/s")  # fmt: skip
     if "val_psnr" in row:
         line += f"  val {row['val_psnr']:.2f} dB (last 100 {row['val_closing']:.2f}, best {best:.2f})  ssim {row['val_ssim']:.3f}"
     return line + f"  left {int(seconds_left) // 60}m{int(seconds_left) % 60:02d}s"
@@ -227,13 +230,14 @@ def main(argv: list[str] | None = None) -> None:
         trainer.resume(checkpoint)
     if args.test:
         row, _ = trainer.validate()
-        print(f"val {row['val_psnr']:.2f} dB, last 100 frames {row['val_closing']:.2f} dB, SSIM {row['val_ssim']:.3f}; "
-              f"copy of the first frame {row['val_copy_first']:.2f} dB, median background {row['val_background']:.2f} dB")  # fmt: skip
+        print(f"val {row['val_psnr']:.2f} dB, last 100 frames {row['val_closing']:.2f} dB, SSIM {row['val_ssim']:.3f}; copy of "
+              f"the first frame {row['val_copy_first']:.2f} dB, median background {row['val_background']:.2f} dB")  # fmt: skip
         return
     if earlier := records.begin(plain(vars(args)), first_epoch=trainer.epoch):
         print(f"the earlier run in {args.save_root} was moved to {earlier}")
     parameters = sum(p.numel() for p in trainer.model.parameters())
-    print(f"{parameters:,} parameters on {trainer.device}, {len(trainer.sampler)} clips an epoch, epochs {trainer.epoch + 1} to {args.num_epoch}")
+    print(f"{parameters:,} parameters on {trainer.device}, {len(trainer.sampler)} clips an epoch, "
+          f"epochs {trainer.epoch + 1} to {args.num_epoch}")  # fmt: skip
     try:
         with trainer.interrupt:
             trainer.fit(records)

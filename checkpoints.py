@@ -1,5 +1,4 @@
 """Checkpoints: one file of tensors and plain values that is all a run needs to go on and all a test needs to run."""
-import os
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ def save_checkpoint(path: Path, state: dict) -> None:
     partial = path.with_name(f".{path.name}.part")
     try:
         torch.save({"format": FORMAT} | state, partial)
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -46,7 +45,7 @@ def load_checkpoint(path: Path) -> dict:
         raise UserError(f"{path}: is not a checkpoint that can be read ({reason[:100]})") from None
     if not isinstance(state, dict) or "format" not in state:
         raise UserError(f"{path}: is not a checkpoint of this project; expected a file written by Trainer.py")
-    if state["format"] != FORMAT or not KEYS <= state.keys():
+    if state["format"] != FORMAT or KEYS - state.keys():
         raise UserError(f"{path}: has checkpoint format {state['format']}; this version reads format {FORMAT}")
     return state
 

@@ -180,7 +180,7 @@ def build_loader(clips: DanceClips, sampler: ClipSampler, *, batch_size: int, wo
 
 
 def load_validation_sequences(split: DanceSplit, *, length: int) -> list[Sequence]:
-    """The split cut into consecutive sequences of `length` frames, the last of each stretch shorter; single frames are left out."""
+    """The split cut into consecutive sequences of `length` frames, the last of each stretch shorter, single frames left out."""
     frames, poses = (torch.from_numpy(images) for images in split.images.copy())
     pieces = [range(i, min(i + length, s.stop)) for s in split.stretches(len(frames)) for i in range(s.start, s.stop, length)]
     return [

@@ -1,4 +1,5 @@
 """The frame cache: every image of a split decoded and resized once, kept as one memory-mapped uint8 file."""
+import contextlib
 import hashlib
 import os
 import sys
@@ -71,7 +72,8 @@ def cached_frames(paths: list[Path], *, root: Path, name: str, height: int, widt
     the user's cache folder where that cannot be written. It is moved into place when complete, so that a reader sees
     all of it or nothing, and two processes that build it at once both end with a whole file. Raises UserError.
     """
-    folders = [folder] if folder else [root / FOLDER, user_cache() / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]]
+    place_id = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
+    folders = [folder] if folder else [root / FOLDER, user_cache() / place_id]
     filename = f"{name}-{height}x{width}-{fingerprint(paths, height=height, width=width)}.npy"
     shape = (len(paths), 3, height, width)
     for place in folders:
@@ -82,10 +84,8 @@ def cached_frames(paths: list[Path], *, root: Path, name: str, height: int, widt
     # Files of the same split and size with another fingerprint describe images that have changed since.
     for stale in place.glob(f"{name}-{height}x{width}-*.npy"):
         if stale.name != filename:
-            try:
+            with contextlib.suppress(OSError):  # Windows keeps a file that another process has mapped
                 stale.unlink()
-            except OSError:  # Windows keeps a file that another process has mapped
-                pass
     return np.load(place / filename, mmap_mode="r")
 
 
@@ -110,10 +110,11 @@ def build_cache(paths: list[Path], path: Path, shape: tuple[int, ...]) -> None:
         with open(partial, "wb") as file:
             write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             images = pool.map(lambda source: read_image(source, height=height, width=width), paths)
-            for image in tqdm(images, total=len(paths), desc=f"decoding {path.name.split('-')[0]}", unit="img", leave=False, disable=None):
+            name = path.name.split("-")[0]
+            for image in tqdm(images, total=len(paths), desc=f"decoding {name}", unit="img", leave=False, disable=None):
                 file.write(image.tobytes())
         try:
-            os.replace(partial, path)
+            partial.replace(path)
         except PermissionError:  # Windows: another process finished first and has it open
             if open_cache(path, shape) is None:
                 raise

@@ -56,7 +56,7 @@ def mark_coins(ratio: Axes, loss: Axes, rows: list[dict]) -> None:
     rows = [row for row in rows if row.get("forced") is not None]
     mark = {"s": 18, "color": COLOURS[1], "marker": "x", "linewidths": 1.2, "zorder": 3}
     if rows:
-        ratio.scatter([row["epoch"] for row in rows], [row["forced"] for row in rows], label="forced share of batches (coins)", **mark)
+        ratio.scatter(*zip(*((row["epoch"], row["forced"]) for row in rows)), label="forced share of batches (coins)", **mark)
     forced = [(row["epoch"], row["loss"]) for row in rows if row["forced"] >= 0.5 and row["loss"] is not None]
     if forced:
         loss.scatter(*zip(*forced), label="mostly true frames fed back", **mark)

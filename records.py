@@ -55,7 +55,8 @@ class Records:
         if self.wandb:
             self.wandb.init(project="pose-video", dir=str(self.folder), config=flags)
         if self.tensorboard:
-            self.board = optional_package("torch.utils.tensorboard", flag="--use_tensorboard").SummaryWriter(str(self.folder / "tensorboard"))
+            writer = optional_package("torch.utils.tensorboard", flag="--use_tensorboard").SummaryWriter
+            self.board = writer(str(self.folder / "tensorboard"))
         return earlier
 
     def set_aside(self) -> Path:

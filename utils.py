@@ -62,7 +62,8 @@ def optional_package(name: str, *, flag: str) -> ModuleType:
         return import_module(name)
     except ImportError as error:
         package = name.split(".")[0]
-        raise UserError(f"{flag} needs the package {package}, which cannot be imported ({error}): pip install {package}") from None
+        message = f"{flag} needs the package {package}, which cannot be imported ({error}): pip install {package}"
+        raise UserError(message) from None
 
 
 def find_device(name: str) -> torch.device:
@@ -127,7 +128,8 @@ def ssim(predicted: Tensor, target: Tensor) -> Tensor:
     (Wang et al. 2004). Raises ValueError if the shapes differ or a side is below 11 pixels.
     """
     if predicted.shape != target.shape or min(predicted.shape[-2:]) < 11:
-        raise ValueError(f"ssim: needs equal shapes of at least 11 pixels, got {tuple(predicted.shape)} and {tuple(target.shape)}")
+        shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
+        raise ValueError(f"ssim: needs equal shapes of at least 11 pixels a side, got {shapes}")
     offsets = torch.arange(11, device=predicted.device) - 5.0
     window = torch.exp(-offsets.square() / (2 * 1.5**2))
     window = window / window.sum()

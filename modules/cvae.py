@@ -8,6 +8,8 @@ A conditional VAE, one latent z per predicted frame. For frame t
 Letters of the shapes: B batch, T frames, H x W frame size, h x w = H/8 x W/8, F/L/Z/D channels of frame features, label
 (pose) features, latent and fused features.
 """
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -61,6 +63,13 @@ class GaussianPredictor(nn.Module):
         return Gaussian.from_parameters(self.parameters_of(self.block(joined)))
 
 
+class Reference(NamedTuple):
+    """The known frame of the video (B, 3, H, W) and its features, computed once per clip."""
+
+    frame: Tensor
+    levels: list[Tensor]
+
+
 class DecoderFusion(nn.Module):
     """Joins previous frame, pose, reference and z at the coarsest size -> (B, D, h, w)."""
 
@@ -77,21 +86,23 @@ class Generator(nn.Module):
 
     The skips carry the outlines of the pose and the unchanging background, which therefore need not pass through z or
     survive hundreds of steps in the previous frame (SVG takes its skips from the last given frame for the same reason).
+    Where nothing moves, a mask copies the reference itself (a mask over known frames: CDNA, Finn et al. 2016).
     """
 
     def __init__(self, *, frame_dim: int, label_dim: int, fused_dim: int):
         super().__init__()
-        f, l, d = frame_dim, label_dim, fused_dim
-        self.at_quarter = VGGBlock(inputs=d + f // 2 + l // 2, outputs=d // 2, layers=2)
-        self.at_half = VGGBlock(inputs=d // 2 + f // 4 + l // 4, outputs=d // 3, layers=2)
-        self.to_pixels = nn.Conv2d(d // 3, 12, kernel_size=3, padding=1)
+        quarter, half = (frame_dim // n + label_dim // n for n in (2, 4))  # channels of the skips
+        self.at_quarter = VGGBlock(inputs=fused_dim + quarter, outputs=fused_dim // 2, layers=2)
+        self.at_half = VGGBlock(inputs=fused_dim // 2 + half, outputs=fused_dim // 3, layers=2)
+        self.to_pixels = nn.Conv2d(fused_dim // 3, 4 * 4, kernel_size=3, padding=1)
 
-    def forward(self, fused: Tensor, label: list[Tensor], reference: list[Tensor]) -> Tensor:
-        x = self.at_quarter(torch.cat([upsample(fused), label[1], reference[1]], dim=1))  # (B, D/2, H/4, W/4)
-        x = self.at_half(torch.cat([upsample(x), label[0], reference[0]], dim=1))         # (B, D/3, H/2, W/2)
-        pixels = functional.pixel_shuffle(self.to_pixels(x), 2)                        # (B, 3, H, W)
+    def forward(self, fused: Tensor, label: list[Tensor], reference: Reference) -> Tensor:
+        x = self.at_quarter(torch.cat([upsample(fused), label[1], reference.levels[1]], dim=1))  # (B, D/2, H/4, W/4)
+        x = self.at_half(torch.cat([upsample(x), label[0], reference.levels[0]], dim=1))         # (B, D/3, H/2, W/2)
         # float32 under autocast too: bfloat16 has 8 bits for the mantissa, fewer than a pixel.
-        return torch.sigmoid(pixels.float())
+        painted = torch.sigmoid(functional.pixel_shuffle(self.to_pixels(x), 2).float())          # (B, 4, H, W)
+        colour, mask = painted.split([3, 1], dim=1)
+        return mask * colour + (1 - mask) * reference.frame                                      # (B, 3, H, W)
 
 
 def upsample(x: Tensor) -> Tensor:
@@ -115,15 +126,19 @@ class PoseCVAE(VideoModel):
         self.fusion = DecoderFusion(**dims, latent_dim=latent_dim, fused_dim=fused_dim)
         self.generator = Generator(**dims, fused_dim=fused_dim)
 
-    def predict(self, previous: Tensor, label: list[Tensor], reference: list[Tensor], z: Tensor) -> Tensor:
-        """p(x_t | x_{t-1}, pose_t, reference, z): coarsest features of the frame before, features, z -> (B, 3, H, W)."""
-        fused = self.fusion(previous, label[-1], reference[-1], z)       # (B, D, h, w)
+    def know(self, frame: Tensor) -> Reference:
+        """The features of the known frame (B, 3, H, W), beside it."""
+        return Reference(frame, self.frame_encoder(frame))
+
+    def predict(self, previous: Tensor, label: list[Tensor], reference: Reference, z: Tensor) -> Tensor:
+        """p(x_t | x_{t-1}, pose_t, reference, z): coarsest features of the frame before, pose features, z -> (B, 3, H, W)."""
+        fused = self.fusion(previous, label[-1], reference.levels[-1], z)  # (B, D, h, w)
         return self.generator(fused, label, reference)                   # (B, 3, H, W)
 
     def forward(self, frames, conditions, reference=None, *, teacher_forcing, feedback_noise=0.0) -> SequenceLoss:
         batch, length = frames.shape[:2]
         targets = frames[:, 1:]                                          # (B, T-1, 3, H, W)
-        known = self.frame_encoder(frames[:, 0] if reference is None else reference)
+        known = self.know(frames[:, 0] if reference is None else reference)
         # What does not depend on the model's own output: once for the whole clip, as one batch of B*(T-1).
         labels = self.label_encoder(fold_time(conditions[:, 1:]))
         q = self.posterior(self.frame_encoder(fold_time(targets))[-1], labels[-1])
@@ -136,7 +151,8 @@ class PoseCVAE(VideoModel):
         if teacher_forcing:
             # Every previous frame is known, so all steps are one batch as well: the same numbers as the loop, sooner.
             previous = self.frame_encoder(noisy(fold_time(frames[:, :-1])))[-1]
-            known = [level.repeat_interleave(length - 1, dim=0) for level in known]
+            levels = [level.repeat_interleave(length - 1, dim=0) for level in known.levels]
+            known = Reference(known.frame.repeat_interleave(length - 1, dim=0), levels)
             return SequenceLoss(functional.mse_loss(self.predict(previous, labels, known, z), fold_time(targets)), kl)
 
         labels = [unfold_time(level, batch=batch) for level in labels]
@@ -151,7 +167,7 @@ class PoseCVAE(VideoModel):
     @torch.no_grad()
     def rollout(self, given: Tensor, conditions: Tensor, *, z_scale: float = 1.0) -> Tensor:
         length = conditions.shape[1]
-        known = self.frame_encoder(given[:, 0])
+        known = self.know(given[:, 0])
         video = [given[:, 0]]
         for start in range(1, length, POSES_AT_ONCE):
             poses = conditions[:, start : start + POSES_AT_ONCE]

@@ -28,7 +28,7 @@ def fix_z(model, monkeypatch):
 def by_hand(model, frames, poses, reference, *, teacher_forcing):
     """The training pass as the formula says it: one frame after the other, nothing shared, z = mu."""
     previous, errors, kls = frames[:, 0], [], []
-    known = model.frame_encoder(reference)
+    known = model.know(reference)
     for t in range(1, frames.shape[1]):
         label = model.label_encoder(poses[:, t])
         q = model.posterior(model.frame_encoder(frames[:, t])[-1], label[-1])
@@ -82,7 +82,7 @@ def test_the_prediction_depends_on_each_input(model, changed):
 
     def predict(values):
         return model.predict(model.frame_encoder(values["previous"])[-1], model.label_encoder(values["pose"]),
-                             model.frame_encoder(values["reference"]), values["z"])  # fmt: skip
+                             model.know(values["reference"]), values["z"])  # fmt: skip
 
     assert not torch.allclose(predict(inputs), predict(inputs | {changed: torch.rand_like(inputs[changed])}))
 
@@ -102,7 +102,7 @@ def test_a_roll_out_feeds_its_own_prediction_back(model, clip):
     frames, poses = clip
     same = poses[:, :1].expand(-1, 4, -1, -1, -1)
     video = model.rollout(frames[:, :1], same, z_scale=0)
-    known, label = model.frame_encoder(frames[:, 0]), model.label_encoder(same[:, 0])
+    known, label = model.know(frames[:, 0]), model.label_encoder(same[:, 0])
     previous = frames[:, 0]
     for t in range(1, 4):
         previous = model.predict(model.frame_encoder(previous)[-1], label, known, torch.zeros(2, 2, 2, 4))
@@ -163,3 +163,10 @@ def test_the_sizes_mean_what_they_say():
     fused = model.fusion(frame, label, frame, q.mu)
     assert [x.shape[1] for x in (frame, label, q.mu, fused)] == [32, 16, 5, 48]
     assert sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 10
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 1, 3), (15, 9, 3, 25), (128, 32, 12, 192)])
+def test_any_width_builds_a_model(sizes):
+    names = ("frame_dim", "label_dim", "latent_dim", "fused_dim")
+    model = build_model({"family": "pose_cvae"} | dict(zip(names, sizes)))
+    assert model(*torch.rand(2, 1, 2, 3, 16, 16), teacher_forcing=False).mse > 0

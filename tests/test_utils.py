@@ -80,7 +80,7 @@ def test_a_device_that_is_not_there_is_refused(name):
 
 
 def test_a_missing_package_says_which_flag_wanted_it():
-    with pytest.raises(UserError, match="--use_wandb needs the package no_such_package.*pip install no_such_package"):
+    with pytest.raises(UserError, match=r"--use_wandb needs the package no_such_package.*pip install no_such_package"):
         optional_package("no_such_package", flag="--use_wandb")
 
 

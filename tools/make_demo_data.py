@@ -8,6 +8,7 @@ of a model is good for:
 """
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +18,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root, from whichever folder this is started
 
-from flags import COUNT, INDEX, Parser, number as whole  # noqa: E402
-from utils import UserError, one_line_errors, seed_for  # noqa: E402
+from flags import COUNT, INDEX, Parser, number
+from utils import UserError, one_line_errors, seed_for
 
 WIDTH, HEIGHT, OVERSAMPLE = 256, 128, 2  # pixels written; drawn at twice that and averaged, which smooths the edges
 SCALE = 50.0  # pixels (before averaging: times OVERSAMPLE) of one body unit, about half a metre
@@ -47,16 +48,25 @@ MOVES = {
     "other profile": [-90, 0, 15, -50, 10, 15, 80, 10, 4, -20, 10, 4, 25, 15],
 }
 
-SKIN, SHIRT, SKIRT, LEG, SHOE, HAIR = (232, 180, 145), (240, 190, 60), (210, 52, 72), (120, 190, 200), (240, 240, 245), (60, 34, 26)
+SKIN, SHIRT, SKIRT = (232, 180, 145), (240, 190, 60), (210, 52, 72)
+LEG, SHOE, HAIR = (120, 190, 200), (240, 240, 245), (60, 34, 26)
 # Limbs of the skeleton with OpenPose's colours (Cao et al. 2019): right side warm, left side green to blue.
 BONES = [
-    ("neck", "right shoulder", (255, 85, 0)), ("right shoulder", "right elbow", (255, 170, 0)), ("right elbow", "right hand", (255, 220, 0)),
-    ("neck", "left shoulder", (170, 255, 0)), ("left shoulder", "left elbow", (85, 220, 0)), ("left elbow", "left hand", (0, 200, 0)),
     ("neck", "hip", (255, 0, 0)),
-    ("hip", "right hip", (0, 200, 85)), ("right hip", "right knee", (0, 220, 170)), ("right knee", "right foot", (0, 220, 255)),
-    ("hip", "left hip", (0, 170, 255)), ("left hip", "left knee", (0, 85, 255)), ("left knee", "left foot", (0, 0, 255)),
+    ("neck", "right shoulder", (255, 85, 0)),
+    ("right shoulder", "right elbow", (255, 170, 0)),
+    ("right elbow", "right hand", (255, 220, 0)),
+    ("neck", "left shoulder", (170, 255, 0)),
+    ("left shoulder", "left elbow", (85, 220, 0)),
+    ("left elbow", "left hand", (0, 200, 0)),
+    ("hip", "right hip", (0, 200, 85)),
+    ("right hip", "right knee", (0, 220, 170)),
+    ("right knee", "right foot", (0, 220, 255)),
+    ("hip", "left hip", (0, 170, 255)),
+    ("left hip", "left knee", (0, 85, 255)),
+    ("left knee", "left foot", (0, 0, 255)),
     ("neck", "head", (170, 0, 255)),
-]  # fmt: skip
+]
 
 
 class Scene(NamedTuple):
@@ -160,7 +170,38 @@ def stroke(draw: ImageDraw.ImageDraw, a: np.ndarray, b: np.ndarray, width: float
             draw.ellipse([x - w / 2, y - w / 2, x + w / 2, y + w / 2], fill=tint)
 
 
-def skirt(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], swing: float) -> None:
+def paint_leg(draw: ImageDraw.ImageDraw, *, hip, knee, foot, **_) -> None:
+    """Thigh, shin and shoe."""
+    stroke(draw, hip, knee, 8.5, LEG)
+    stroke(draw, knee, foot, 7, LEG)
+    stroke(draw, foot, foot + [1, 0, 0], 7, SHOE)
+
+
+def paint_arm(draw: ImageDraw.ImageDraw, *, shoulder, elbow, hand, **_) -> None:
+    """Sleeve and bare forearm."""
+    stroke(draw, shoulder, elbow, 6.5, SHIRT)
+    stroke(draw, elbow, hand, 5.2, SKIN)
+
+
+def paint_torso(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], scene: Scene) -> None:
+    """Shirt, narrower from the side, and the skirt over it."""
+    facing = np.cos(np.radians(scene.angles[0]))
+    stroke(draw, body["neck"] + [0, 3, 0], body["hip"], 11 + 4 * abs(facing), SHIRT)
+    paint_skirt(draw, body, scene.swing)
+
+
+def paint_head(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], scene: Scene) -> None:
+    """Neck and hair, and the face unless it is turned away."""
+    turn = np.radians(scene.angles[0])
+    head = body["head"]
+    stroke(draw, body["neck"], head, 5, SKIN)
+    stroke(draw, head, head, 13, HAIR)
+    if np.cos(turn) > -0.3:
+        face = head + [2.5 * np.sin(turn), 1.5, 0]
+        stroke(draw, face, face, 9.5, SKIN)
+
+
+def paint_skirt(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], swing: float) -> None:
     """A bell from the waist to above the knees whose hem lags behind the body, with three folds."""
     waist = body["hip"][:2] + [0, -0.08 * SCALE]
     knees = 0.5 * (body["left knee"] + body["right knee"])[:2]
@@ -184,21 +225,13 @@ def draw_frame(background: np.ndarray, scene: Scene) -> Image.Image:
     ImageDraw.Draw(shade).ellipse([OVERSAMPLE * v for v in (left, FLOOR - 4, right, FLOOR + 7)], fill=110)
     canvas.paste((30, 20, 16), mask=shade.filter(ImageFilter.BoxBlur(5)))
     draw = ImageDraw.Draw(canvas)
-    facing = np.cos(np.radians(scene.angles[0]))
     parts = []  # (depth, function): painted from the far ones to the near ones
     for side in ("left", "right"):
-        p = {part: body[f"{side} {part}"] for part in ("shoulder", "elbow", "hand", "hip", "knee", "foot")}
-        parts += [
-            (p["knee"][2] - 4, lambda p=p: (stroke(draw, p["hip"], p["knee"], 8.5, LEG), stroke(draw, p["knee"], p["foot"], 7, LEG),
-                                            stroke(draw, p["foot"], p["foot"] + [1, 0, 0], 7, SHOE))),
-            (p["elbow"][2], lambda p=p: (stroke(draw, p["shoulder"], p["elbow"], 6.5, SHIRT), stroke(draw, p["elbow"], p["hand"], 5.2, SKIN))),
-        ]  # fmt: skip
-    parts.append((0.5, lambda: (stroke(draw, body["neck"] + [0, 3, 0], body["hip"], 15 - 4 * (1 - abs(facing)), SHIRT),
-                                skirt(draw, body, scene.swing))))  # fmt: skip
-    head = body["head"]
-    face = head + [2.5 * np.sin(np.radians(scene.angles[0])), 1.5, 0]
-    parts.append((1.0, lambda: (stroke(draw, body["neck"], head, 5, SKIN), stroke(draw, head, head, 13, HAIR),
-                                stroke(draw, face, face, 9.5, SKIN) if facing > -0.3 else None)))  # fmt: skip
+        limb = {part: body[f"{side} {part}"] for part in ("shoulder", "elbow", "hand", "hip", "knee", "foot")}
+        parts.append((limb["knee"][2] - 4, partial(paint_leg, draw, **limb)))
+        parts.append((limb["elbow"][2], partial(paint_arm, draw, **limb)))
+    parts.append((0.5, partial(paint_torso, draw, body, scene)))
+    parts.append((1.0, partial(paint_head, draw, body, scene)))
     for _, paint in sorted(parts, key=lambda part: part[0]):
         paint()
     return canvas.reduce(OVERSAMPLE)
@@ -219,12 +252,12 @@ def write_video(scenes: list[Scene], folders: list[tuple[str, Path, int]], *, fi
     folders: (kind, path, n) with kind "frame" or "pose"; the first n pictures of that kind go to that path.
     """
     background = stage()
-    for number, scene in enumerate(scenes):
+    for t, scene in enumerate(scenes):
         pictures = {"frame": draw_frame(background, scene), "pose": draw_pose(scene)}
         for kind, path, count in folders:
             path.mkdir(parents=True, exist_ok=True)
-            if number < count:
-                pictures[kind].save(path / f"frame{first + number:06d}.png", compress_level=1)
+            if t < count:
+                pictures[kind].save(path / f"frame{first + t:06d}.png", compress_level=1)
         bar.update()
 
 
@@ -232,9 +265,9 @@ def write_video(scenes: list[Scene], folders: list[tuple[str, Path, int]], *, fi
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("Render a small dance data set with test truth, in the LAB4_Dataset layout.")
     parser.add_argument("--out", type=Path, default=Path("demo_data"), help="folder to make; it must not hold anything yet")
-    parser.add_argument("--train", type=whole(int, 2), default=1500, help="training frames, in two stretches with a gap between")
-    parser.add_argument("--val", type=whole(int, 2), default=150, help="validation frames")
-    parser.add_argument("--test", type=whole(int, 2), default=150, help="frames of each test sequence")
+    parser.add_argument("--train", type=number(int, 2), default=1500, help="training frames, in two stretches with a gap between")
+    parser.add_argument("--val", type=number(int, 2), default=150, help="validation frames")
+    parser.add_argument("--test", type=number(int, 2), default=150, help="frames of each test sequence")
     parser.add_argument("--sequences", type=COUNT, default=3, help="test sequences")
     parser.add_argument("--seed", type=INDEX, default=1, help="seed of the moves, the sign and the wind")
     args = parser.parse_args(argv)

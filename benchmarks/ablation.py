@@ -1,0 +1,62 @@
+"""What each input is worth: trains with one input of the decoder taken away and scores the roll-outs.
+
+    python benchmarks/ablation.py --DR demo_data --save_root runs/ablation -- --num_epoch 30 --val_every 5
+
+Everything behind -- goes to Trainer.py.
+"""
+import csv
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import modules
+import Tester
+import Trainer
+from flags import Parser
+from modules.cvae import PoseCVAE, Reference
+from utils import one_line_errors
+
+
+class Blinded(PoseCVAE):
+    """PoseCVAE whose decoder sees zeros in place of one input: "pose", "previous frame", "reference" or "z"."""
+
+    without = ""
+
+    def predict(self, previous: Tensor, label: list[Tensor], reference: Reference, z: Tensor) -> Tensor:
+        if self.without == "previous frame":
+            previous = torch.zeros_like(previous)
+        elif self.without == "z":
+            z = torch.zeros_like(z)
+        elif self.without == "pose":
+            label = [torch.zeros_like(level) for level in label]
+        elif self.without == "reference":
+            reference = Reference(torch.zeros_like(reference.frame), [torch.zeros_like(level) for level in reference.levels])
+        return super().predict(previous, label, reference, z)
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser("Train and test with each input of the decoder taken away in turn.")
+    parser.add_argument("--DR", required=True, help="data set with test truth")
+    parser.add_argument("--save_root", type=Path, required=True, help="folder of the runs and their results")
+    parser.add_argument("trainer_flags", nargs="*", help="behind --: flags of Trainer.py")
+    args = parser.parse_args(argv)
+    modules.FAMILIES["pose_cvae"] = Blinded
+    rows = []
+    for Blinded.without in ("nothing", "pose", "previous frame", "reference", "z"):
+        run = args.save_root / Blinded.without.replace(" ", "_")
+        Trainer.main(["--DR", args.DR, "--save_root", str(run), *args.trainer_flags])
+        Tester.main(["--DR", args.DR, "--ckpt_path", str(run), "--save_root", str(run / "test")])
+        with open(run / "test" / "scores.csv", newline="") as file:
+            rows.append((Blinded.without, list(csv.DictReader(file))[-1]))
+    print("| without | PSNR, dB | SSIM |\n|---|---|---|")
+    for without, score in rows:
+        print(f"| {without} | {float(score['psnr']):.2f} | {float(score['ssim']):.3f} |")
+
+
+if __name__ == "__main__":
+    main()

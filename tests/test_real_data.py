@@ -1,0 +1,40 @@
+"""Real frames of the course's video, where they are at hand; everything else in tests/ runs without them."""
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from dataloader import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences
+from evaluation import score, summary
+from utils import psnr
+
+REAL = ROOT.parent / "shared" / "data" / "lab4_real"
+pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the real frames are not on this machine")
+SIZE = {"height": 32, "width": 64}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_the_native_first_frame_is_resized_to_the_frame_the_course_sees(cache):
+    """1024x512 to 64x32; the recovered truth is within 46 dB, another resize filter would be at 40 to 42."""
+    (sequence,) = load_test_sequences(REAL, **SIZE, cache_dir=cache)
+    assert psnr(sequence.given[0] / 255, sequence.truth[0] / 255) > 44
+    assert len(sequence.conditions) == 630
+
+
+def test_no_clip_crosses_the_gap_in_the_training_frames(cache):
+    split = DanceSplit(REAL, "train", **SIZE, cache_dir=cache)
+    clips = DanceClips(split, length=16, partial=1.0, seed=1, reference="video", flip=0.0, shift=0)
+    assert [(split.numbers[s.start], split.numbers[s.stop - 1]) for s in clips.stretches] == [(0, 1889), (2520, 3149)]
+    assert len(clips.starts) == 1890 - 15 + 630 - 15 and len(clips) == 157
+
+
+def test_copying_the_first_frame_scores_what_is_published(cache):
+    split = DanceSplit(REAL, "val", **SIZE, cache_dir=cache)
+    (sequence,) = load_validation_sequences(split, length=630)
+    still = (sequence.given / 255).expand(630, -1, -1, -1)
+    means = summary([score(still, sequence)])
+    assert means["psnr"] == pytest.approx(means["copy_first"]) == pytest.approx(15.4, abs=0.05)
