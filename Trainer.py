@@ -228,12 +228,15 @@ def main(argv: list[str] | None = None) -> None:
     trainer = Trainer(args)
     if checkpoint:
         trainer.resume(checkpoint)
+        if trainer.epoch >= args.num_epoch and not args.test:
+            raise UserError(f"{checkpoint}: has its {trainer.epoch} epochs already, --num_epoch {args.num_epoch} leaves none to train")
     if args.test:
         row, _ = trainer.validate()
         print(f"val {row['val_psnr']:.2f} dB, last 100 frames {row['val_closing']:.2f} dB, SSIM {row['val_ssim']:.3f}; copy of "
               f"the first frame {row['val_copy_first']:.2f} dB, median background {row['val_background']:.2f} dB")  # fmt: skip
         return
-    if earlier := records.begin(plain(vars(args)), first_epoch=trainer.epoch):
+    resumed = checkpoint.parent if checkpoint else None
+    if earlier := records.begin(plain(vars(args)), first_epoch=trainer.epoch, resumed=resumed):
         print(f"the earlier run in {args.save_root} was moved to {earlier}")
     parameters = sum(p.numel() for p in trainer.model.parameters())
     print(f"{parameters:,} parameters on {trainer.device}, {len(trainer.sampler)} clips an epoch, "

@@ -1,6 +1,7 @@
 """What a run leaves to read: config.json, metrics.jsonl, and copies for Weights & Biases and TensorBoard."""
 import json
 import math
+import shutil
 from pathlib import Path
 
 from utils import UserError, optional_package, versions
@@ -45,11 +46,19 @@ class Records:
         self.tensorboard = optional_package("tensorboard", flag="--use_tensorboard") if use_tensorboard else None
         self.board = None
 
-    def begin(self, flags: dict, *, first_epoch: int) -> Path | None:
-        """Opens the logs and writes config.json. From epoch 0, an earlier run in the folder is moved to earlier-N/, whose
-        path is returned; later, epochs about to be trained again leave metrics.jsonl."""
-        earlier = self.set_aside() if first_epoch == 0 and self.metrics.exists() else None
-        kept = [row for row in read_metrics(self.metrics) if row["epoch"] < first_epoch] if self.metrics.exists() else []
+    def begin(self, flags: dict, *, first_epoch: int = 0, resumed: Path | None = None) -> Path | None:
+        """Opens the logs and writes config.json.
+
+        A run resumed from a folder takes its rows before `first_epoch` along, and its best.ckpt. Any other run that the
+        folder holds is moved to earlier-N/, whose path is returned.
+        """
+        kept = []
+        if resumed and (resumed / "metrics.jsonl").exists():
+            kept = [row for row in read_metrics(resumed / "metrics.jsonl") if row["epoch"] < first_epoch]
+        in_place = resumed is not None and resumed.resolve() == self.folder.resolve()
+        earlier = self.set_aside() if self.metrics.exists() and not in_place else None
+        if resumed and not in_place and (resumed / "best.ckpt").exists():
+            shutil.copy(resumed / "best.ckpt", self.folder)
         self.metrics.write_text("".join(json.dumps(row) + "\n" for row in kept))
         (self.folder / "config.json").write_text(json.dumps({"flags": flags, "versions": versions()}, indent=2) + "\n")
         if self.wandb:

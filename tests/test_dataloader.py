@@ -42,6 +42,14 @@ def test_frames_are_ordered_by_number_not_by_name(tmp_path):
     assert [path.name for path in numbered_images(tmp_path).values()] == ["7.png", "frame9.png", "frame12.png", "frame000100.png"]
 
 
+def test_digits_dots_and_spaces_in_folder_names_do_not_matter(tmp_path):
+    """Paths split on "/" or on digits broke on Windows and in folders like run.3/."""
+    folder = tmp_path / "my data 7.5" / "frame99"
+    folder.mkdir(parents=True)
+    (folder / "frame4.png").touch()
+    assert list(numbered_images(folder)) == [4]
+
+
 def test_one_number_twice_is_refused(tmp_path):
     (tmp_path / "frame7.png").touch()
     (tmp_path / "frame007.png").touch()

@@ -14,9 +14,9 @@ def row(epoch: int, **values) -> dict:
     return {"epoch": epoch, "loss": 0.1 / (epoch + 1), "mse": 0.09, "kl": 3.0, "beta": 0.5, "tfr": 1.0, "forced": 0.5, "lr": 0.001} | values
 
 
-def open_records(folder, first_epoch=0) -> Records:
+def open_records(folder, **resume) -> Records:
     records = Records(folder, use_wandb=False, use_tensorboard=False)
-    records.begin({"lr": 0.001}, first_epoch=first_epoch)
+    records.begin({"lr": 0.001}, **resume)
     return records
 
 
@@ -40,8 +40,21 @@ def test_resuming_drops_the_epochs_that_are_trained_again(tmp_path):
     records = open_records(tmp_path)
     for epoch in range(4):
         records.add(row(epoch))
-    open_records(tmp_path, first_epoch=2)
+    open_records(tmp_path, first_epoch=2, resumed=tmp_path)
     assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
+
+
+def test_resuming_into_another_folder_takes_the_history_along_and_spoils_no_run_there(tmp_path):
+    for folder, epochs in [("a", 4), ("b", 7)]:
+        records = open_records(tmp_path / folder)
+        for epoch in range(epochs):
+            records.add(row(epoch, loss=float(len(folder) + epochs)))
+        (tmp_path / folder / "best.ckpt").write_text(folder)
+    open_records(tmp_path / "b", first_epoch=3, resumed=tmp_path / "a")
+    assert [r["loss"] for r in read_metrics(tmp_path / "b" / "metrics.jsonl")] == [5.0] * 3
+    assert (tmp_path / "b" / "best.ckpt").read_text() == "a"
+    assert (tmp_path / "b" / "earlier-1" / "best.ckpt").read_text() == "b"
+    assert len(read_metrics(tmp_path / "b" / "earlier-1" / "metrics.jsonl")) == 7
 
 
 def lines_of(monkeypatch, draw) -> list:

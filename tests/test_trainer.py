@@ -81,8 +81,8 @@ def test_a_resumed_run_equals_one_that_was_not_cut(train_args, tmp_path, more):
     for key, moments in whole["optimiser"]["state"].items():
         assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(cut["optimiser"]["state"][key][n])) for n, v in moments.items() if v is not None)
     rows = {name: read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")}
-    assert [row["epoch"] for row in rows["cut"]] == [2, 3]
-    for a, b in zip(rows["whole"][2:], rows["cut"]):
+    assert [row["epoch"] for row in rows["cut"]] == [0, 1, 2, 3]
+    for a, b in zip(rows["whole"], rows["cut"]):
         assert {k: v for k, v in a.items() if k != "frames_per_second"} == {k: v for k, v in b.items() if k != "frames_per_second"}
 
 
@@ -92,6 +92,11 @@ def test_resuming_in_place_keeps_the_rows_before_and_repeats_none(train_args, tr
     Trainer.main([*flags, "--num_epoch", "3", "--ckpt_path", str(tmp_path / "run")])
     assert [row["epoch"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [0, 1, 2]
     assert not list((tmp_path / "run").glob("earlier-*"))
+
+
+def test_a_finished_run_says_that_nothing_is_left(train_args, trained, capsys):
+    message = refused(capsys, Trainer.main, [*train_args, "--ckpt_path", str(trained)])
+    assert "has its 2 epochs already" in message and "--num_epoch" in message
 
 
 def test_a_second_run_in_the_same_folder_loses_nothing(train_args, tmp_path, capsys):
