@@ -229,7 +229,7 @@ def main(argv: list[str] | None = None) -> None:
     if checkpoint:
         trainer.resume(checkpoint)
         if trainer.epoch >= args.num_epoch and not args.test:
-            raise UserError(f"{checkpoint}: has its {trainer.epoch} epochs already, --num_epoch {args.num_epoch} leaves none to train")
+            raise UserError(f"{checkpoint}: has {trainer.epoch} epochs already; expected fewer than --num_epoch {args.num_epoch}")
     if args.test:
         row, _ = trainer.validate()
         print(f"val {row['val_psnr']:.2f} dB, last 100 frames {row['val_closing']:.2f} dB, SSIM {row['val_ssim']:.3f}; copy of "

@@ -96,7 +96,7 @@ def test_resuming_in_place_keeps_the_rows_before_and_repeats_none(train_args, tr
 
 def test_a_finished_run_says_that_nothing_is_left(train_args, trained, capsys):
     message = refused(capsys, Trainer.main, [*train_args, "--ckpt_path", str(trained)])
-    assert "has its 2 epochs already" in message and "--num_epoch" in message
+    assert "has 2 epochs already" in message and "--num_epoch" in message
 
 
 def test_a_second_run_in_the_same_folder_loses_nothing(train_args, tmp_path, capsys):
