@@ -1,5 +1,4 @@
 """Diagonal Gaussians: what the posterior predicts, how z is drawn from it, and what it costs (B batch, ... latent axes)."""
-import math
 from typing import NamedTuple
 
 import torch
@@ -47,8 +46,3 @@ def kl_divergence(q: Gaussian, p: Gaussian) -> Tensor:
     variance_ratio = torch.exp(q.logvar - p.logvar)
     distance = (q.mu - p.mu).square() * torch.exp(-p.logvar)
     return 0.5 * (variance_ratio + distance - 1 - q.logvar + p.logvar).flatten(1).sum(1)
-
-
-def nats_to_bits(nats: float) -> float:
-    """The same amount of information in bits."""
-    return nats / math.log(2)
