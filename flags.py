@@ -115,5 +115,5 @@ def trainer_parser() -> Parser:
     add("--kl_anneal_type", default="Cyclical", choices=["Cyclical", "Monotonic", "None"], help="course of beta over the run")
     add("--kl_anneal_cycle", type=COUNT, default=10, help="number of cycles in the run")
     add("--kl_anneal_ratio", type=FRACTION, default=1.0, help="fraction of a cycle in which beta rises")
-    add("--kl_weight", type=NOT_NEGATIVE, default=1e-5, help="weight of a nat against the squared error per pixel")
+    add("--kl_weight", type=NOT_NEGATIVE, default=1e-4, help="weight of a nat against the squared error per pixel")
     return parser
