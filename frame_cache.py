@@ -68,12 +68,13 @@ def writable_folder(candidates: list[Path]) -> Path:
 def cached_frames(paths: list[Path], *, root: Path, name: str, height: int, width: int, folder: Path | None = None) -> np.ndarray:
     """All images as one read-only memory map (N, 3, H, W) uint8, decoded now if no valid cache file stands there.
 
-    The file is `folder`/`name`-<fingerprint>.npy; without `folder` it goes beside the data in root/.frame_cache, or into
-    the user's cache folder where that cannot be written. It is moved into place when complete, so that a reader sees
+    The file goes beside the data, into root/.frame_cache, or into the user's cache folder where that cannot be written;
+    or into `folder`. It is moved into place when complete, so that a reader sees
     all of it or nothing, and two processes that build it at once both end with a whole file. Raises UserError.
     """
-    place_id = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
-    folders = [folder] if folder else [root / FOLDER, user_cache() / place_id]
+    # A folder that serves several data sets keeps them apart: their splits bear the same names.
+    own = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
+    folders = [folder / own] if folder else [root / FOLDER, user_cache() / own]
     filename = f"{name}-{height}x{width}-{fingerprint(paths, height=height, width=width)}.npy"
     shape = (len(paths), 3, height, width)
     for place in folders:

@@ -132,8 +132,17 @@ def test_data_that_cannot_be_written_is_cached_in_the_users_folder(paths, tmp_pa
 
 def test_a_chosen_folder_is_used(paths, tmp_path):
     load(paths, folder=tmp_path / "chosen")
-    assert len(list((tmp_path / "chosen").glob("train-32x64-*.npy"))) == 1
+    assert len(list((tmp_path / "chosen").rglob("train-32x64-*.npy"))) == 1
     assert not (paths[0].parent / frame_cache.FOLDER).exists()
+
+
+def test_two_data_sets_can_share_a_chosen_folder(paths, tmp_path, monkeypatch):
+    """Both have a split called train; neither may take the other's file for an old one of its own."""
+    others = [write_image(tmp_path / "other" / "1.png", seed=7)]
+    load(paths, folder=tmp_path / "chosen")
+    load(others, folder=tmp_path / "chosen")
+    monkeypatch.setattr(frame_cache, "read_image", lambda *_, **__: pytest.fail("an image was decoded"))
+    assert len(load(paths, folder=tmp_path / "chosen")) == 5 and len(load(others, folder=tmp_path / "chosen")) == 1
 
 
 def test_the_course_data_fit_in_300_megabytes(paths):
