@@ -155,8 +155,8 @@ def add_lights(picture: np.ndarray, scene: Scene) -> None:
     picture += glow[..., None] * np.array([70, 62, 34.0])
     sign = (np.abs(x - 216) < 15) & (np.abs(y - 26) < 8)
     halo = np.exp(-(((x - 216) / 22) ** 2 + ((y - 26) / 14) ** 2)) * wall
-    picture += halo[..., None] * np.array([14, 34, 40.0]) * scene.sign
-    picture[sign] = [90, 214, 235] if scene.sign else [52, 62, 78]
+    picture += halo[..., None] * np.array([5, 12, 14.0]) * scene.sign
+    picture[sign] = [86, 178, 192] if scene.sign else [62, 92, 108]
 
 
 def stroke(draw: ImageDraw.ImageDraw, a: np.ndarray, b: np.ndarray, width: float, colour: tuple[int, int, int]) -> None:
