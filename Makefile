@@ -14,7 +14,7 @@ demo: .venv/ready demo_data
 test: .venv/ready-for-tests
 	$(RUN) -m pytest
 
-demo_data: .venv/ready
+demo_data: | .venv/ready
 	$(RUN) tools/make_demo_data.py --out demo_data
 
 .venv/ready: requirements.txt

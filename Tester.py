@@ -7,7 +7,6 @@ Writes GIFs, strips, submission.csv and, where the truth is known, scores and cu
 import argparse
 import csv
 import json
-import math
 from pathlib import Path
 
 import torch
@@ -18,8 +17,9 @@ from evaluation import Score, roll_out, score, summary
 from flags import COUNT, INDEX, NOT_NEGATIVE, Parser, add_device_flags, number
 from pictures import comparison, save_gif, save_strip
 from plots import draw_psnr_per_frame
+from records import finite
 from submission import course_score, find_truth, write_submission
-from utils import UserError, find_device, one_line_errors, seed_for, video_to_bytes
+from utils import check_writable, find_device, one_line_errors, seed_for, video_to_bytes
 
 
 def tester_parser() -> Parser:
@@ -45,11 +45,9 @@ def load_sequences(args: argparse.Namespace, flags: dict) -> list[Sequence]:
     """The test sequences at the size the model was trained for, with all truth that can be found. Raises UserError."""
     size = {"height": flags["frame_H"], "width": flags["frame_W"]}
     sequences = load_test_sequences(args.DR, **size, cache_dir=args.cache_dir)
-    truth = None
-    if args.gt or not any(sequence.truth is not None for sequence in sequences):
-        lengths = [len(sequence.conditions) for sequence in sequences]
-        truth = find_truth(find_dataset(args.DR, "test"), args.gt, lengths, **size)
-    return [s._replace(truth=t) for s, t in zip(sequences, truth)] if truth else sequences
+    lengths = {sequence.name: len(sequence.conditions) for sequence in sequences}
+    truth = find_truth(find_dataset(args.DR, "test"), args.gt, lengths, **size)
+    return [sequence._replace(truth=truth.get(sequence.name, sequence.truth)) for sequence in sequences]
 
 
 def write_pictures(folder: Path, videos: list[torch.Tensor], sequences: list[Sequence], *, fps: float, every: int) -> None:
@@ -74,13 +72,13 @@ def write_scores(folder: Path, videos: list[torch.Tensor], sequences: list[Seque
     for row in rows:
         print(f"{row['sequence']:>8} {row['frames']:>6} {row['psnr']:>6.2f} {row['ssim']:>6.3f} {row['closing']:>8.2f} "
               f"{row['copy_first']:>10.2f} {row['background']:>17.2f}")  # fmt: skip
-    course = course_score([video_to_bytes(video) for video, _ in known], [sequence.truth.numpy() for _, sequence in known])
+    truth = [None if sequence.truth is None else sequence.truth.numpy() for sequence in sequences]
+    course = course_score([video_to_bytes(video) for video in videos], truth)
     parts = f"all {course.overall:.2f} dB, public {course.public:.2f}, private {course.private:.2f}"
     print(f"course's score (frames 1 to 600): {parts}")
-    # JSON knows no nan, which stands for a part without sequences.
-    parts = {part: None if math.isnan(value) else value for part, value in course._asdict().items()}
     per_frame = {name: {key: value.tolist() for key, value in result._asdict().items()} for name, result in scores.items()}
-    (folder / "scores.json").write_text(json.dumps({"sequences": rows, "course": parts, "per_frame": per_frame}) + "\n")
+    everything = finite({"sequences": rows, "course": course._asdict(), "per_frame": per_frame})
+    (folder / "scores.json").write_text(json.dumps(everything) + "\n")
     for name, result in scores.items():
         plot_score(folder / f"psnr_seq{name}.png", name, result)
 
@@ -95,16 +93,15 @@ def plot_score(path: Path, name: str, result: Score) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = tester_parser().parse_args(argv)
     device = find_device(args.device)
+    check_writable(args.save_root, flag="--save_root")
     path = find_checkpoint(args.ckpt_path, prefer="best")
     state = load_checkpoint(path)
     model = model_from_checkpoint(state, path).to(device)
     sequences = load_sequences(args, state["flags"])
-    try:
-        args.save_root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--save_root {args.save_root}: cannot be written ({error.strerror}); choose another folder") from None
     frames = sum(len(sequence.conditions) for sequence in sequences)
     print(f"{path}: epoch {state['epoch']}; {len(sequences)} sequences, {frames} frames on {device}")
+    for old in [*args.save_root.glob("scores.*"), *args.save_root.glob("psnr_seq*.png")]:
+        old.unlink()  # scores of another run must not stand beside these videos
     torch.manual_seed(seed_for(args.seed, "test"))
     videos = roll_out(model, sequences, device=device, precision=args.amp, z_scale=args.z_scale, batch_size=args.batch_size)
     write_submission(args.save_root / "submission.csv", [video_to_bytes(video) for video in videos])

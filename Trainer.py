@@ -25,6 +25,7 @@ from schedules import kl_weight, learning_rate, teacher_forcing_ratio
 from utils import Interrupt, UserError, autocast, find_device, one_line_errors, seed_for, to_model, versions
 
 VALIDATION_BATCH = 8  # sequences rolled out side by side
+MODEL_FLAGS = ("F_dim", "L_dim", "N_dim", "D_out_dim", "frame_H", "frame_W")
 
 
 def model_config(args: argparse.Namespace) -> dict:
@@ -35,7 +36,9 @@ def model_config(args: argparse.Namespace) -> dict:
 
 def build_optimiser(args: argparse.Namespace, model: torch.nn.Module, device: torch.device) -> torch.optim.Optimizer:
     """The optimiser that --optim names, in its one-kernel form where torch has one."""
-    common = {"lr": args.lr, "weight_decay": args.weight_decay}
+    # AdamW decays weights apart from the gradient; for the others the same number would be a strong L2 penalty.
+    decay = args.weight_decay if args.weight_decay is not None else 0.01 * (args.optim == "AdamW")
+    common = {"lr": args.lr, "weight_decay": decay}
     fused = {"fused": True} if device.type in ("cuda", "cpu") else {}
     if args.optim == "SGD":
         return torch.optim.SGD(model.parameters(), momentum=0.9, **common, **fused)
@@ -87,6 +90,9 @@ class Trainer:
         if theirs != mine:
             differ = [f"{k} {theirs.get(k)} there, {v} here" for k, v in mine.items() if theirs.get(k) != v]
             raise UserError(f"{path}: is a checkpoint of another model: {'; '.join(differ)}")
+        for side in ("frame_H", "frame_W"):
+            if state["flags"][side] != getattr(self.args, side):
+                raise UserError(f"{path}: was trained with --{side} {state['flags'][side]}, not {getattr(self.args, side)}")
         load_weights(self.model, state["model"], path)
         load_weights(self.ema.module, state["ema"], path)
         self.ema.n_averaged.fill_(state["step"])
@@ -95,7 +101,10 @@ class Trainer:
                 raise UserError(f"{path}: was trained with --optim {state['flags']['optim']}, not {self.args.optim}")
             self.optimiser.load_state_dict(state["optimiser"])
             self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.step, self.best_psnr = state["epoch"], state["step"], state["best_psnr"]
+        self.epoch, self.step = state["epoch"], state["step"]
+        # Another folder has no best.ckpt yet: the first validation there writes one.
+        in_place = path.resolve() == (self.args.save_root / "last.ckpt").resolve()
+        self.best_psnr = state["best_psnr"] if in_place else -math.inf
 
     def fit(self, records: Records) -> None:
         """Trains the epochs that are left; each one ends with its row in the records, its checkpoint and its plots."""
@@ -137,7 +146,7 @@ class Trainer:
             forced = bool(coin.random() < ratio)
             beta = kl_weight(epoch + index / len(self.loader), epochs=args.num_epoch, kind=args.kl_anneal_type,
                              cycles=args.kl_anneal_cycle, ratio=args.kl_anneal_ratio)  # fmt: skip
-            lr = self.learning_rate(epoch + (index + 1) / len(self.loader))
+            lr = self.learning_rate(epoch + (index + 0.5) / len(self.loader))
             mse, kl = self.train_batch(batch, epoch, index, forced, beta)
             loss, (clips, length) = mse + beta * args.kl_weight * kl, batch["frames"].shape[:2]
             sums += clips * np.array([loss, mse, kl, beta, forced])
@@ -225,6 +234,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--test: needs --ckpt_path, the checkpoint to validate")
     records = None if args.test else Records(args.save_root, use_wandb=args.use_wandb, use_tensorboard=args.use_tensorboard)
     checkpoint = find_checkpoint(args.ckpt_path, prefer="best" if args.test else "last") if args.ckpt_path else None
+    if args.test:  # the checkpoint knows its model; a student need not repeat its sizes
+        vars(args).update({name: load_checkpoint(checkpoint)["flags"][name] for name in MODEL_FLAGS})
     trainer = Trainer(args)
     if checkpoint:
         trainer.resume(checkpoint)
@@ -235,9 +246,10 @@ def main(argv: list[str] | None = None) -> None:
         print(f"val {row['val_psnr']:.2f} dB, last 100 frames {row['val_closing']:.2f} dB, SSIM {row['val_ssim']:.3f}; copy of "
               f"the first frame {row['val_copy_first']:.2f} dB, median background {row['val_background']:.2f} dB")  # fmt: skip
         return
-    resumed = checkpoint.parent if checkpoint else None
-    if earlier := records.begin(plain(vars(args)), first_epoch=trainer.epoch, resumed=resumed):
+    if earlier := records.begin(plain(vars(args)), first_epoch=trainer.epoch, resumed=checkpoint):
         print(f"the earlier run in {args.save_root} was moved to {earlier}")
+    if checkpoint:
+        trainer.save(args.save_root / "last.ckpt")  # so that this folder can be resumed from before its first epoch ends
     parameters = sum(p.numel() for p in trainer.model.parameters())
     print(f"{parameters:,} parameters on {trainer.device}, {len(trainer.sampler)} clips an epoch, "
           f"epochs {trainer.epoch + 1} to {args.num_epoch}")  # fmt: skip

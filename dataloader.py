@@ -180,14 +180,20 @@ def build_loader(clips: DanceClips, sampler: ClipSampler, *, batch_size: int, wo
 
 
 def load_validation_sequences(split: DanceSplit, *, length: int) -> list[Sequence]:
-    """The split cut into consecutive sequences of `length` frames, the last of each stretch shorter, single frames left out."""
+    """The split cut into consecutive sequences of `length` frames, the last of each stretch shorter, single frames left out.
+
+    Raises UserError if nothing is left.
+    """
     frames, poses = (torch.from_numpy(images) for images in split.images.copy())
     pieces = [range(i, min(i + length, s.stop)) for s in split.stretches(len(frames)) for i in range(s.start, s.stop, length)]
-    return [
+    sequences = [
         Sequence(f"{split.numbers[p.start]}-{split.numbers[p.stop - 1]}", frames[p.start : p.start + 1],
                  poses[p.start : p.stop], frames[p.start : p.stop])
         for p in pieces if len(p) > 1
     ]  # fmt: skip
+    if not sequences:
+        raise UserError(f"{split.folder}: no two frames with consecutive numbers; expected a video to validate on")
+    return sequences
 
 
 def sequence_folders(folder: Path) -> list[Path]:
@@ -206,9 +212,11 @@ def load_test_sequences(root: Path, *, height: int, width: int, cache_dir: Path 
     for poses_folder in sequence_folders(folder / "test_label"):
         i = poses_folder.name
         poses, firsts = numbered_images(poses_folder), numbered_images(folder / "test_img" / i)
+        if len(poses) < 2:
+            raise UserError(f"{poses_folder}: {len(poses)} pose image; expected one for the given frame and at least one more")
         first = firsts.get(min(poses), next(iter(firsts.values())))
         truth_folder = folder / "test_gt" / i
-        truth = numbered_images(truth_folder) if truth_folder.is_dir() else {}
+        truth = numbered_images(truth_folder) if truth_folder.is_dir() and any(truth_folder.iterdir()) else {}
         if truth:
             check_pairs(truth, poses, frame_folder=truth_folder, pose_folder=poses_folder)
         paths = [first, *poses.values(), *truth.values()]

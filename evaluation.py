@@ -8,6 +8,7 @@ from dataloader import Sequence
 from modules import VideoModel
 from utils import autocast, psnr, ssim, to_model
 
+HIGHEST_PSNR = 100.0  # dB that equal frames count for; infinity would make every mean infinite
 CLOSING_FRAMES = 100  # the last frames, scored by themselves: a roll-out that drifts shows it there
 
 
@@ -52,10 +53,8 @@ def score(video: Tensor, sequence: Sequence) -> Score:
     still = truth.median(dim=0).values
     predicted, target = video[context:], truth[context:]
     copy = to_model(sequence.given[-1], video.device)
-    return Score(
-        psnr(predicted, target), ssim(predicted, target),
-        psnr(copy.expand_as(target), target), psnr(still.expand_as(target), target),
-    )  # fmt: skip
+    quality = [psnr(v, target).clamp(max=HIGHEST_PSNR) for v in (predicted, copy.expand_as(target), still.expand_as(target))]
+    return Score(psnr=quality[0], ssim=ssim(predicted, target), copy_first=quality[1], background=quality[2])
 
 
 def summary(scores: list[Score]) -> dict[str, float]:

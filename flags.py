@@ -98,7 +98,7 @@ def trainer_parser() -> Parser:
     add("--lr_step", type=COUNT, default=20, help="epochs between two drops of the step schedule")
     add("--lr_gamma", type=FRACTION, default=0.5, help="factor of the step and exponential schedules")
     add("--lr_final", type=PROBABILITY, default=0.0, help="where the cosine ends, as a fraction of --lr")
-    add("--weight_decay", type=NOT_NEGATIVE, default=0.01, help="weight decay")
+    add("--weight_decay", type=NOT_NEGATIVE, help="weight decay (default: 0.01 for AdamW, 0 for the others)")
     add("--grad_clip", type=POSITIVE, default=1.0, help="largest norm of the gradient")
     add("--ema", type=number(float, 0, 1), default=0.995, help="decay per step of the averaged weights that are tested")
 

@@ -3,6 +3,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.lib.format import write_array_header_1_0
 from PIL import Image
 from tqdm import tqdm
 
-from utils import UserError
+from utils import UserError, check_writable
 
 FOLDER = ".frame_cache"
 RESIZE = 1  # the number of the resize rule below; a new rule needs a new number, so that old files are not believed
@@ -37,17 +38,18 @@ def fingerprint(paths: list[Path], *, height: int, width: int) -> str:
     digest = hashlib.sha256(f"{RESIZE} {height}x{width}".encode())
     for path in paths:
         status = path.stat()
-        digest.update(f"{path.parent.name}/{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(f"{path.parent.name}/{path.name} {status.st_size} {status.st_mtime_ns}\n"))
     return digest.hexdigest()[:16]
 
 
 def user_cache() -> Path:
     """The user's own cache folder, for data that lies where nothing can be written."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
-    return Path(base) / "pose-video-frames"
+    chosen = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
+    try:
+        base = Path(chosen) if chosen else Path.home() / ".cache"
+    except RuntimeError:  # a user without a home, as in some containers
+        base = Path(tempfile.gettempdir())
+    return base / "pose-video-frames"
 
 
 def writable_folder(candidates: list[Path]) -> Path:
@@ -55,14 +57,11 @@ def writable_folder(candidates: list[Path]) -> Path:
     reasons = []
     for folder in candidates:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            check_writable(folder, flag="frame cache")
             return folder
-        except OSError as error:
-            reasons.append(f"{folder} ({error.strerror})")
-    raise UserError(f"frame cache: cannot write to {' nor to '.join(reasons)}; choose a folder with --cache_dir")
+        except UserError as error:
+            reasons.append(str(error).split(";")[0])
+    raise UserError(f"{' and '.join(reasons)}; choose a folder with --cache_dir")
 
 
 def cached_frames(paths: list[Path], *, root: Path, name: str, height: int, width: int, folder: Path | None = None) -> np.ndarray:
@@ -73,7 +72,7 @@ def cached_frames(paths: list[Path], *, root: Path, name: str, height: int, widt
     all of it or nothing, and two processes that build it at once both end with a whole file. Raises UserError.
     """
     # A folder that serves several data sets keeps them apart: their splits bear the same names.
-    own = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
+    own = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:12]
     folders = [folder / own] if folder else [root / FOLDER, user_cache() / own]
     filename = f"{name}-{height}x{width}-{fingerprint(paths, height=height, width=width)}.npy"
     shape = (len(paths), 3, height, width)

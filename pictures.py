@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from evaluation import Sequence
+from dataloader import Sequence
 from utils import to_model, video_to_bytes
 
 GAP = 2  # white pixels between two pictures

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from flags import Parser
 from records import read_metrics
-from utils import one_line_errors
+from utils import UserError, one_line_errors
 
 # Okabe and Ito's palette, told apart with any colour vision; line styles differ as well, for black-and-white prints.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -80,7 +80,8 @@ def draw_training(runs: dict[str, list[dict]], path: Path) -> None:
         rows = next(iter(runs.values()))
         mark_coins(axes[4], axes[0], rows)
         curve(axes[6], rows, "val_closing", **look(1), label="last 100 frames")
-        axes[6].lines[0].set_label("all frames") if axes[6].lines else None
+        if axes[6].lines:
+            axes[6].lines[0].set_label("all frames")
     finish(axes[0], "Training loss", "epoch", "MSE + beta x weight x KL", log=True)
     finish(axes[1], "Reconstruction (distortion)", "epoch", "MSE per pixel, pixels in [0, 1]", log=True)
     finish(axes[2], "KL divergence (rate)", "epoch", "nats per frame", log=True)
@@ -107,7 +108,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="run folders with a metrics.jsonl")
     parser.add_argument("--out", type=Path, default=Path("comparison.png"), help="the picture to write")
     args = parser.parse_args(argv)
-    draw_training({run.name or str(run): read_metrics(run / "metrics.jsonl") for run in args.runs}, args.out)
+    if args.out.suffix.lower() not in {".png", ".pdf", ".svg", ".jpg"}:
+        raise UserError(f"--out {args.out}: expected a name that ends in .png, .pdf, .svg or .jpg")
+    names = [run.resolve().name for run in args.runs]
+    names = names if len(set(names)) == len(names) else [str(run) for run in args.runs]
+    draw_training({name: read_metrics(run / "metrics.jsonl") for name, run in zip(names, args.runs)}, args.out)
     print(f"wrote {args.out}")
 
 

@@ -26,8 +26,8 @@ def kl_weight(epoch: float, *, epochs: int, kind: str, cycles: int, ratio: float
     """
     if kind == "None":
         return 1.0
-    length = epochs / (1 if kind == "Monotonic" else cycles)
-    position = (epoch % length) / length  # in [0, 1)
+    # Rounded, so that a cycle that begins at a whole epoch begins at 0 and not a last bit before its end.
+    position = round(epoch * (1 if kind == "Monotonic" else cycles) / epochs, 9) % 1  # in the cycle, in [0, 1)
     return min(1.0, position / ratio)
 
 

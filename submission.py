@@ -38,15 +38,16 @@ def read_frames(path: Path) -> np.ndarray:
     A header, an id column in front and a text column such as Usage behind are found and passed over. Raises UserError.
     """
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8-sig") as file:
             first, second = (file.readline().strip().split(",") for _ in range(2))
-        header = not is_number(first[0])
+        # Names, or numbers from 0 on, which a table of pixels would hardly begin with.
+        header = not is_number(first[0]) or (len(first) > 3 and first == [str(i) for i in range(len(first))])
         row = second if header else first
         if row == [""]:
             raise ValueError("no row of values")
         end = len(row) if is_number(row[-1]) else len(row) - 1
         begin = end % 3  # a frame has three channels, so a column left over is the id
-        values = np.loadtxt(path, delimiter=",", skiprows=int(header), usecols=range(begin, end), ndmin=2)
+        values = np.loadtxt(path, delimiter=",", skiprows=int(header), usecols=range(begin, end), ndmin=2, encoding="utf-8-sig")
     except (ValueError, IndexError) as error:
         raise UserError(f"{path}: not a table of frames ({error}); expected a row of integers 0..255 per frame") from None
     if values.size == 0 or not ((values >= 0) & (values <= 255) & (values == np.rint(values))).all():
@@ -74,30 +75,34 @@ def read_truth(path: Path, lengths: list[int], *, height: int, width: int) -> li
     return list(torch.from_numpy(rows).reshape(-1, 3, height, width).split(lengths))
 
 
-def find_truth(root: Path, gt: Path | None, lengths: list[int], *, height: int, width: int) -> list[torch.Tensor] | None:
-    """Truth in csv form: `gt` (one file for all sequences) or root/Demo_Test/GT{i}.csv (one a sequence), else None.
-
-    Raises UserError for a missing or unfit file.
+def find_truth(
+    root: Path, gt: Path | None, lengths: dict[str, int], *, height: int, width: int
+) -> dict[str, torch.Tensor]:
+    """Truth in csv form, for sequences {name: frames}: `gt`, one file for all, or Demo_Test/GT{name}.csv in or beside the
+    data set, as many as there are. Raises UserError for a missing or unfit file.
     """
+    size = {"height": height, "width": width}
     if gt is not None:
         if not gt.is_file():
             raise UserError(f"--gt {gt}: no such file")
-        return read_truth(gt, lengths, height=height, width=width)
-    for folder in (root / "Demo_Test", root.parent / "Demo_Test"):
-        files = [folder / f"GT{i}.csv" for i in range(len(lengths))]
-        if all(file.is_file() for file in files):
-            return [read_truth(file, [n], height=height, width=width)[0] for file, n in zip(files, lengths)]
-    return None
+        return dict(zip(lengths, read_truth(gt, list(lengths.values()), **size)))
+    files = {name: folder / f"GT{name}.csv" for folder in (root.parent / "Demo_Test", root / "Demo_Test") for name in lengths
+             if (folder / f"GT{name}.csv").is_file()}  # fmt: skip
+    return {name: read_truth(file, [lengths[name]], **size)[0] for name, file in files.items()}
 
 
-def course_score(predicted: list[np.ndarray], truth: list[np.ndarray]) -> CourseScore:
-    """The course's score of uint8 videos: per-row PSNR, frames 1..600, sequences 0..2 public and the others private."""
+def course_score(predicted: list[np.ndarray], truth: list[np.ndarray | None]) -> CourseScore:
+    """The course's score of uint8 videos: per-row PSNR, frames 1..600, sequences 0..2 public and the others private.
+
+    A sequence whose truth is not known keeps its place and is left out.
+    """
     rows = [
         psnr(torch.from_numpy(p[1 : LAST_SCORED + 1]) / 255, torch.from_numpy(t[1 : LAST_SCORED + 1]) / 255)
+        if t is not None else torch.empty(0)
         for p, t in zip(predicted, truth)
-    ]
+    ]  # fmt: skip
 
     def mean(parts: list[torch.Tensor]) -> float:
-        return torch.cat(parts).mean().item() if parts else float("nan")
+        return torch.cat(parts).mean().item() if any(len(part) for part in parts) else float("nan")
 
     return CourseScore(mean(rows), mean(rows[:PUBLIC_SEQUENCES]), mean(rows[PUBLIC_SEQUENCES:]))

@@ -1,11 +1,13 @@
 """What the scripts share and no model needs: refusing input, devices, seeds, scores."""
 import functools
 import hashlib
+import os
 import platform
 import signal
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -64,6 +66,17 @@ def optional_package(name: str, *, flag: str) -> ModuleType:
         package = name.split(".")[0]
         message = f"{flag} needs the package {package}, which cannot be imported ({error}): pip install {package}"
         raise UserError(message) from None
+
+
+def check_writable(folder: Path, *, flag: str) -> None:
+    """Makes the folder and a file in it, so that a result has a place before hours are spent on it. Raises UserError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{flag} {folder}: cannot be written ({error.strerror}); choose another folder") from None
 
 
 def find_device(name: str) -> torch.device:

@@ -128,6 +128,29 @@ def test_z_scale_and_seed_decide_the_roll_out(model, clip):
     assert torch.equal(roll(1, 0.0), roll(2, 0.0))
 
 
+def test_each_step_of_a_roll_out_draws_its_own_z(model, clip, monkeypatch):
+    drawn = []
+    predict = model.predict
+    monkeypatch.setattr(model, "predict", lambda previous, label, known, z: drawn.append(z) or predict(previous, label, known, z))
+    model.rollout(clip[0][:, :1], clip[1])
+    assert len(drawn) == 3 and len({z.sum().item() for z in drawn}) == 3
+    assert all(not torch.equal(z[0], z[1]) for z in drawn)
+    assert torch.stack(drawn).std() == pytest.approx(1, abs=0.3)
+
+
+def test_the_mask_decides_between_the_reference_and_what_is_painted(model):
+    """Pushed to one side by its bias, the mask must give the reference itself or nothing of it."""
+    fused, label = torch.rand(1, 24, 2, 4), model.label_encoder(torch.rand(1, 3, 16, 32))
+    frame = torch.rand(1, 3, 16, 32)
+    known = model.know(frame)
+    with torch.no_grad():
+        model.generator.to_pixels.bias[12:] = -50
+        torch.testing.assert_close(model.generator(fused, label, known), frame)
+        model.generator.to_pixels.bias[12:] = 50
+        painted = model.generator(fused, label, known)
+        torch.testing.assert_close(painted, model.generator(fused, label, known._replace(frame=1 - frame)))
+
+
 def test_a_long_roll_out_equals_the_same_poses_encoded_one_by_one(model, monkeypatch):
     """Poses are encoded in blocks; a block's border must not show."""
     frames, poses = torch.rand(1, 1, 3, 16, 16), torch.rand(1, 9, 3, 16, 16)

@@ -111,9 +111,17 @@ def test_the_reference_comes_from_the_same_video(split):
             clip = clips[epoch, index]
             start, known = position(split, clip["frames"][0]), position(split, clip["reference"])
             assert (start < 20) == (known < 20)
-            seen.add(known)
+            seen.add(known not in range(start, start + 5))
             assert torch.equal(same[epoch, index]["reference"], same[epoch, index]["frames"][0])
-    assert len(seen) > 20
+    assert seen == {True, False}  # inside the clip and outside it
+
+
+def test_an_epoch_sees_all_parts_of_the_video(split):
+    """Clip i starts in the i-th of equal shares; drawn freely, an epoch would leave gaps."""
+    clips = clips_of(split)
+    for epoch in range(5):
+        shares = [clips.starts.index(s) * 8 // 32 for i in range(8) for s in clips.starts if s[0] == position(split, clips[epoch, i]["frames"][0])]
+        assert shares == list(range(8))
 
 
 def test_a_clip_depends_on_seed_epoch_and_index_alone(split):
@@ -198,6 +206,31 @@ def test_validation_cuts_stretches_into_sequences(split):
     whole = load_validation_sequences(split, length=630)
     assert [len(sequence.truth) for sequence in whole] == [20, 20]
     assert torch.equal(whole[0].given, whole[0].truth[:1]) and whole[0].name == "0-19"
+
+
+def test_a_validation_split_without_a_video_is_refused(tmp_path):
+    for i in (1, 5, 9):
+        for kind in ("img", "label"):
+            write_image(tmp_path / "val" / f"val_{kind}" / f"{i}.png", seed=i)
+    with pytest.raises(UserError, match="no two frames with consecutive numbers"):
+        load_validation_sequences(DanceSplit(tmp_path, "val", **SIZE), length=630)
+
+
+def test_a_first_frame_folder_with_more_frames_gives_the_one_of_the_first_pose(dataset):
+    given = next(iter((dataset / "test" / "test_img" / "0").iterdir()))
+    write_image(given.with_name("frame000000.png"), seed=5)
+    (sequence, _) = load_test_sequences(dataset, **SIZE)
+    assert torch.equal(sequence.given[0], sequence.truth[0])
+
+
+def test_a_sequence_with_nothing_to_predict_is_refused_and_an_empty_truth_folder_is_no_truth(dataset):
+    shutil.rmtree(dataset / "test" / "test_gt" / "0")
+    (dataset / "test" / "test_gt" / "0").mkdir()
+    assert load_test_sequences(dataset, **SIZE)[0].truth is None
+    for path in sorted((dataset / "test" / "test_label" / "0").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(UserError, match="1 pose image; expected"):
+        load_test_sequences(dataset, **SIZE)
 
 
 def test_any_number_of_test_sequences_of_any_length(dataset):

@@ -44,6 +44,13 @@ def test_scores_start_behind_the_given_frame_and_the_baselines_are_still_picture
     torch.testing.assert_close(result.background, torch.stack([psnr(still, frame) for frame in truth[1:]]))
 
 
+def test_equal_frames_count_100_dB_and_no_mean_becomes_infinite():
+    s = sequence(5)
+    still = s._replace(truth=s.given.expand(5, -1, -1, -1))
+    result = score(still.truth / 255, still)
+    assert result.psnr.tolist() == result.copy_first.tolist() == [100.0] * 4
+
+
 def test_the_summary_is_the_mean_over_all_frames_of_all_sequences():
     scores = [score(torch.rand(length, 3, 16, 32), sequence(length)) for length in (3, 8)]
     expected = (scores[0].psnr.sum() + scores[1].psnr.sum()) / 9

@@ -6,7 +6,7 @@ from conftest import refused
 from PIL import Image
 
 import plots
-from records import Records, read_metrics
+from records import Records, finite, read_metrics
 from utils import UserError
 
 
@@ -40,7 +40,7 @@ def test_resuming_drops_the_epochs_that_are_trained_again(tmp_path):
     records = open_records(tmp_path)
     for epoch in range(4):
         records.add(row(epoch))
-    open_records(tmp_path, first_epoch=2, resumed=tmp_path)
+    open_records(tmp_path, first_epoch=2, resumed=tmp_path / "last.ckpt")
     assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
 
 
@@ -50,11 +50,37 @@ def test_resuming_into_another_folder_takes_the_history_along_and_spoils_no_run_
         for epoch in range(epochs):
             records.add(row(epoch, loss=float(len(folder) + epochs)))
         (tmp_path / folder / "best.ckpt").write_text(folder)
-    open_records(tmp_path / "b", first_epoch=3, resumed=tmp_path / "a")
+    open_records(tmp_path / "b", first_epoch=3, resumed=tmp_path / "a" / "last.ckpt")
     assert [r["loss"] for r in read_metrics(tmp_path / "b" / "metrics.jsonl")] == [5.0] * 3
-    assert (tmp_path / "b" / "best.ckpt").read_text() == "a"
-    assert (tmp_path / "b" / "earlier-1" / "best.ckpt").read_text() == "b"
+    assert (tmp_path / "b" / "earlier-1" / "best.ckpt").read_text() == "b" and not (tmp_path / "b" / "best.ckpt").exists()
     assert len(read_metrics(tmp_path / "b" / "earlier-1" / "metrics.jsonl")) == 7
+
+
+def test_going_back_to_an_earlier_epoch_sets_the_later_ones_aside(tmp_path):
+    records = open_records(tmp_path)
+    for epoch in range(5):
+        records.add(row(epoch))
+    (tmp_path / "epoch=1.ckpt").touch()
+    earlier = open_records_again(tmp_path)
+    assert earlier == tmp_path / "earlier-1" and len(read_metrics(earlier / "metrics.jsonl")) == 5
+    assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
+
+
+def open_records_again(folder):
+    return Records(folder, use_wandb=False, use_tensorboard=False).begin({}, first_epoch=2, resumed=folder / "epoch=1.ckpt")
+
+
+def test_a_run_that_never_began_is_no_earlier_run_and_a_users_pictures_are_left_alone(tmp_path):
+    open_records(tmp_path)
+    (tmp_path / "holiday.png").touch()
+    open_records(tmp_path).add(row(0))
+    assert not list(tmp_path.glob("earlier-*"))
+    open_records(tmp_path)
+    assert (tmp_path / "holiday.png").exists() and (tmp_path / "earlier-1" / "metrics.jsonl").exists()
+
+
+def test_numbers_that_are_not_finite_become_null_inside_lists_too():
+    assert finite({"a": [1.0, float("inf")], "b": {"c": float("nan")}}) == {"a": [1.0, None], "b": {"c": None}}
 
 
 def lines_of(monkeypatch, draw) -> list:
@@ -99,3 +125,13 @@ def test_runs_are_compared_from_the_command_line(tmp_path, capsys):
     plots.main([str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "comparison.png")])
     assert (tmp_path / "comparison.png").stat().st_size > 10_000
     assert "metrics.jsonl" in refused(capsys, plots.main, [tmp_path / "nowhere"])
+    assert "ends in .png" in refused(capsys, plots.main, [tmp_path / "a", "--out", tmp_path / "comparison.xyz"])
+
+
+def test_runs_of_the_same_name_are_all_drawn(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        open_records(tmp_path / name / "run").add(row(0))
+    drawn = {}
+    monkeypatch.setattr(plots, "draw_training", lambda runs, path: drawn.update(runs))
+    plots.main([str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")])
+    assert len(drawn) == 2

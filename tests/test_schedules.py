@@ -49,6 +49,13 @@ def test_cyclical_annealing_rises_over_the_ratio_and_starts_again():
     assert beta([0, 1, 4, 5, 9, 10, 11, 15, 19]) == pytest.approx([0, 0.2, 0.8, 1, 1, 0, 0.2, 1, 1])
 
 
+@pytest.mark.parametrize("cycles", [3, 7, 10, 100])
+def test_every_cycle_begins_at_zero(cycles):
+    """At cycle starts that are whole epochs, the rest of a float division once came out just below 1."""
+    starts = [10 * i / cycles for i in range(cycles)]
+    assert beta(starts, epochs=10, cycles=cycles, ratio=1.0) == pytest.approx([0] * cycles, abs=1e-6)
+
+
 def test_monotonic_annealing_is_one_rise():
     assert beta([0, 5, 10, 19], kind="Monotonic") == pytest.approx([0, 0.5, 1, 1])
 

@@ -32,11 +32,11 @@ def test_the_graders_file_is_read_with_its_usage_column(tmp_path):
     (video,) = videos(4)
     rows = [f"{i},{','.join(str(v) for v in frame.flatten())},{'Public' if i < 3 else 'Private'}" for i, frame in enumerate(video)]
     (tmp_path / "gt.csv").write_text("\n".join(["id," + ",".join(map(str, range(24))) + ",Usage", *rows]) + "\n")
-    (truth,) = find_truth(tmp_path, tmp_path / "gt.csv", [4], height=2, width=4)
-    assert np.array_equal(truth.numpy(), video)
+    truth = find_truth(tmp_path, tmp_path / "gt.csv", {"0": 4}, height=2, width=4)
+    assert np.array_equal(truth["0"].numpy(), video)
 
 
-@pytest.mark.parametrize("style", ["no header", "no header with id", "header", "index header", "floats"])
+@pytest.mark.parametrize("style", ["no header", "no header with id", "header", "index header", "number header", "byte order mark", "floats"])
 def test_other_writings_of_the_same_table_are_read(tmp_path, style):
     (video,) = videos(3)
     values = video.reshape(3, -1)
@@ -45,7 +45,9 @@ def test_other_writings_of_the_same_table_are_read(tmp_path, style):
         rows = [f"{i},{row}" for i, row in enumerate(rows)]
     if style in ("header", "index header"):
         rows.insert(0, ("," if style == "index header" else "") + ",".join(f"p{i}" for i in range(24)))
-    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    if style == "number header":
+        rows.insert(0, ",".join(str(i) for i in range(24)))
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n", encoding="utf-8-sig" if style == "byte order mark" else "utf-8")
     assert np.array_equal(read_frames(tmp_path / "table.csv"), values)
 
 
@@ -54,22 +56,23 @@ def test_one_truth_file_per_sequence_is_found(tmp_path):
     (tmp_path / "Demo_Test").mkdir()
     write_submission(tmp_path / "Demo_Test" / "GT0.csv", [a])
     write_submission(tmp_path / "Demo_Test" / "GT1.csv", [b])
-    truth = find_truth(tmp_path, None, [3, 2], height=2, width=4)
-    assert all(np.array_equal(t.numpy(), v) for t, v in zip(truth, (a, b)))
-    assert find_truth(tmp_path / "Demo_Test", None, [3, 2, 2], height=2, width=4) is None
+    for root in (tmp_path, tmp_path / "LAB4_Dataset"):  # in the data set or beside it
+        truth = find_truth(root, None, {"0": 3, "1": 2, "2": 4}, height=2, width=4)
+        assert list(truth) == ["0", "1"] and all(np.array_equal(truth[n].numpy(), v) for n, v in (("0", a), ("1", b)))
+    assert find_truth(tmp_path / "else" / "where", None, {"0": 3}, height=2, width=4) == {}
 
 
 @pytest.mark.parametrize("content", ["", "id,0\n", "id,a\n0,hello\n", "id,0,1\n0,1,2\n1,3\n", "id,0,1\n0,1,300\n", "id,0,1\n0,1,0.5\n"])
 def test_a_table_of_something_else_is_refused(tmp_path, content):
     (tmp_path / "gt.csv").write_text(content)
     with pytest.raises(UserError, match=r"gt\.csv"):
-        find_truth(tmp_path, tmp_path / "gt.csv", [1], height=2, width=4)
+        find_truth(tmp_path, tmp_path / "gt.csv", {"0": 1}, height=2, width=4)
 
 
 def test_truth_of_another_size_is_refused_with_both_sizes(tmp_path):
     write_submission(tmp_path / "gt.csv", videos(3))
     with pytest.raises(UserError, match=r"3 frames of 24 values; expected 5 frames of 24"):
-        find_truth(tmp_path, tmp_path / "gt.csv", [5], height=2, width=4)
+        find_truth(tmp_path, tmp_path / "gt.csv", {"0": 2, "1": 3}, height=2, width=4)
 
 
 def test_the_course_scores_frames_1_to_600_of_each_sequence_by_hand():
@@ -85,6 +88,8 @@ def test_the_course_scores_frames_1_to_600_of_each_sequence_by_hand():
     assert score.public == pytest.approx(np.mean(levels[:3]), abs=1e-3)
     assert score.private == pytest.approx(np.mean(levels[3:]), abs=1e-3)
     assert np.isnan(course_score(predicted[:2], truth[:2]).private)
+    only_fourth = course_score(predicted, [None, None, None, truth[3], None])
+    assert only_fourth.private == only_fourth.overall == pytest.approx(levels[3], abs=1e-3) and np.isnan(only_fourth.public)
 
 
 def test_the_mean_is_over_rows_and_not_over_the_pooled_error():

@@ -24,7 +24,6 @@ from utils import UserError, one_line_errors, seed_for
 WIDTH, HEIGHT, OVERSAMPLE = 256, 128, 2  # pixels written; drawn at twice that and averaged, which smooths the edges
 SCALE = 50.0  # pixels (before averaging: times OVERSAMPLE) of one body unit, about half a metre
 FLOOR = 0.88 * HEIGHT
-FPS = 20
 
 # Angles of a pose in degrees: turn of the body, lean sideways, then per arm and leg how far it is raised sideways and
 # forward and how far the joint is bent: (arm side, arm forward, elbow) left, right; (leg side, leg forward, knee) left, right.
