@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 import torch
@@ -157,6 +158,92 @@ def test_the_averaged_weights_follow_the_definition(train_args):
     torch.testing.assert_close(next(trainer.ema.module.parameters()).detach(), expected)
 
 
+def test_every_epoch_trains_with_the_schedules_of_its_own_number(train_args, monkeypatch):
+    """beta one epoch off was seen in public code; here the values that reach the batches are compared."""
+    flags = ["--num_epoch", "10", "--tfr_sde", "1", "--kl_anneal_cycle", "2", "--lr_schedule", "cosine", "--lr_warmup", "0"]
+    trainer = make(train_args, *flags)
+    betas = []
+    monkeypatch.setattr(trainer, "train_batch", lambda batch, epoch, index, forced, beta: betas.append(beta) or (0.5, 2.0))
+    for epoch, ratio in [(0, 1.0), (1, 0.9), (7, 0.3)]:
+        betas.clear()
+        row = trainer.train_epoch(epoch)
+        expected = [((epoch + i / 3) % 5) / 5 for i in range(3)]  # two cycles of five epochs, three batches an epoch
+        assert betas == pytest.approx(expected) and row["tfr"] == pytest.approx(ratio) and row["epoch"] == epoch
+        assert row["beta"] == pytest.approx((3 * expected[0] + 3 * expected[1] + 2 * expected[2]) / 8)  # batches of 3, 3, 2
+        assert row["lr"] == pytest.approx(0.002 * 0.5 * (1 + math.cos(math.pi * (epoch + 2.5 / 3) / 10)))
+        assert row["loss"] == pytest.approx(0.5 + row["beta"] * 1e-4 * 2.0) and row["mse"] == 0.5 and row["kl"] == 2.0
+
+
+def test_the_last_step_of_a_cosine_still_trains(train_args, tmp_path):
+    """Taken at a batch's end the rate was 0, and a run of a single batch trained nothing."""
+    Trainer.main([*train_args, "--num_epoch", "1", "--batch_size", "8"])
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl")[0]["lr"] > 0.0005
+
+
+def test_flags_reach_the_parts_they_are_for(train_args, monkeypatch):
+    flags = ["--partial", "0.8", "--reference", "clip", "--flip", "0.25", "--shift", "3", "--weight_decay", "0.3", "--seed", "9",
+             "--feedback_noise", "0.07", "--fast_train", "--fast_partial", "0.5", "--fast_train_epoch", "2", "--amp", "bfloat16"]  # fmt: skip
+    trainer = make(train_args, *flags)
+    clips = trainer.loader.dataset
+    assert (clips.length, clips.reference, clips.flip, clips.shift, clips.seed, len(clips)) == (5, "clip", 0.25, 3, 9, 6)
+    assert trainer.optimiser.param_groups[0]["weight_decay"] == 0.3
+    noise, forward = [], trainer.model.forward
+    monkeypatch.setattr(trainer.model, "forward", lambda *a, **k: noise.append(k["feedback_noise"]) or forward(*a, **k))
+    trainer.train_batch(batch_of(trainer, [0]), 0, 0, True, 1.0)
+    assert noise == [0.07]
+    rolled, roll_out = {}, Trainer.roll_out
+    monkeypatch.setattr(Trainer, "roll_out", lambda *a, **k: rolled.update(k) or roll_out(*a, **k))
+    trainer.validate()
+    assert rolled["z_scale"] == 1.0 and rolled["precision"] == "bfloat16"
+    seen = []
+    monkeypatch.setattr(trainer, "train_batch", lambda batch, *_: seen.append(len(batch["frames"])) or (0.0, 0.0))
+    for epoch in range(4):
+        trainer.train_epoch(epoch)
+    assert seen == [3, 3, 3, 3, 3, 3]  # 3 of 6 clips in the first two epochs, all in the others
+
+
+@pytest.mark.parametrize("optim, decay", [("AdamW", 0.01), ("Adam", 0), ("SGD", 0), ("RMSprop", 0)])
+def test_only_adamw_decays_weights_by_default(train_args, optim, decay):
+    assert make(train_args, "--optim", optim).optimiser.param_groups[0]["weight_decay"] == decay
+
+
+def scripted(monkeypatch, *scores: float) -> None:
+    """Makes the validations of the runs that follow score these values, one after the other."""
+    values = iter(scores)
+    monkeypatch.setattr(Trainer.Trainer, "validate", lambda self: ({"val_psnr": next(values), "val_ssim": 0.5, "val_closing": 1.0}, []))
+
+
+def test_best_is_kept_and_not_overwritten_by_worse_or_lost_numbers(train_args, tmp_path, monkeypatch):
+    scripted(monkeypatch, 20.0, 25.0, math.nan, 24.0, 23.0, 24.5)
+    Trainer.main([*train_args, "--num_epoch", "5", "--per_save", "2"])
+    assert load_checkpoint(tmp_path / "run" / "best.ckpt")["epoch"] == 2
+    assert sorted(path.name for path in (tmp_path / "run").glob("epoch=*")) == ["epoch=1.ckpt", "epoch=3.ckpt", "epoch=4.ckpt"]
+    Trainer.main([*train_args, "--num_epoch", "6", "--ckpt_path", str(tmp_path / "run")])
+    assert load_checkpoint(tmp_path / "run" / "best.ckpt")["epoch"] == 2
+
+
+def test_a_run_resumed_elsewhere_can_be_resumed_from_there_at_once(train_args, trained, tmp_path, monkeypatch):
+    """Ctrl-C in its first epoch once said to go on from a folder that held no checkpoint."""
+    monkeypatch.setattr(Trainer.Trainer, "train_epoch", lambda self, epoch: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(SystemExit):
+        Trainer.main([*train_args, "--num_epoch", "3", "--ckpt_path", str(trained / "epoch=0.ckpt")])
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 1
+    assert len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == 1
+
+
+def test_wandb_without_a_login_is_said_before_anything_is_moved(train_args, trained, tmp_path, capsys, monkeypatch):
+    shutil.copytree(trained, tmp_path / "run")
+    fake = types.SimpleNamespace(run=None, init=lambda **_: (_ for _ in ()).throw(RuntimeError("No API key\nconfigured")))
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    assert "--use_wandb: No API key configured" in refused(capsys, Trainer.main, [*train_args, "--use_wandb"])
+    assert len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == 2 and not list((tmp_path / "run").glob("earlier-*"))
+
+
+def test_another_frame_size_is_refused_on_resume(train_args, trained, capsys):
+    message = refused(capsys, Trainer.main, [*train_args, "--frame_H", "64", "--frame_W", "128", "--ckpt_path", str(trained)])
+    assert "was trained with --frame_H 32, not 64" in message
+
+
 def test_coins_follow_the_ratio_and_can_be_tossed_per_epoch(train_args, monkeypatch):
     for coin in ("batch", "epoch"):
         trainer = make(train_args, "--tfr", "0.5", "--tfr_d_step", "0", "--tfr_coin", coin, "--batch_size", "1")
@@ -214,7 +301,7 @@ def test_autocast_trains(train_args, tmp_path, precision):
 
 
 def test_the_course_commands_run_unchanged(rendered, tmp_path, monkeypatch):
-    """Only num_epoch is shorter and the clips fit the demo data; the model has the course's sizes by default."""
+    """Only num_epoch is shorter and clips and model are small; three runs after the first set the earlier ones aside."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(rendered, tmp_path / "LAB4_Dataset")
     flags = ["--DR", "LAB4_Dataset", "--save_root", "checkpoints", "--num_epoch", "1", "--per_save", "1", "--num_workers", "2",
@@ -227,7 +314,8 @@ def test_the_course_commands_run_unchanged(rendered, tmp_path, monkeypatch):
 
 
 def test_test_only_validates(train_args, trained, tmp_path, capsys):
-    Trainer.main([*train_args, "--test", "--ckpt_path", str(trained)])
+    without_sizes = [*train_args[: -len(SMALL)], "--device", "cpu"]  # the checkpoint knows them
+    Trainer.main([*without_sizes, "--test", "--ckpt_path", str(trained)])
     best = max(row["val_psnr"] for row in read_metrics(trained / "metrics.jsonl"))
     assert f"val {best:.2f} dB" in capsys.readouterr().out and not (tmp_path / "run").exists()
 
