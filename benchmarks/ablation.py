@@ -20,11 +20,13 @@ from flags import Parser
 from modules.cvae import PoseCVAE, Reference
 from utils import one_line_errors
 
+INPUTS = ["nothing", "pose", "previous frame", "reference", "z"]
+
 
 class Blinded(PoseCVAE):
     """PoseCVAE whose decoder sees zeros in place of one input: "pose", "previous frame", "reference" or "z"."""
 
-    without = ""
+    without = "nothing"
 
     def predict(self, previous: Tensor, label: list[Tensor], reference: Reference, z: Tensor) -> Tensor:
         if self.without == "previous frame":
@@ -43,11 +45,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser("Train and test with each input of the decoder taken away in turn.")
     parser.add_argument("--DR", required=True, help="data set with test truth")
     parser.add_argument("--save_root", type=Path, required=True, help="folder of the runs and their results")
+    parser.add_argument("--without", nargs="+", choices=INPUTS, default=INPUTS, help="inputs to take away, one run each")
     parser.add_argument("trainer_flags", nargs="*", help="behind --: flags of Trainer.py")
     args = parser.parse_args(argv)
     modules.FAMILIES["pose_cvae"] = Blinded
     rows = []
-    for Blinded.without in ("nothing", "pose", "previous frame", "reference", "z"):
+    for Blinded.without in args.without:
         run = args.save_root / Blinded.without.replace(" ", "_")
         Trainer.main(["--DR", args.DR, "--save_root", str(run), *args.trainer_flags])
         Tester.main(["--DR", args.DR, "--ckpt_path", str(run), "--save_root", str(run / "test")])

@@ -32,23 +32,23 @@ def test_splits_share_no_video(rendered):
     assert min(distances) > 0 and len({frame.tobytes() for frame in val}) == len(val)
 
 
-def test_spot_skirt_and_sign_are_not_in_the_pose():
+def test_light_skirt_and_sign_are_not_in_the_pose():
     """What only the previous frame or z can tell must not leak into the condition."""
     rng = np.random.default_rng(0)
     (scene,) = make_demo_data.choreography(1, rng)
     background = make_demo_data.stage()
     frame, pose = (np.asarray(picture) for picture in (make_demo_data.draw_frame(background, scene), make_demo_data.draw_pose(scene)))
-    for change in ({"spot": scene.spot + 1}, {"sign": not scene.sign}, {"swing": scene.swing + 0.3}):
+    for change in ({"light": scene.light + 1}, {"sign": not scene.sign}, {"swing": scene.swing + 0.3}):
         changed = scene._replace(**change)
         assert np.array_equal(np.asarray(make_demo_data.draw_pose(changed)), pose)
         assert not np.array_equal(np.asarray(make_demo_data.draw_frame(background, changed)), frame)
 
 
-def test_the_sign_changes_by_chance_and_the_spot_circles():
+def test_the_sign_changes_by_chance_and_the_light_turns_steadily():
     scenes = make_demo_data.choreography(3000, np.random.default_rng(0))
     changes = sum(a.sign != b.sign for a, b in zip(scenes, scenes[1:]))
     assert 60 < changes < 140  # once in 30 frames
-    assert np.diff([scene.spot for scene in scenes]) == pytest.approx(2 * np.pi / 48)
+    assert np.diff([scene.light for scene in scenes]) == pytest.approx(2 * np.pi / 64)
 
 
 def test_the_lower_foot_stands_on_the_floor_in_every_move():

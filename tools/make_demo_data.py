@@ -3,7 +3,7 @@
 A dancer in a skirt goes through random moves on a lit stage; the pose image is an OpenPose-like skeleton. What each input
 of a model is good for:
     pose            where the limbs are and which way the dancer faces
-    previous frame  the spot light that circles on the wall, the swing of the skirt: neither is in the pose
+    previous frame  the stage light that turns through its colours, the swing of the skirt: neither is in the pose
     z               the sign on the wall goes on and off by chance: only a latent can say when
 """
 import shutil
@@ -74,7 +74,7 @@ class Scene(NamedTuple):
     angles: np.ndarray  # (14,) degrees, as in MOVES
     place: float  # of the dancer across the stage, in pixels
     swing: float  # of the skirt's hem, in body units
-    spot: float  # angle of the spot light on its circle, in radians
+    light: float  # hue of the stage light, an angle in radians
     sign: bool  # whether the sign on the wall is lit
 
 
@@ -83,7 +83,7 @@ def choreography(frames: int, rng: np.random.Generator) -> list[Scene]:
     names = list(MOVES)
     now, goal, place, target_place = MOVES["stand"], MOVES[rng.choice(names)], 128.0, rng.uniform(60, 196)
     start, length = 0, int(rng.integers(10, 26))
-    swing, speed, spot, sign = 0.0, 0.0, rng.uniform(0, 2 * np.pi), bool(rng.random() < 0.5)
+    swing, speed, hue, sign = 0.0, 0.0, rng.uniform(0, 2 * np.pi), bool(rng.random() < 0.5)
     scenes, before = [], None
     for t in range(frames):
         if t - start >= length:
@@ -100,7 +100,7 @@ def choreography(frames: int, rng: np.random.Generator) -> list[Scene]:
         swing = float(np.clip(swing + speed, -0.5, 0.5))
         sign ^= bool(rng.random() < 1 / 30)
         before = (x, angles[0])
-        scenes.append(Scene(angles, x, swing, spot + 2 * np.pi * t / 48, sign))
+        scenes.append(Scene(angles, x, swing, hue + 2 * np.pi * t / 64, sign))
     return scenes
 
 
@@ -134,28 +134,31 @@ def joints(scene: Scene) -> dict[str, np.ndarray]:
 
 
 def stage() -> np.ndarray:
-    """The empty stage without its moving lights, (H, W, 3) float: panelled wall, wooden floor, light from the upper left."""
+    """The empty stage in white light, (H, W, 3) float: panelled wall with a lamp's glow, wooden floor."""
     y, x = np.mgrid[0 : HEIGHT * OVERSAMPLE, 0 : WIDTH * OVERSAMPLE] / OVERSAMPLE
     wall = np.array([74, 70, 100.0]) * (1.12 - 0.45 * np.hypot((x - 80) / WIDTH, (y - 20) / HEIGHT))[..., None]
     wall *= np.where((x % 32) < 1.5, 0.86, 1.0)[..., None]
+    wall += np.exp(-((x - 70) ** 2 + (y - 30) ** 2) / (2 * 26.0**2))[..., None] * np.array([64, 54, 34.0])
     depth = np.clip((y - 0.74 * HEIGHT) / (0.26 * HEIGHT), 0, 1)
     boards = np.where(((x - 128) / (0.5 + depth) % 24) < 1.2, 0.85, 1.0)
     floor = np.array([150, 108, 72.0]) * ((0.75 + 0.35 * depth) * boards * (1.05 - 0.3 * np.abs(x - 100) / WIDTH))[..., None]
     return np.where((y < 0.74 * HEIGHT)[..., None], wall, floor)
 
 
-def add_lights(picture: np.ndarray, scene: Scene) -> None:
-    """The circling spot and the sign, added to the wall of a float picture."""
+def add_sign(picture: np.ndarray, *, lit: bool) -> None:
+    """The sign with its halo, added to the wall of a float picture."""
     y, x = np.ogrid[0 : HEIGHT * OVERSAMPLE, 0 : WIDTH * OVERSAMPLE]
     y, x = y / OVERSAMPLE, x / OVERSAMPLE
-    wall = y < 0.74 * HEIGHT
-    centre_x, centre_y = 128 + 84 * np.cos(scene.spot), 42 + 24 * np.sin(scene.spot)
-    glow = np.exp(-((x - centre_x) ** 2 + (y - centre_y) ** 2) / (2 * 15.0**2)) * wall
-    picture += glow[..., None] * np.array([70, 62, 34.0])
     sign = (np.abs(x - 216) < 15) & (np.abs(y - 26) < 8)
-    halo = np.exp(-(((x - 216) / 22) ** 2 + ((y - 26) / 14) ** 2)) * wall
-    picture += halo[..., None] * np.array([5, 12, 14.0]) * scene.sign
-    picture[sign] = [86, 178, 192] if scene.sign else [62, 92, 108]
+    halo = np.exp(-(((x - 216) / 22) ** 2 + ((y - 26) / 14) ** 2))
+    picture += halo[..., None] * np.array([5, 12, 14.0]) * lit
+    picture[sign] = [86, 178, 192] if lit else [62, 92, 108]
+
+
+def turn_light(picture: Image.Image, hue: float) -> Image.Image:
+    """The picture in the stage light's colour of the moment; its brightness stays about the same."""
+    colour = 1 + 0.18 * np.cos(hue - np.radians([0, 120, 240]))
+    return Image.fromarray((np.asarray(picture) * colour).clip(0, 255).astype(np.uint8))
 
 
 def stroke(draw: ImageDraw.ImageDraw, a: np.ndarray, b: np.ndarray, width: float, colour: tuple[int, int, int]) -> None:
@@ -215,7 +218,7 @@ def paint_skirt(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], swing: f
 def draw_frame(background: np.ndarray, scene: Scene) -> Image.Image:
     """The picture of one scene, WIDTH x HEIGHT."""
     picture = background.copy()
-    add_lights(picture, scene)
+    add_sign(picture, lit=scene.sign)
     canvas = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
     body = joints(scene)
     shade = Image.new("L", canvas.size)
@@ -233,7 +236,7 @@ def draw_frame(background: np.ndarray, scene: Scene) -> Image.Image:
     parts.append((1.0, partial(paint_head, draw, body, scene)))
     for _, paint in sorted(parts, key=lambda part: part[0]):
         paint()
-    return canvas.reduce(OVERSAMPLE)
+    return turn_light(canvas.reduce(OVERSAMPLE), scene.light)
 
 
 def draw_pose(scene: Scene) -> Image.Image:
