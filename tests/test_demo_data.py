@@ -32,28 +32,39 @@ def test_splits_share_no_video(rendered):
     assert min(distances) > 0 and len({frame.tobytes() for frame in val}) == len(val)
 
 
-def test_light_skirt_and_sign_are_not_in_the_pose():
+def test_trail_skirt_and_sign_are_not_in_the_pose():
     """What only the previous frame or z can tell must not leak into the condition."""
-    rng = np.random.default_rng(0)
-    (scene,) = make_demo_data.choreography(1, rng)
+    (scene,) = make_demo_data.choreography(1, np.random.default_rng(0))
     background = make_demo_data.stage()
-    frame, pose = (np.asarray(picture) for picture in (make_demo_data.draw_frame(background, scene), make_demo_data.draw_pose(scene)))
-    for change in ({"light": scene.light + 1}, {"sign": not scene.sign}, {"swing": scene.swing + 0.3}):
+    nothing = np.zeros(background.shape[:2])
+    pose = np.asarray(make_demo_data.draw_pose(scene))
+    frame, trail = make_demo_data.draw_frame(background, scene, nothing)
+    for change in ({"sign": not scene.sign}, {"swing": scene.swing + 0.3}):
         changed = scene._replace(**change)
         assert np.array_equal(np.asarray(make_demo_data.draw_pose(changed)), pose)
-        assert not np.array_equal(np.asarray(make_demo_data.draw_frame(background, changed)), frame)
+        assert not np.array_equal(np.asarray(make_demo_data.draw_frame(background, changed, nothing)[0]), np.asarray(frame))
+    moved = scene._replace(place=scene.place + 20)
+    with_trail, without = (np.asarray(make_demo_data.draw_frame(background, moved, t)[0], dtype=int) for t in (trail, nothing))
+    assert (with_trail - without).max() > 50 and (with_trail - without).min() >= 0
 
 
-def test_the_sign_changes_by_chance_and_the_light_turns_steadily():
+def test_the_trail_fades():
+    scene = make_demo_data.choreography(1, np.random.default_rng(0))[0]
+    background = make_demo_data.stage()
+    _, trail = make_demo_data.draw_frame(background, scene, np.zeros(background.shape[:2]))
+    _, later = make_demo_data.draw_frame(background, scene._replace(place=scene.place + 100), trail)
+    assert trail.max() == pytest.approx(0.85) and sorted(set(later.round(4).flatten())) == [0.0, 0.7225, 0.85]
+
+
+def test_the_sign_changes_by_chance():
     scenes = make_demo_data.choreography(3000, np.random.default_rng(0))
     changes = sum(a.sign != b.sign for a, b in zip(scenes, scenes[1:]))
     assert 60 < changes < 140  # once in 30 frames
-    assert np.diff([scene.light for scene in scenes]) == pytest.approx(2 * np.pi / 64)
 
 
 def test_the_lower_foot_stands_on_the_floor_in_every_move():
     for angles in make_demo_data.MOVES.values():
-        body = make_demo_data.joints(make_demo_data.Scene(np.array(angles, float), 128, 0, 0, False))
+        body = make_demo_data.joints(make_demo_data.Scene(np.array(angles, float), 128, 0, False))
         assert max(body["left foot"][1], body["right foot"][1]) == pytest.approx(make_demo_data.FLOOR)
         assert all(0 <= point[1] < make_demo_data.HEIGHT for point in body.values())
 
@@ -63,7 +74,7 @@ def test_limbs_keep_their_length_when_the_body_turns():
     lengths = []
     for turn in (0, 50, 180):
         pose[0] = turn
-        body = make_demo_data.joints(make_demo_data.Scene(pose, 128, 0, 0, False))
+        body = make_demo_data.joints(make_demo_data.Scene(pose, 128, 0, False))
         lengths.append([np.linalg.norm(body[a] - body[b]) for a, b, _ in make_demo_data.BONES])
     assert np.allclose(lengths[0], lengths[1]) and np.allclose(lengths[0], lengths[2])
 

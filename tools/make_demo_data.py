@@ -3,7 +3,7 @@
 A dancer in a skirt goes through random moves on a lit stage; the pose image is an OpenPose-like skeleton. What each input
 of a model is good for:
     pose            where the limbs are and which way the dancer faces
-    previous frame  the stage light that turns through its colours, the swing of the skirt: neither is in the pose
+    previous frame  the glowing trail that the dancer leaves, the swing of the skirt: neither is in the pose
     z               the sign on the wall goes on and off by chance: only a latent can say when
 """
 import shutil
@@ -49,6 +49,7 @@ MOVES = {
 
 SKIN, SHIRT, SKIRT = (232, 180, 145), (240, 190, 60), (210, 52, 72)
 LEG, SHOE, HAIR = (120, 190, 200), (240, 240, 245), (60, 34, 26)
+TRAIL, FADING = np.array([58.0, 44.0, 120.0]), 0.85  # its colour, and what is left of it a frame later
 # Limbs of the skeleton with OpenPose's colours (Cao et al. 2019): right side warm, left side green to blue.
 BONES = [
     ("neck", "hip", (255, 0, 0)),
@@ -74,7 +75,6 @@ class Scene(NamedTuple):
     angles: np.ndarray  # (14,) degrees, as in MOVES
     place: float  # of the dancer across the stage, in pixels
     swing: float  # of the skirt's hem, in body units
-    light: float  # hue of the stage light, an angle in radians
     sign: bool  # whether the sign on the wall is lit
 
 
@@ -83,7 +83,7 @@ def choreography(frames: int, rng: np.random.Generator) -> list[Scene]:
     names = list(MOVES)
     now, goal, place, target_place = MOVES["stand"], MOVES[rng.choice(names)], 128.0, rng.uniform(60, 196)
     start, length = 0, int(rng.integers(10, 26))
-    swing, speed, hue, sign = 0.0, 0.0, rng.uniform(0, 2 * np.pi), bool(rng.random() < 0.5)
+    swing, speed, sign = 0.0, 0.0, bool(rng.random() < 0.5)
     scenes, before = [], None
     for t in range(frames):
         if t - start >= length:
@@ -100,7 +100,7 @@ def choreography(frames: int, rng: np.random.Generator) -> list[Scene]:
         swing = float(np.clip(swing + speed, -0.5, 0.5))
         sign ^= bool(rng.random() < 1 / 30)
         before = (x, angles[0])
-        scenes.append(Scene(angles, x, swing, hue + 2 * np.pi * t / 64, sign))
+        scenes.append(Scene(angles, x, swing, sign))
     return scenes
 
 
@@ -134,7 +134,7 @@ def joints(scene: Scene) -> dict[str, np.ndarray]:
 
 
 def stage() -> np.ndarray:
-    """The empty stage in white light, (H, W, 3) float: panelled wall with a lamp's glow, wooden floor."""
+    """The empty stage, (H, W, 3) float: panelled wall with a lamp's glow, wooden floor."""
     y, x = np.mgrid[0 : HEIGHT * OVERSAMPLE, 0 : WIDTH * OVERSAMPLE] / OVERSAMPLE
     wall = np.array([74, 70, 100.0]) * (1.12 - 0.45 * np.hypot((x - 80) / WIDTH, (y - 20) / HEIGHT))[..., None]
     wall *= np.where((x % 32) < 1.5, 0.86, 1.0)[..., None]
@@ -153,12 +153,6 @@ def add_sign(picture: np.ndarray, *, lit: bool) -> None:
     halo = np.exp(-(((x - 216) / 22) ** 2 + ((y - 26) / 14) ** 2))
     picture += halo[..., None] * np.array([5, 12, 14.0]) * lit
     picture[sign] = [86, 178, 192] if lit else [62, 92, 108]
-
-
-def turn_light(picture: Image.Image, hue: float) -> Image.Image:
-    """The picture in the stage light's colour of the moment; its brightness stays about the same."""
-    colour = 1 + 0.18 * np.cos(hue - np.radians([0, 120, 240]))
-    return Image.fromarray((np.asarray(picture) * colour).clip(0, 255).astype(np.uint8))
 
 
 def stroke(draw: ImageDraw.ImageDraw, a: np.ndarray, b: np.ndarray, width: float, colour: tuple[int, int, int]) -> None:
@@ -215,9 +209,10 @@ def paint_skirt(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], swing: f
         draw.polygon([tuple(OVERSAMPLE * point) for point in shape], fill=tuple(int(min(255, c * light)) for c in SKIRT))
 
 
-def draw_frame(background: np.ndarray, scene: Scene) -> Image.Image:
-    """The picture of one scene, WIDTH x HEIGHT."""
-    picture = background.copy()
+def draw_frame(background: np.ndarray, scene: Scene, trail: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+    """The picture of one scene, WIDTH x HEIGHT, over the trail (H, W) in [0, 1] that is left of earlier ones; and the trail
+    as the next scene finds it, which this picture determines."""
+    picture = background + trail[..., None] * TRAIL
     add_sign(picture, lit=scene.sign)
     canvas = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
     body = joints(scene)
@@ -226,6 +221,7 @@ def draw_frame(background: np.ndarray, scene: Scene) -> Image.Image:
     left, right = min(p[0] for p in feet) - 8, max(p[0] for p in feet) + 22
     ImageDraw.Draw(shade).ellipse([OVERSAMPLE * v for v in (left, FLOOR - 4, right, FLOOR + 7)], fill=110)
     canvas.paste((30, 20, 16), mask=shade.filter(ImageFilter.BoxBlur(5)))
+    empty = np.asarray(canvas)
     draw = ImageDraw.Draw(canvas)
     parts = []  # (depth, function): painted from the far ones to the near ones
     for side in ("left", "right"):
@@ -236,7 +232,8 @@ def draw_frame(background: np.ndarray, scene: Scene) -> Image.Image:
     parts.append((1.0, partial(paint_head, draw, body, scene)))
     for _, paint in sorted(parts, key=lambda part: part[0]):
         paint()
-    return turn_light(canvas.reduce(OVERSAMPLE), scene.light)
+    dancer = (np.asarray(canvas) != empty).any(axis=-1)
+    return canvas.reduce(OVERSAMPLE), FADING * np.maximum(trail, dancer)
 
 
 def draw_pose(scene: Scene) -> Image.Image:
@@ -254,8 +251,10 @@ def write_video(scenes: list[Scene], folders: list[tuple[str, Path, int]], *, fi
     folders: (kind, path, n) with kind "frame" or "pose"; the first n pictures of that kind go to that path.
     """
     background = stage()
+    trail = np.zeros(background.shape[:2])
     for t, scene in enumerate(scenes):
-        pictures = {"frame": draw_frame(background, scene), "pose": draw_pose(scene)}
+        frame, trail = draw_frame(background, scene, trail)
+        pictures = {"frame": frame, "pose": draw_pose(scene)}
         for kind, path, count in folders:
             path.mkdir(parents=True, exist_ok=True)
             if t < count:
