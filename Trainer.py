@@ -41,10 +41,11 @@ def build_optimiser(args: argparse.Namespace, model: torch.nn.Module, device: to
     common = {"lr": args.lr, "weight_decay": decay}
     fused = {"fused": True} if device.type in ("cuda", "cpu") else {}
     if args.optim == "SGD":
-        return torch.optim.SGD(model.parameters(), momentum=0.9, **common, **fused)
+        return torch.optim.SGD(model.parameters(), momentum=args.beta1, **common, **fused)
     if args.optim == "RMSprop":
-        return torch.optim.RMSprop(model.parameters(), **common)
-    return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[args.optim](model.parameters(), **common, **fused)
+        return torch.optim.RMSprop(model.parameters(), alpha=args.beta2, **common)
+    adam = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[args.optim]
+    return adam(model.parameters(), betas=(args.beta1, args.beta2), **common, **fused)
 
 
 def average(decay: float):
