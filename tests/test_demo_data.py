@@ -53,7 +53,7 @@ def test_the_trail_fades():
     background = make_demo_data.stage()
     _, trail = make_demo_data.draw_frame(background, scene, np.zeros(background.shape[:2]))
     _, later = make_demo_data.draw_frame(background, scene._replace(place=scene.place + 100), trail)
-    assert trail.max() == pytest.approx(0.85) and sorted(set(later.round(4).flatten())) == [0.0, 0.7225, 0.85]
+    assert trail.max() == pytest.approx(0.87) and sorted(set(later.round(4).flatten())) == [0.0, 0.7569, 0.87]
 
 
 def test_the_sign_changes_by_chance():

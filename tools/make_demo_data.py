@@ -49,7 +49,7 @@ MOVES = {
 
 SKIN, SHIRT, SKIRT = (232, 180, 145), (240, 190, 60), (210, 52, 72)
 LEG, SHOE, HAIR = (120, 190, 200), (240, 240, 245), (60, 34, 26)
-TRAIL, FADING = np.array([58.0, 44.0, 120.0]), 0.85  # its colour, and what is left of it a frame later
+TRAIL, FADING = np.array([80.0, 60.0, 165.0]), 0.87  # its colour, and what is left of it a frame later
 # Limbs of the skeleton with OpenPose's colours (Cao et al. 2019): right side warm, left side green to blue.
 BONES = [
     ("neck", "hip", (255, 0, 0)),
@@ -266,7 +266,7 @@ def write_video(scenes: list[Scene], folders: list[tuple[str, Path, int]], *, fi
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("Render a small dance data set with test truth, in the LAB4_Dataset layout.")
     parser.add_argument("--out", type=Path, default=Path("demo_data"), help="folder to make; it must not hold anything yet")
-    parser.add_argument("--train", type=number(int, 2), default=1500, help="training frames, in two stretches with a gap between")
+    parser.add_argument("--train", type=number(int, 2), default=2400, help="training frames, in two stretches with a gap between")
     parser.add_argument("--val", type=number(int, 2), default=150, help="validation frames")
     parser.add_argument("--test", type=number(int, 2), default=150, help="frames of each test sequence")
     parser.add_argument("--sequences", type=COUNT, default=3, help="test sequences")
