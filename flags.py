@@ -61,7 +61,7 @@ def trainer_parser() -> Parser:
     add("--test", action="store_true", help="only validate --ckpt_path, train nothing")
     add("--per_save", type=COUNT, default=3, help="epochs between two epoch=N.ckpt")
     add("--val_every", type=COUNT, default=1, help="epochs between two validations; the last epoch is always validated")
-    add("--store_visualization", action="store_true", help="write a GIF of the validation with every epoch=N.ckpt")
+    add("--store_visualization", action="store_true", help="write a GIF of the validation beside each validated epoch=N.ckpt")
     add("--seed", type=INDEX, default=1, help="seed of everything drawn at random")
     add("--use_wandb", action="store_true", help="also log to Weights & Biases (package wandb)")
     add("--use_tensorboard", action="store_true", help="also log for TensorBoard (package tensorboard)")
