@@ -1,4 +1,5 @@
 """The dance data set: LAB4_Dataset folders -> training clips and whole sequences, as bytes (N frames, T frames of a clip)."""
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -173,6 +174,7 @@ def leave_ctrl_c_to_the_main_process(_worker: int) -> None:
 
 def build_loader(clips: DanceClips, sampler: ClipSampler, *, batch_size: int, workers: int, pin: bool) -> DataLoader:
     """Batches in the sampler's order, the last one smaller where the clips do not divide; never dropped."""
+    workers = min(workers, os.cpu_count() or 1)  # the course's 6 on a small machine only wait for each other
     return DataLoader(
         clips, batch_size=batch_size, sampler=sampler, num_workers=workers, pin_memory=pin, persistent_workers=workers > 0,
         worker_init_fn=leave_ctrl_c_to_the_main_process,
