@@ -249,7 +249,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     if earlier := records.begin(plain(vars(args)), first_epoch=trainer.epoch, resumed=checkpoint):
         print(f"the earlier run in {args.save_root} was moved to {earlier}")
-    if checkpoint:
+    if checkpoint and not (args.save_root / "last.ckpt").exists():
         trainer.save(args.save_root / "last.ckpt")  # so that this folder can be resumed from before its first epoch ends
     parameters = sum(p.numel() for p in trainer.model.parameters())
     print(f"{parameters:,} parameters on {trainer.device}, {len(trainer.sampler)} clips an epoch, "
