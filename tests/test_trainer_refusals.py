@@ -1,0 +1,132 @@
+"""What Trainer.py refuses, each in one line and with a non-zero status, and how it stops."""
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import pytest
+from conftest import ROOT, SMALL, refused
+
+import Trainer
+from checkpoints import load_checkpoint
+from flags import trainer_parser
+from records import read_metrics
+
+
+@pytest.mark.parametrize("package, flag", [("wandb", "--use_wandb"), ("tensorboard", "--use_tensorboard")])
+def test_a_missing_extra_is_said_before_anything_starts(train_args, capsys, monkeypatch, package, flag):
+    monkeypatch.setitem(sys.modules, package, None)
+    message = refused(capsys, Trainer.main, [*train_args, flag])
+    assert f"{flag} needs the package {package}" in message and f"pip install {package}" in message
+
+
+def test_wandb_without_a_login_is_said_before_anything_is_moved(train_args, trained, tmp_path, capsys, monkeypatch):
+    shutil.copytree(trained, tmp_path / "run")
+    fake = types.SimpleNamespace(run=None, init=lambda **_: (_ for _ in ()).throw(RuntimeError("No API key\nconfigured")))
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    assert "--use_wandb: No API key configured" in refused(capsys, Trainer.main, [*train_args, "--use_wandb"])
+    assert len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == 2 and not list((tmp_path / "run").glob("earlier-*"))
+
+
+def test_another_frame_size_is_refused_on_resume(train_args, trained, capsys):
+    message = refused(capsys, Trainer.main, [*train_args, "--frame_H", "64", "--frame_W", "128", "--ckpt_path", str(trained)])
+    assert "was trained with --frame_H 32, not 64" in message
+
+
+WRONG_FLAGS = [
+    (["--tfr", "1.5"], "argument --tfr: 1.5 found, a number of at least 0 and at most 1 expected"),
+    (["--tfr_d_step", "-0.1"], "--tfr_d_step"),
+    (["--partial", "0"], "--partial"),
+    (["--lr", "nan"], "--lr"),
+    (["--lr", "fast"], "'fast' found"),
+    (["--batch_size", "0"], "--batch_size"),
+    (["--kl_anneal_ratio", "2"], "--kl_anneal_ratio"),
+    (["--optim", "Lion"], "--optim"),
+    (["--nonsense", "1"], "--nonsense"),
+    (["--frame_H", "30"], "--frame_H 30: expected a multiple of 8"),
+    (["--frame_W", "8"], "--frame_W 8"),
+    (["--device", "cuda:7"], "--device cuda:7"),
+    (["--test"], "--ckpt_path"),
+    (["--ckpt_path", "nowhere"], "nowhere: no such file"),
+    (["--train_vi_len", "21"], "has 20"),
+]
+
+
+@pytest.mark.parametrize("flags, expected", WRONG_FLAGS, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_wrong_flags_end_in_one_line(train_args, capsys, flags, expected):
+    assert expected in refused(capsys, Trainer.main, [*train_args, *flags])
+
+
+DAMAGES = {
+    "missing folder": "no such folder",
+    "empty folder": "no folder val/",
+    "frames without labels": "no such folder",
+    "labels without frames": "holds no images",
+    "one label missing": "no pose image for",
+    "truncated PNG": "cannot be read as an image",
+    "not an image": "cannot be read as an image",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_wrong_data_end_in_one_line_that_names_the_place(dataset, tmp_path, capsys, damage):
+    frames, labels = sorted((dataset / "train" / "train_img").iterdir()), sorted((dataset / "train" / "train_label").iterdir())
+    if damage in ("missing folder", "empty folder"):
+        shutil.rmtree(dataset)
+        if damage == "empty folder":
+            dataset.mkdir()
+    elif damage == "frames without labels":
+        shutil.rmtree(dataset / "train" / "train_label")
+    elif damage == "labels without frames":
+        for frame in frames:
+            frame.unlink()
+    elif damage == "one label missing":
+        labels[7].unlink()
+    elif damage == "truncated PNG":
+        frames[3].write_bytes(frames[3].read_bytes()[:3000])
+    else:
+        frames[3].write_text("not an image")
+    message = refused(capsys, Trainer.main, ["--DR", dataset, "--save_root", tmp_path / "run", *SMALL])
+    assert DAMAGES[damage] in message and str(dataset) in message
+    assert not list((tmp_path / "run").glob("*"))
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_the_differences(train_args, trained, capsys):
+    message = refused(capsys, Trainer.main, [*train_args, "--F_dim", "32", "--ckpt_path", str(trained)])
+    assert "another model: frame_dim 16 there, 32 here" in message
+    assert "trained with --optim AdamW" in refused(capsys, Trainer.main, [*train_args, "--optim", "SGD", "--ckpt_path", str(trained)])
+
+
+def test_a_save_root_that_cannot_be_written_is_refused_first(train_args, tmp_path, capsys):
+    (tmp_path / "run").write_text("a file is in the way")
+    assert "--save_root" in refused(capsys, Trainer.main, [*train_args, "--DR", "nowhere"])
+
+
+def test_help_lists_every_flag_with_its_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        Trainer.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0
+    for action in trainer_parser()._actions:
+        assert action.help and f"{action.option_strings[-1]}" in text
+    assert "(default: 0.002)" in text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to one process on Windows")
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_ctrl_c_ends_with_one_line_and_keeps_the_finished_epochs(rendered, tmp_path, workers):
+    """It came up inside another package's clean-up code once, which printed a traceback and went on."""
+    command = [sys.executable, str(ROOT / "Trainer.py"), "--DR", str(rendered), "--save_root", "run", "--num_epoch", "10000",
+               "--num_workers", workers, *SMALL]  # fmt: skip
+    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130 and len(errors.splitlines()) == 1, errors
+    assert "stopped by Ctrl-C in epoch" in errors and "--ckpt_path run" in errors
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] >= 1
