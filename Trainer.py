@@ -102,10 +102,7 @@ class Trainer:
                 raise UserError(f"{path}: was trained with --optim {state['flags']['optim']}, not {self.args.optim}")
             self.optimiser.load_state_dict(state["optimiser"])
             self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.step = state["epoch"], state["step"]
-        # Another folder has no best.ckpt yet: the first validation there writes one.
-        in_place = path.resolve() == (self.args.save_root / "last.ckpt").resolve()
-        self.best_psnr = state["best_psnr"] if in_place else -math.inf
+        self.epoch, self.step, self.best_psnr = state["epoch"], state["step"], state["best_psnr"]
 
     def fit(self, records: Records) -> None:
         """Trains the epochs that are left; each one ends with its row in the records, its checkpoint and its plots."""
@@ -236,7 +233,8 @@ def main(argv: list[str] | None = None) -> None:
     records = None if args.test else Records(args.save_root, use_wandb=args.use_wandb, use_tensorboard=args.use_tensorboard)
     checkpoint = find_checkpoint(args.ckpt_path, prefer="best" if args.test else "last") if args.ckpt_path else None
     if args.test:  # the checkpoint knows its model; a student need not repeat its sizes
-        vars(args).update({name: load_checkpoint(checkpoint)["flags"][name] for name in MODEL_FLAGS})
+        flags = load_checkpoint(checkpoint)["flags"]
+        vars(args).update({name: flags[name] for name in MODEL_FLAGS})
     trainer = Trainer(args)
     if checkpoint:
         trainer.resume(checkpoint)
@@ -249,6 +247,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     if earlier := records.begin(plain(vars(args)), first_epoch=trainer.epoch, resumed=checkpoint):
         print(f"the earlier run in {args.save_root} was moved to {earlier}")
+    if not (args.save_root / "best.ckpt").exists():
+        trainer.best_psnr = -math.inf  # the first validation of this folder writes one
     if checkpoint and not (args.save_root / "last.ckpt").exists():
         trainer.save(args.save_root / "last.ckpt")  # so that this folder can be resumed from before its first epoch ends
     parameters = sum(p.numel() for p in trainer.model.parameters())

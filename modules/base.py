@@ -1,4 +1,5 @@
 """What every model family promises to Trainer and Tester (B batch, T frames, H x W frame size)."""
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ class SequenceLoss(NamedTuple):
     kl: Tensor  # nats, summed over the latent, averaged over the batch
 
 
-class VideoModel(nn.Module):
+class VideoModel(nn.Module, ABC):
     """A model that predicts a video frame by frame, each from its own last prediction, a condition and a latent z.
 
     `context` is the number of frames that are given at the start of a sequence; the sides of a frame must be multiples of
@@ -21,6 +22,7 @@ class VideoModel(nn.Module):
     context: int
     stride: int
 
+    @abstractmethod
     def forward(
         self,
         frames: Tensor,
@@ -36,12 +38,11 @@ class VideoModel(nn.Module):
         known frame of the same video, the clip's first where it is None. With teacher_forcing the frame before is the
         true one, without it the model's own. feedback_noise is the standard deviation of what is added to it.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def rollout(self, given: Tensor, conditions: Tensor, *, z_scale: float = 1.0) -> Tensor:
         """Predicts (B, T, 3, H, W) from given (B, context, 3, H, W) and conditions (B, T, ...); the given frames come first.
 
         z is a prior sample times z_scale: 1 samples, 0 takes the prior's mean. No gradients. Draws from torch's
         global generator of the device, so torch.manual_seed fixes the result.
         """
-        raise NotImplementedError

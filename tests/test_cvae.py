@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from modules import build_model
+from modules import VideoModel, build_model
 from modules.gaussian import Gaussian, kl_divergence, standard_like
 
 SIZES = {"family": "pose_cvae", "frame_dim": 16, "label_dim": 8, "latent_dim": 2, "fused_dim": 24}
@@ -171,6 +171,15 @@ def test_autocast_keeps_loss_and_frames_in_float32(model, clip):
         loss = model(*clip, teacher_forcing=False)
         video = model.rollout(clip[0][:, :1], clip[1])
     assert loss.mse.dtype == loss.kl.dtype == video.dtype == torch.float32
+
+
+def test_a_family_without_a_roll_out_cannot_be_built():
+    class Half(VideoModel):
+        def forward(self, frames, conditions, reference=None, *, teacher_forcing, feedback_noise=0.0):
+            return frames
+
+    with pytest.raises(TypeError, match="rollout"):
+        Half()
 
 
 def test_an_unknown_family_is_named():

@@ -216,6 +216,13 @@ def test_best_is_kept_and_not_overwritten_by_worse_or_lost_numbers(train_args, t
     assert load_checkpoint(tmp_path / "run" / "best.ckpt")["epoch"] == 2
 
 
+def test_a_run_resumed_elsewhere_writes_its_own_best(train_args, trained, tmp_path, monkeypatch):
+    """The best of the folder it came from is not here, so the first validation is the best one, however low."""
+    scripted(monkeypatch, 1.0)
+    Trainer.main([*train_args, "--num_epoch", "3", "--ckpt_path", str(trained)])
+    assert load_checkpoint(tmp_path / "run" / "best.ckpt")["best_psnr"] == 1.0
+
+
 def test_a_run_resumed_elsewhere_can_be_resumed_from_there_at_once(train_args, trained, tmp_path, monkeypatch):
     """Ctrl-C in its first epoch once said to go on from a folder that held no checkpoint."""
     monkeypatch.setattr(Trainer.Trainer, "train_epoch", lambda self, epoch: (_ for _ in ()).throw(KeyboardInterrupt))
