@@ -1,3 +1,4 @@
+import demo_dance
 import make_demo_data
 import numpy as np
 import pytest
@@ -34,57 +35,68 @@ def test_splits_share_no_video(rendered):
 
 def test_trail_skirt_and_sign_are_not_in_the_pose():
     """What only the previous frame or z can tell must not leak into the condition."""
-    (scene,) = make_demo_data.choreography(1, np.random.default_rng(0))
-    background = make_demo_data.stage()
+    (scene,) = demo_dance.choreography(1, np.random.default_rng(0))
+    background = demo_dance.stage()
     nothing = np.zeros(background.shape[:2])
-    pose = np.asarray(make_demo_data.draw_pose(scene))
-    frame, trail = make_demo_data.draw_frame(background, scene, nothing)
+    pose = np.asarray(demo_dance.draw_pose(scene))
+    frame, trail = demo_dance.draw_frame(background, scene, nothing)
     for change in ({"sign": not scene.sign}, {"swing": scene.swing + 0.3}):
         changed = scene._replace(**change)
-        assert np.array_equal(np.asarray(make_demo_data.draw_pose(changed)), pose)
-        assert not np.array_equal(np.asarray(make_demo_data.draw_frame(background, changed, nothing)[0]), np.asarray(frame))
+        assert np.array_equal(np.asarray(demo_dance.draw_pose(changed)), pose)
+        assert not np.array_equal(np.asarray(demo_dance.draw_frame(background, changed, nothing)[0]), np.asarray(frame))
     moved = scene._replace(place=scene.place + 20)
-    with_trail, without = (np.asarray(make_demo_data.draw_frame(background, moved, t)[0], dtype=int) for t in (trail, nothing))
+    with_trail, without = (np.asarray(demo_dance.draw_frame(background, moved, t)[0], dtype=int) for t in (trail, nothing))
     assert (with_trail - without).max() > 50 and (with_trail - without).min() >= 0
 
 
 def test_the_trail_fades():
-    scene = make_demo_data.choreography(1, np.random.default_rng(0))[0]
-    background = make_demo_data.stage()
-    _, trail = make_demo_data.draw_frame(background, scene, np.zeros(background.shape[:2]))
-    _, later = make_demo_data.draw_frame(background, scene._replace(place=scene.place + 100), trail)
+    scene = demo_dance.choreography(1, np.random.default_rng(0))[0]
+    background = demo_dance.stage()
+    _, trail = demo_dance.draw_frame(background, scene, np.zeros(background.shape[:2]))
+    _, later = demo_dance.draw_frame(background, scene._replace(place=scene.place + 100), trail)
     assert trail.max() == pytest.approx(0.87) and sorted(set(later.round(4).flatten())) == [0.0, 0.7569, 0.87]
 
 
 def test_the_sign_changes_by_chance():
-    scenes = make_demo_data.choreography(3000, np.random.default_rng(0))
+    scenes = demo_dance.choreography(3000, np.random.default_rng(0))
     changes = sum(a.sign != b.sign for a, b in zip(scenes, scenes[1:]))
     assert 60 < changes < 140  # once in 30 frames
 
 
 def test_the_lower_foot_stands_on_the_floor_in_every_move():
-    for angles in make_demo_data.MOVES.values():
-        body = make_demo_data.joints(make_demo_data.Scene(np.array(angles, float), 128, 0, False))
-        assert max(body["left foot"][1], body["right foot"][1]) == pytest.approx(make_demo_data.FLOOR)
-        assert all(0 <= point[1] < make_demo_data.HEIGHT for point in body.values())
+    for angles in demo_dance.MOVES.values():
+        body = demo_dance.joints(demo_dance.Scene(np.array(angles, float), 128, 0, False))
+        assert max(body["left foot"][1], body["right foot"][1]) == pytest.approx(demo_dance.FLOOR)
+        assert all(0 <= point[1] < demo_dance.HEIGHT for point in body.values())
 
 
 def test_limbs_keep_their_length_when_the_body_turns():
-    pose = np.array(make_demo_data.MOVES["kick"], float)
+    pose = np.array(demo_dance.MOVES["kick"], float)
     lengths = []
     for turn in (0, 50, 180):
         pose[0] = turn
-        body = make_demo_data.joints(make_demo_data.Scene(pose, 128, 0, False))
-        lengths.append([np.linalg.norm(body[a] - body[b]) for a, b, _ in make_demo_data.BONES])
+        body = demo_dance.joints(demo_dance.Scene(pose, 128, 0, False))
+        lengths.append([np.linalg.norm(body[a] - body[b]) for a, b, _ in demo_dance.BONES])
     assert np.allclose(lengths[0], lengths[1]) and np.allclose(lengths[0], lengths[2])
 
 
 def test_an_interrupted_rendering_is_no_data_set_and_a_full_folder_is_left_alone(tmp_path, capsys, monkeypatch):
     flags = ["--out", str(tmp_path / "demo"), "--train", "4", "--val", "2", "--test", "2", "--sequences", "1"]
-    monkeypatch.setattr(make_demo_data, "draw_pose", lambda scene: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(demo_dance, "draw_pose", lambda scene: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert "No space left" in refused(capsys, make_demo_data.main, flags)
     assert not (tmp_path / "demo").exists()
     monkeypatch.undo()
     make_demo_data.main(flags)
     assert Image.open(tmp_path / "demo" / "val" / "val_img" / "frame002004.png").size == (256, 128)
     assert "is not empty" in refused(capsys, make_demo_data.main, flags)
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--frames", "30"], "--frames: found with --scene dance, expected only with --scene robot"),
+    (["--scene", "robot", "--sequences", "3"], "--sequences: found with --scene robot, expected only with --scene dance"),
+    (["--train", "1"], "--train: 1 found, at least 2 frames expected"),
+    (["--scene", "robot", "--frames", "1"], "--frames: 1 found, an integer of at least 2 expected"),
+])  # fmt: skip
+def test_a_size_that_the_scene_does_not_have_is_refused(flags, message, tmp_path, capsys):
+    assert message in refused(capsys, make_demo_data.main, ["--out", tmp_path / "demo", *flags])
+    assert not (tmp_path / "demo").exists()

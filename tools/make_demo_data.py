@@ -1,300 +1,80 @@
-"""Renders a small dance data set in the LAB4_Dataset layout: python tools/make_demo_data.py --out demo_data
+"""Renders a small data set of either exercise: python tools/make_demo_data.py --out demo_data
 
-A dancer in a skirt goes through random moves on a lit stage; the pose image is an OpenPose-like skeleton. What each input
-of a model is good for:
-    pose            where the limbs are and which way the dancer faces
-    previous frame  the glowing trail that the dancer leaves, the swing of the skirt: neither is in the pose
-    z               the sign on the wall goes on and off by chance: only a latent can say when
+--scene dance   a dancer and skeletons of the poses, in the LAB4_Dataset layout
+--scene robot   an arm that pushes things about in a tray, with its actions, in the Lab 5 layout
 """
+import argparse
 import shutil
 import sys
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root, from whichever folder this is started
 
+import demo_dance
+import demo_robot
+
 from flags import COUNT, INDEX, Parser, number
-from utils import UserError, one_line_errors, seed_for
+from utils import UserError, one_line_errors
 
-WIDTH, HEIGHT, OVERSAMPLE = 256, 128, 2  # pixels written; drawn at twice that and averaged, which smooths the edges
-SCALE = 50.0  # pixels (before averaging: times OVERSAMPLE) of one body unit, about half a metre
-FLOOR = 0.88 * HEIGHT
-
-# Angles of a pose in degrees: turn of the body, lean sideways, then per arm and leg how far it is raised sideways and
-# forward and how far the joint is bent: (arm side, arm forward, elbow) left, right; (leg side, leg forward, knee) left, right.
-MOVES = {
-    "stand": [0, 0, 12, 0, 10, 12, 0, 10, 4, 0, 0, 4, 0, 0],
-    "t pose": [0, 0, 90, 0, 0, 90, 0, 0, 14, 0, 0, 14, 0, 0],
-    "arms up": [0, 0, 165, 0, 10, 165, 0, 10, 8, 0, 0, 8, 0, 0],
-    "wave": [15, 6, 150, 0, 50, 20, 0, 20, 8, 0, 0, 8, 0, 0],
-    "wave back": [165, -6, 20, 0, 20, 150, 0, 50, 8, 0, 0, 8, 0, 0],
-    "disco": [-20, 12, 140, 0, 0, 40, 20, 60, 24, 0, 10, 10, 0, 25],
-    "disco left": [20, -12, 40, 20, 60, 140, 0, 0, 10, 0, 25, 24, 0, 10],
-    "squat": [0, 0, 70, 60, 20, 70, 60, 20, 28, 60, 100, 28, 60, 100],
-    "lunge": [70, 0, 60, 30, 20, 50, -20, 20, 4, 65, 75, 4, -35, 25],
-    "lunge left": [-70, 0, 50, -20, 20, 60, 30, 20, 4, -35, 25, 4, 65, 75],
-    "kick": [40, -8, 80, 20, 10, 80, -20, 10, 6, 85, 10, 6, 0, 5],
-    "side kick": [0, 16, 100, 0, 0, 70, 0, 40, 5, 0, 0, 65, 0, 5],
-    "march": [35, 0, 10, 50, 70, 10, -40, 20, 4, 70, 90, 4, 0, 0],
-    "march other": [-35, 0, 10, -40, 20, 10, 50, 70, 4, 0, 0, 4, 70, 90],
-    "back turned": [180, 0, 110, 0, 60, 110, 0, 60, 12, 0, 0, 12, 0, 0],
-    "profile": [90, 0, 15, 80, 10, 15, -50, 10, 4, 25, 15, 4, -20, 10],
-    "other profile": [-90, 0, 15, -50, 10, 15, 80, 10, 4, -20, 10, 4, 25, 15],
+# Sizes of the data set by scene; a flag that is not listed for a scene is refused with it.
+SIZES = {
+    "dance": {"train": 2400, "val": 150, "test": 150, "sequences": 3},
+    "robot": {"train": 320, "val": 24, "test": 24, "frames": 30},
+}
+VIDEOS = {"dance": demo_dance.videos, "robot": demo_robot.videos}
+SUMMARY = {
+    "dance": "{train} training, {val} validation and {sequences} x {test} test frames",
+    "robot": "{train} training, {val} validation and {test} test sequences of {frames} frames",
 }
 
-SKIN, SHIRT, SKIRT = (232, 180, 145), (240, 190, 60), (210, 52, 72)
-LEG, SHOE, HAIR = (120, 190, 200), (240, 240, 245), (60, 34, 26)
-TRAIL, FADING = np.array([80.0, 60.0, 165.0]), 0.87  # its colour, and what is left of it a frame later
-# Limbs of the skeleton with OpenPose's colours (Cao et al. 2019): right side warm, left side green to blue.
-BONES = [
-    ("neck", "hip", (255, 0, 0)),
-    ("neck", "right shoulder", (255, 85, 0)),
-    ("right shoulder", "right elbow", (255, 170, 0)),
-    ("right elbow", "right hand", (255, 220, 0)),
-    ("neck", "left shoulder", (170, 255, 0)),
-    ("left shoulder", "left elbow", (85, 220, 0)),
-    ("left elbow", "left hand", (0, 200, 0)),
-    ("hip", "right hip", (0, 200, 85)),
-    ("right hip", "right knee", (0, 220, 170)),
-    ("right knee", "right foot", (0, 220, 255)),
-    ("hip", "left hip", (0, 170, 255)),
-    ("left hip", "left knee", (0, 85, 255)),
-    ("left knee", "left foot", (0, 0, 255)),
-    ("neck", "head", (170, 0, 255)),
-]
 
-
-class Scene(NamedTuple):
-    """Everything one frame is drawn from."""
-
-    angles: np.ndarray  # (14,) degrees, as in MOVES
-    place: float  # of the dancer across the stage, in pixels
-    swing: float  # of the skirt's hem, in body units
-    sign: bool  # whether the sign on the wall is lit
-
-
-def choreography(frames: int, rng: np.random.Generator) -> list[Scene]:
-    """One unbroken dance: random moves, smoothly joined, with the skirt's swing as a damped spring behind the body."""
-    names = list(MOVES)
-    now, goal, place, target_place = MOVES["stand"], MOVES[rng.choice(names)], 128.0, rng.uniform(60, 196)
-    start, length = 0, int(rng.integers(10, 26))
-    swing, speed, sign = 0.0, 0.0, bool(rng.random() < 0.5)
-    scenes, before = [], None
-    for t in range(frames):
-        if t - start >= length:
-            now, place = goal, target_place
-            goal = np.array(MOVES[rng.choice(names)]) + rng.normal(0, 6, 14)
-            # Two moves of three are danced on the way to somewhere else.
-            target_place = rng.uniform(44, 212) if rng.random() < 0.66 else place
-            start, length = t, int(rng.integers(10, 26))
-        eased = 0.5 - 0.5 * np.cos(np.pi * (t - start + 1) / length)
-        angles = np.array(now) + eased * (np.array(goal) - np.array(now))
-        x = place + eased * (target_place - place)
-        pull = 0.0 if before is None else (before[0] - x) / SCALE + (before[1] - angles[0]) / 300
-        speed = 0.82 * speed - 0.16 * swing + 0.25 * pull + rng.normal(0, 0.01)
-        swing = float(np.clip(swing + speed, -0.5, 0.5))
-        sign ^= bool(rng.random() < 1 / 30)
-        before = (x, angles[0])
-        scenes.append(Scene(angles, x, swing, sign))
-    return scenes
-
-
-def joints(scene: Scene) -> dict[str, np.ndarray]:
-    """Joint positions in pixels, (3,): across, down, towards the viewer. The lower foot stands on the floor."""
-    turn, lean = np.radians(scene.angles[:2])
-    local = {"hip": np.zeros(3)}
-
-    def limb(side: int, sideways: float, forward: float) -> np.ndarray:
-        a, f = np.radians([sideways, forward])
-        return np.array([side * np.sin(a), -np.cos(a) * np.cos(f), np.cos(a) * np.sin(f)])
-
-    up = np.array([np.sin(lean), np.cos(lean), 0])
-    local["neck"], local["head"] = 0.62 * up, 0.86 * up
-    for side, name, arm, leg in [(-1, "right", 5, 11), (1, "left", 2, 8)]:
-        across = np.array([side * np.cos(lean), -side * np.sin(lean), 0])
-        raised, forward, bend = scene.angles[arm : arm + 3]
-        local[f"{name} shoulder"] = local["neck"] + 0.2 * across - 0.04 * up
-        local[f"{name} elbow"] = local[f"{name} shoulder"] + 0.32 * limb(side, raised, forward)
-        local[f"{name} hand"] = local[f"{name} elbow"] + 0.32 * limb(side, raised + 0.4 * bend, forward + bend)
-        raised, forward, bend = scene.angles[leg : leg + 3]
-        local[f"{name} hip"] = 0.12 * across
-        local[f"{name} knee"] = local[f"{name} hip"] + 0.44 * limb(side, raised, forward)
-        local[f"{name} foot"] = local[f"{name} knee"] + 0.46 * limb(side, raised, forward - bend)
-    ground = min(local["left foot"][1], local["right foot"][1])
-    turned = {}
-    for name, (x, y, z) in local.items():
-        x, z = x * np.cos(turn) + z * np.sin(turn), z * np.cos(turn) - x * np.sin(turn)
-        turned[name] = np.array([scene.place + SCALE * x, FLOOR - SCALE * (y - ground), SCALE * z])
-    return turned
-
-
-def stage() -> np.ndarray:
-    """The empty stage, (H, W, 3) float: panelled wall with a lamp's glow, wooden floor."""
-    y, x = np.mgrid[0 : HEIGHT * OVERSAMPLE, 0 : WIDTH * OVERSAMPLE] / OVERSAMPLE
-    wall = np.array([74, 70, 100.0]) * (1.12 - 0.45 * np.hypot((x - 80) / WIDTH, (y - 20) / HEIGHT))[..., None]
-    wall *= np.where((x % 32) < 1.5, 0.86, 1.0)[..., None]
-    wall += np.exp(-((x - 70) ** 2 + (y - 30) ** 2) / (2 * 26.0**2))[..., None] * np.array([64, 54, 34.0])
-    depth = np.clip((y - 0.74 * HEIGHT) / (0.26 * HEIGHT), 0, 1)
-    boards = np.where(((x - 128) / (0.5 + depth) % 24) < 1.2, 0.85, 1.0)
-    floor = np.array([150, 108, 72.0]) * ((0.75 + 0.35 * depth) * boards * (1.05 - 0.3 * np.abs(x - 100) / WIDTH))[..., None]
-    return np.where((y < 0.74 * HEIGHT)[..., None], wall, floor)
-
-
-def add_sign(picture: np.ndarray, *, lit: bool) -> None:
-    """The sign with its halo, added to the wall of a float picture."""
-    y, x = np.ogrid[0 : HEIGHT * OVERSAMPLE, 0 : WIDTH * OVERSAMPLE]
-    y, x = y / OVERSAMPLE, x / OVERSAMPLE
-    sign = (np.abs(x - 216) < 15) & (np.abs(y - 26) < 8)
-    halo = np.exp(-(((x - 216) / 22) ** 2 + ((y - 26) / 14) ** 2))
-    picture += halo[..., None] * np.array([5, 12, 14.0]) * lit
-    picture[sign] = [86, 178, 192] if lit else [62, 92, 108]
-
-
-def stroke(draw: ImageDraw.ImageDraw, a: np.ndarray, b: np.ndarray, width: float, colour: tuple[int, int, int]) -> None:
-    """A rounded limb, shaded as if lit from the upper left: dark, full and light strokes over each other."""
-    for share, shift, light in [(1.0, 0.0, 0.62), (0.78, -0.09, 1.0), (0.3, -0.2, 1.28)]:
-        w = OVERSAMPLE * width * share
-        (x0, y0), (x1, y1) = (OVERSAMPLE * (point[:2] + shift * width) for point in (a, b))
-        tint = tuple(int(min(255, channel * light)) for channel in colour)
-        draw.line([x0, y0, x1, y1], fill=tint, width=max(1, round(w)))
-        for x, y in ((x0, y0), (x1, y1)):
-            draw.ellipse([x - w / 2, y - w / 2, x + w / 2, y + w / 2], fill=tint)
-
-
-def paint_leg(draw: ImageDraw.ImageDraw, *, hip, knee, foot, **_) -> None:
-    """Thigh, shin and shoe."""
-    stroke(draw, hip, knee, 8.5, LEG)
-    stroke(draw, knee, foot, 7, LEG)
-    stroke(draw, foot, foot + [1, 0, 0], 7, SHOE)
-
-
-def paint_arm(draw: ImageDraw.ImageDraw, *, shoulder, elbow, hand, **_) -> None:
-    """Sleeve and bare forearm."""
-    stroke(draw, shoulder, elbow, 6.5, SHIRT)
-    stroke(draw, elbow, hand, 5.2, SKIN)
-
-
-def paint_torso(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], scene: Scene) -> None:
-    """Shirt, narrower from the side, and the skirt over it."""
-    facing = np.cos(np.radians(scene.angles[0]))
-    stroke(draw, body["neck"] + [0, 3, 0], body["hip"], 11 + 4 * abs(facing), SHIRT)
-    paint_skirt(draw, body, scene.swing)
-
-
-def paint_head(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], scene: Scene) -> None:
-    """Neck and hair, and the face unless it is turned away."""
-    turn = np.radians(scene.angles[0])
-    head = body["head"]
-    stroke(draw, body["neck"], head, 5, SKIN)
-    stroke(draw, head, head, 13, HAIR)
-    if np.cos(turn) > -0.3:
-        face = head + [2.5 * np.sin(turn), 1.5, 0]
-        stroke(draw, face, face, 9.5, SKIN)
-
-
-def paint_skirt(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], swing: float) -> None:
-    """A bell from the waist to above the knees whose hem lags behind the body, with three folds."""
-    waist = body["hip"][:2] + [0, -0.08 * SCALE]
-    knees = 0.5 * (body["left knee"] + body["right knee"])[:2]
-    hem = body["hip"][:2] + 0.85 * (knees - body["hip"][:2]) + [swing * SCALE, 0]
-    spread = 0.3 * SCALE + 0.45 * abs(body["left knee"][0] - body["right knee"][0])
-    for share, light in [(1.0, 0.65), (0.86, 1.0), (0.45, 1.2), (0.2, 0.85)]:
-        left, right = -share * spread - 0.03 * spread, share * spread * 0.9
-        shape = [waist + [-0.16 * SCALE * share, 0], waist + [0.16 * SCALE * share, 0], hem + [right, 0], hem + [left, 0]]
-        draw.polygon([tuple(OVERSAMPLE * point) for point in shape], fill=tuple(int(min(255, c * light)) for c in SKIRT))
-
-
-def draw_frame(background: np.ndarray, scene: Scene, trail: np.ndarray) -> tuple[Image.Image, np.ndarray]:
-    """The picture of one scene, WIDTH x HEIGHT, over the trail (H, W) in [0, 1] that is left of earlier ones; and the trail
-    as the next scene finds it, which this picture determines."""
-    picture = background + trail[..., None] * TRAIL
-    add_sign(picture, lit=scene.sign)
-    canvas = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
-    body = joints(scene)
-    shade = Image.new("L", canvas.size)
-    feet = [body["left foot"], body["right foot"], body["hip"]]
-    left, right = min(p[0] for p in feet) - 8, max(p[0] for p in feet) + 22
-    ImageDraw.Draw(shade).ellipse([OVERSAMPLE * v for v in (left, FLOOR - 4, right, FLOOR + 7)], fill=110)
-    canvas.paste((30, 20, 16), mask=shade.filter(ImageFilter.BoxBlur(5)))
-    empty = np.asarray(canvas)
-    draw = ImageDraw.Draw(canvas)
-    parts = []  # (depth, function): painted from the far ones to the near ones
-    for side in ("left", "right"):
-        limb = {part: body[f"{side} {part}"] for part in ("shoulder", "elbow", "hand", "hip", "knee", "foot")}
-        parts.append((limb["knee"][2] - 4, partial(paint_leg, draw, **limb)))
-        parts.append((limb["elbow"][2], partial(paint_arm, draw, **limb)))
-    parts.append((0.5, partial(paint_torso, draw, body, scene)))
-    parts.append((1.0, partial(paint_head, draw, body, scene)))
-    for _, paint in sorted(parts, key=lambda part: part[0]):
-        paint()
-    dancer = (np.asarray(canvas) != empty).any(axis=-1)
-    return canvas.reduce(OVERSAMPLE), FADING * np.maximum(trail, dancer)
-
-
-def draw_pose(scene: Scene) -> Image.Image:
-    """The skeleton of one scene on white, WIDTH x HEIGHT."""
-    canvas = Image.new("RGB", (WIDTH * OVERSAMPLE, HEIGHT * OVERSAMPLE), "white")
-    draw, body = ImageDraw.Draw(canvas), joints(scene)
-    for a, b, colour in BONES:
-        draw.line([*(OVERSAMPLE * body[a][:2]), *(OVERSAMPLE * body[b][:2])], fill=colour, width=5)
-    return canvas.reduce(OVERSAMPLE)
-
-
-def write_video(scenes: list[Scene], folders: list[tuple[str, Path, int]], *, first: int, bar: tqdm) -> None:
-    """Draws the scenes and saves them as frame000123.png and so on, numbered from `first`.
-
-    folders: (kind, path, n) with kind "frame" or "pose"; the first n pictures of that kind go to that path.
-    """
-    background = stage()
-    trail = np.zeros(background.shape[:2])
-    for t, scene in enumerate(scenes):
-        frame, trail = draw_frame(background, scene, trail)
-        pictures = {"frame": frame, "pose": draw_pose(scene)}
-        for kind, path, count in folders:
-            path.mkdir(parents=True, exist_ok=True)
-            if t < count:
-                pictures[kind].save(path / f"frame{first + t:06d}.png", compress_level=1)
-        bar.update()
+def parse_flags(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, int]]:
+    """The common flags, and the sizes of the chosen scene."""
+    parser = Parser("Render a small data set with test truth: a dance (LAB4_Dataset layout) or a pushing robot (Lab 5 layout).")
+    parser.add_argument("--scene", default="dance", choices=list(SIZES), help="what to render, and in which layout")
+    parser.add_argument("--out", type=Path, default=Path("demo_data"), help="folder to make; it must not hold anything yet")
+    parser.add_argument("--seed", type=INDEX, default=1, help="seed of all that is left to chance")
+    group = parser.add_argument_group("sizes (frames of the dance, sequences of the robot)")
+    helps = {
+        "train": (COUNT, "training frames, in two stretches with a gap between; robot: training sequences"),
+        "val": (COUNT, "validation frames; robot: validation sequences"),
+        "test": (COUNT, "frames of each test sequence; robot: test sequences"),
+        "sequences": (COUNT, "test sequences; dance only"),
+        "frames": (number(int, 2), "frames of every sequence; robot only"),
+    }
+    for name, (kind, text) in helps.items():
+        defaults = ", ".join(f"{sizes[name]} for the {scene}" for scene, sizes in SIZES.items() if name in sizes)
+        # Suppressed, so that a flag that was given can be told from a default.
+        group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=f"{text} (default: {defaults})")
+    args = parser.parse_args(argv)
+    given = {name: value for name, value in vars(args).items() if name in helps}
+    for name, value in given.items():
+        if name not in SIZES[args.scene]:
+            other = next(scene for scene, sizes in SIZES.items() if name in sizes)
+            parser.error(f"--{name}: found with --scene {args.scene}, expected only with --scene {other}")
+        if args.scene == "dance" and name != "sequences" and value < 2:
+            parser.error(f"--{name}: {value} found, at least 2 frames expected")
+    return args, SIZES[args.scene] | given
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser("Render a small dance data set with test truth, in the LAB4_Dataset layout.")
-    parser.add_argument("--out", type=Path, default=Path("demo_data"), help="folder to make; it must not hold anything yet")
-    parser.add_argument("--train", type=number(int, 2), default=2400, help="training frames, in two stretches with a gap between")
-    parser.add_argument("--val", type=number(int, 2), default=150, help="validation frames")
-    parser.add_argument("--test", type=number(int, 2), default=150, help="frames of each test sequence")
-    parser.add_argument("--sequences", type=COUNT, default=3, help="test sequences")
-    parser.add_argument("--seed", type=INDEX, default=1, help="seed of the moves, the sign and the wind")
-    args = parser.parse_args(argv)
+    args, sizes = parse_flags(argv)
     if args.out.exists() and any(args.out.iterdir()):
         raise UserError(f"--out {args.out}: is not empty; expected a folder that does not exist yet")
     # Rendered beside its place and moved there whole: an interrupted rendering is no data set.
     root = args.out.resolve().with_name(f".{args.out.resolve().name}.part")
     shutil.rmtree(root, ignore_errors=True)
-    videos = [("train", args.train // 2), ("train", args.train - args.train // 2), ("val", args.val)]
-    videos += [(f"test{i}", args.test) for i in range(args.sequences)]
-    first = 0
-    with tqdm(total=sum(count for _, count in videos), desc="rendering", unit="frame", disable=None) as bar:
-        for index, (split, count) in enumerate(videos):
-            if split.startswith("test"):
-                folder, i = root / "test", split[4:]
-                folders = [("frame", folder / "test_img" / i, 1), ("pose", folder / "test_label" / i, count),
-                           ("frame", folder / "test_gt" / i, count)]  # fmt: skip
-            else:
-                folders = [("frame", root / split / f"{split}_img", count), ("pose", root / split / f"{split}_label", count)]
-            scenes = choreography(count, np.random.default_rng(seed_for(args.seed, "demo", index)))
-            write_video(scenes, folders, first=first, bar=bar)
-            first += count + 1000  # the numbers jump where the video does
+    videos = VIDEOS[args.scene](root, seed=args.seed, **sizes)
+    with tqdm(total=sum(frames for frames, _ in videos), desc="rendering", unit="frame", disable=None) as bar:
+        for _, write in videos:
+            write(bar=bar)
     if args.out.exists():
         args.out.rmdir()
     root.rename(args.out)
-    print(f"wrote {args.out}: {args.train} training, {args.val} validation and {args.sequences} x {args.test} test frames")
+    print(f"wrote {args.out}: {SUMMARY[args.scene].format(**sizes)}")
 
 
 if __name__ == "__main__":
