@@ -14,9 +14,10 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from checkpoints import find_checkpoint, load_checkpoint, load_weights, save_checkpoint
-from dataloader import ClipSampler, DanceClips, DanceSplit, build_loader, load_validation_sequences
-from evaluation import roll_out, score, summary
-from flags import trainer_parser
+from dataloader import ClipSampler, build_loader
+from evaluation import mean_per_step, roll_out, score, summary
+from families import family_of
+from flags import parse_trainer_flags
 from modules import build_model
 from pictures import comparison, save_gif
 from plots import draw_training
@@ -25,13 +26,7 @@ from schedules import kl_weight, learning_rate, teacher_forcing_ratio
 from utils import Interrupt, UserError, autocast, find_device, one_line_errors, seed_for, to_model, versions
 
 VALIDATION_BATCH = 8  # sequences rolled out side by side
-MODEL_FLAGS = ("F_dim", "L_dim", "N_dim", "D_out_dim", "frame_H", "frame_W")
-
-
-def model_config(args: argparse.Namespace) -> dict:
-    """What build_model needs, as plain values."""
-    sizes = {"frame_dim": args.F_dim, "label_dim": args.L_dim, "latent_dim": args.N_dim, "fused_dim": args.D_out_dim}
-    return {"family": "pose_cvae", **sizes}
+MACHINE_FLAGS = ("device", "amp", "cache_dir", "num_workers")  # not taken over from where a checkpoint was trained
 
 
 def build_optimiser(args: argparse.Namespace, model: torch.nn.Module, device: torch.device) -> torch.optim.Optimizer:
@@ -59,35 +54,39 @@ def average(decay: float):
 
 
 class Trainer:
-    """One run: data, model, optimiser and records, from flags that trainer_parser() has checked. Raises UserError."""
+    """One run: data, model, optimiser and records, from flags that parse_trainer_flags() has checked. Raises UserError.
 
-    def __init__(self, args: argparse.Namespace):
+    The model is that of the checkpoint's `state` where there is one.
+    """
+
+    def __init__(self, args: argparse.Namespace, state: dict | None):
         self.args = args
         self.device = find_device(args.device)
+        family = family_of(args.model)
+        self.validation = family.sequences(args, family.validation)
+        if args.test:
+            self.config = state["model_config"]
+        else:
+            clips = family.clips(args)
+            self.config = family.model_config(args, clips)
+            self.sampler = ClipSampler(len(clips), seed=args.seed)
+            self.loader = build_loader(clips, self.sampler, batch_size=args.batch_size, workers=args.num_workers,
+                                       pin=self.device.type == "cuda")  # fmt: skip
         torch.manual_seed(seed_for(args.seed, "weights"))
-        self.model = build_model(model_config(args)).to(self.device)
-        for side in ("frame_H", "frame_W"):
-            if getattr(args, side) % self.model.stride or getattr(args, side) < 16:
-                raise UserError(f"--{side} {getattr(args, side)}: expected a multiple of {self.model.stride} of at least 16")
+        try:
+            self.model = build_model(self.config).to(self.device)
+            self.model.check_fit(self.validation[0].given, self.validation[0].conditions)
+        except ValueError as error:
+            raise UserError(str(error)) from None
         self.ema = AveragedModel(self.model, multi_avg_fn=average(args.ema))
         self.optimiser = build_optimiser(args, self.model, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.amp == "float16")
         self.epoch, self.step, self.best_psnr = 0, 0, -math.inf  # the next epoch, optimiser steps taken, best score
         self.interrupt = Interrupt()
 
-        size = {"height": args.frame_H, "width": args.frame_W, "cache_dir": args.cache_dir}
-        self.validation = load_validation_sequences(DanceSplit(args.DR, "val", **size), length=args.val_vi_len)
-        if not args.test:
-            clips = DanceClips(DanceSplit(args.DR, "train", **size), length=args.train_vi_len, partial=args.partial,
-                               seed=args.seed, reference=args.reference, flip=args.flip, shift=args.shift)  # fmt: skip
-            self.sampler = ClipSampler(len(clips), seed=args.seed)
-            self.loader = build_loader(clips, self.sampler, batch_size=args.batch_size, workers=args.num_workers,
-                                       pin=self.device.type == "cuda")  # fmt: skip
-
-    def resume(self, path: Path) -> None:
-        """Takes up the state of a checkpoint; training goes on with the epoch after it. Raises UserError."""
-        state = load_checkpoint(path)
-        theirs, mine = state["model_config"], model_config(self.args)
+    def resume(self, state: dict, path: Path) -> None:
+        """Takes up the state of the checkpoint at `path`; training goes on with the epoch after it. Raises UserError."""
+        theirs, mine = state["model_config"], self.config
         if theirs != mine:
             differ = [f"{k} {theirs.get(k)} there, {v} here" for k, v in mine.items() if theirs.get(k) != v]
             raise UserError(f"{path}: is a checkpoint of another model: {'; '.join(differ)}")
@@ -122,7 +121,7 @@ class Trainer:
             if last or self.epoch % args.per_save == 0:
                 self.save(folder / f"epoch={epoch}.ckpt")
                 if args.store_visualization and "val_psnr" in row:
-                    save_gif(folder / f"val_epoch={epoch}.gif", comparison(videos[0], self.validation[0]), fps=20)
+                    save_gif(folder / f"val_epoch={epoch}.gif", comparison(videos[:1], self.validation[0]), fps=20)
             records.add(row)
             self.save(folder / "last.ckpt")
             draw_training({folder.name: read_metrics(records.metrics)}, folder / "training.png")
@@ -205,12 +204,13 @@ class Trainer:
                           z_scale=1.0, batch_size=VALIDATION_BATCH)  # fmt: skip
         scores = [score(video, sequence) for video, sequence in zip(videos, self.validation)]
         means = {f"val_{name}": value for name, value in summary(scores).items()}
-        return means | {"val_psnr_per_frame": [round(value, 2) for value in scores[0].psnr.tolist()]}, videos
+        steps = mean_per_step([s.psnr for s in scores])
+        return means | {"val_psnr_per_frame": [round(value, 2) for value in steps.tolist()]}, videos
 
     def save(self, path: Path) -> None:
         """Writes all that a resumed run needs."""
         save_checkpoint(path, {
-            "model_config": model_config(self.args), "model": self.model.state_dict(), "ema": self.ema.module.state_dict(),
+            "model_config": self.config, "model": self.model.state_dict(), "ema": self.ema.module.state_dict(),
             "optimiser": self.optimiser.state_dict(), "scaler": self.scaler.state_dict(), "epoch": self.epoch, "step": self.step,
             "best_psnr": self.best_psnr, "flags": plain(vars(self.args)), "versions": versions(),
         })  # fmt: skip
@@ -221,29 +221,32 @@ def describe(row: dict, epochs: int, best: float, seconds_left: float) -> str:
     line = (f"epoch {row['epoch'] + 1}/{epochs}  loss {row['loss']:.5f}  mse {row['mse']:.5f}  kl {row['kl']:.1f} nats  "
             f"beta {row['beta']:.2f}  tfr {row['tfr']:.2f}  {row['frames_per_second']:.0f} frames/s")  # fmt: skip
     if "val_psnr" in row:
-        line += f"  val {row['val_psnr']:.2f} dB (last 100 {row['val_closing']:.2f}, best {best:.2f})  ssim {row['val_ssim']:.3f}"
+        closing = f"last 100 {row['val_closing']:.2f}, " if row["val_closing"] != row["val_psnr"] else ""
+        line += f"  val {row['val_psnr']:.2f} dB ({closing}best {best:.2f})  ssim {row['val_ssim']:.3f}"
     return line + f"  left {int(seconds_left) // 60}m{int(seconds_left) % 60:02d}s"
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    args = trainer_parser().parse_args(argv)
+    args, given = parse_trainer_flags(argv)
     if args.test and args.ckpt_path is None:
         raise UserError("--test: needs --ckpt_path, the checkpoint to validate")
     records = None if args.test else Records(args.save_root, use_wandb=args.use_wandb, use_tensorboard=args.use_tensorboard)
     checkpoint = find_checkpoint(args.ckpt_path, prefer="best" if args.test else "last") if args.ckpt_path else None
-    if args.test:  # the checkpoint knows its model; a student need not repeat its sizes
-        flags = load_checkpoint(checkpoint)["flags"]
-        vars(args).update({name: flags[name] for name in MODEL_FLAGS})
-    trainer = Trainer(args)
+    state = load_checkpoint(checkpoint) if checkpoint else None
+    if args.test:  # the checkpoint knows how it was trained; a student need not repeat it
+        trained = {name: value for name, value in state["flags"].items() if name not in MACHINE_FLAGS}
+        vars(args).update(trained | given)
+    trainer = Trainer(args, state)
     if checkpoint:
-        trainer.resume(checkpoint)
+        trainer.resume(state, checkpoint)
         if trainer.epoch >= args.num_epoch and not args.test:
             raise UserError(f"{checkpoint}: has {trainer.epoch} epochs already; expected fewer than --num_epoch {args.num_epoch}")
     if args.test:
         row, _ = trainer.validate()
-        print(f"val {row['val_psnr']:.2f} dB, last 100 frames {row['val_closing']:.2f} dB, SSIM {row['val_ssim']:.3f}; copy of "
-              f"the first frame {row['val_copy_first']:.2f} dB, median background {row['val_background']:.2f} dB")  # fmt: skip
+        print(f"val {row['val_psnr']:.2f} dB (by channel {row['val_channel_psnr']:.2f}, last 100 {row['val_closing']:.2f}), "
+              f"SSIM {row['val_ssim']:.3f}; copy of the last given frame {row['val_copy']:.2f} dB, "
+              f"median background {row['val_background']:.2f} dB")  # fmt: skip
         return
     if earlier := records.begin(plain(vars(args)), first_epoch=trainer.epoch, resumed=checkpoint):
         print(f"the earlier run in {args.save_root} was moved to {earlier}")

@@ -1,12 +1,15 @@
 """Roll-outs and their scores: whole videos from prior samples, against the truth and against two still pictures."""
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
 
 from dataloader import Sequence
 from modules import VideoModel
-from utils import autocast, psnr, ssim, to_model
+from utils import UserError, autocast, psnr, seed_for, ssim, to_model
 
 HIGHEST_PSNR = 100.0  # dB that equal frames count for; infinity would make every mean infinite
 CLOSING_FRAMES = 100  # the last frames, scored by themselves: a roll-out that drifts shows it there
@@ -16,8 +19,9 @@ class Score(NamedTuple):
     """How well one sequence was predicted; the given frames are not counted."""
 
     psnr: Tensor  # (T - context,) in dB
+    channel_psnr: Tensor  # (T - context,) mean over the channels of each one's PSNR: finn_eval_seq, the usual one for BAIR
     ssim: Tensor  # (T - context,)
-    copy_first: Tensor  # PSNR of a copy of the last given frame, the first baseline
+    copy: Tensor  # PSNR of a copy of the last given frame, the first baseline
     background: Tensor  # PSNR of the per-pixel median of the true frames, the best still picture: the second baseline
 
 
@@ -54,10 +58,60 @@ def score(video: Tensor, sequence: Sequence) -> Score:
     predicted, target = video[context:], truth[context:]
     copy = to_model(sequence.given[-1], video.device)
     quality = [psnr(v, target).clamp(max=HIGHEST_PSNR) for v in (predicted, copy.expand_as(target), still.expand_as(target))]
-    return Score(psnr=quality[0], ssim=ssim(predicted, target), copy_first=quality[1], background=quality[2])
+    by_channel = psnr(predicted.unsqueeze(2), target.unsqueeze(2)).clamp(max=HIGHEST_PSNR).mean(dim=1)
+    return Score(quality[0], by_channel, ssim(predicted, target), copy=quality[1], background=quality[2])
+
+
+def mean_per_step(curves: list[Tensor]) -> Tensor:
+    """The mean over sequences of each step, (T,), over those that are long enough."""
+    return torch.nanmean(pad_sequence(curves, padding_value=torch.nan), dim=1)
 
 
 def summary(scores: list[Score]) -> dict[str, float]:
     """Means over all predicted frames of all sequences; `closing` over the last 100 of each sequence."""
     means = {name: torch.cat([getattr(s, name) for s in scores]).mean().item() for name in Score._fields}
     return means | {"closing": torch.cat([s.psnr[-CLOSING_FRAMES:] for s in scores]).mean().item()}
+
+
+class Result(NamedTuple):
+    """One sequence, rolled out once or several times: a score of each sample where the truth is known, and three videos."""
+
+    sequence: Sequence
+    scores: list[Score]  # empty where the truth is not known
+    video: Tensor  # (T, 3, H, W), the first sample
+    best: Tensor  # the sample of highest mean PSNR; the first where the truth is not known
+    worst: Tensor
+
+
+def run_tests(
+    model: VideoModel, sequences: list[Sequence], *, samples: int, device: torch.device, precision: str, z_scale: float,
+    batch_size: int,
+) -> list[Result]:  # fmt: skip
+    """Rolls out every sequence `samples` times, as many side by side as `batch_size` allows, and scores each."""
+    results = []
+    together = max(1, batch_size // samples)
+    for start in tqdm(range(0, len(sequences), together), desc="rolling out", unit="batch", leave=False, disable=None):
+        group = sequences[start : start + together]
+        copies = [sequence for sequence in group for _ in range(samples)]
+        videos = roll_out(model, copies, device=device, precision=precision, z_scale=z_scale, batch_size=batch_size)
+        for i, sequence in enumerate(group):
+            own = videos[i * samples : (i + 1) * samples]
+            scores = [score(video, sequence) for video in own] if sequence.truth is not None else []
+            order = sorted(range(len(scores)), key=lambda n: scores[n].psnr.mean().item()) or [0]
+            results.append(Result(sequence, scores, own[0], own[order[-1]], own[order[0]]))
+    return results
+
+
+def shuffle_conditions(sequences: list[Sequence], seed: int) -> list[Sequence]:
+    """Every sequence with the conditions of another: what it costs tells how much a model heeds them.
+
+    Shorter conditions keep their last entry. Raises UserError for a single sequence.
+    """
+    if len(sequences) < 2:
+        raise UserError("--shuffle_conditions: one sequence found; expected at least two that can swap their conditions")
+    order = np.random.default_rng(seed_for(seed, "shuffle")).permutation(len(sequences))
+    swapped = list(sequences)
+    for mine, theirs in zip(order, np.roll(order, 1)):
+        length = len(sequences[mine].conditions)
+        swapped[mine] = sequences[mine]._replace(conditions=pad_time(sequences[theirs].conditions[:length], length))
+    return swapped

@@ -3,12 +3,30 @@ import argparse
 import sys
 from pathlib import Path
 
+MODELS = ("pose_cvae", "svg_fp", "svg_lp")
+DANCE = {
+    "frame_H": 32, "frame_W": 64, "val_vi_len": 630, "num_epoch": 70, "batch_size": 4, "optim": "AdamW", "shift": 2,
+    "tfr_sde": 10, "tfr_d_step": 0.1, "kl_anneal_type": "Cyclical", "kl_anneal_cycle": 10, "kl_anneal_ratio": 1.0,
+}  # fmt: skip
+ROBOT = {
+    "frame_H": 64, "frame_W": 64, "val_vi_len": None, "num_epoch": 300, "epoch_size": 600, "batch_size": 12, "optim": "Adam",
+    "shift": 0, "tfr_sde": 0, "tfr_d_step": 0.0, "kl_anneal_type": "Monotonic", "kl_anneal_cycle": 3, "kl_anneal_ratio": 0.5,
+}  # fmt: skip
+PRESETS = {"pose_cvae": DANCE, "svg_fp": ROBOT, "svg_lp": ROBOT}
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the default of every flag that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
+
 
 class Parser(argparse.ArgumentParser):
     """Shows every default in --help and refuses a bad flag in one line."""
 
-    def __init__(self, description: str):
-        super().__init__(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
+    def __init__(self, description: str, **settings):
+        super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False, **settings)
 
     def error(self, message: str):
         print(f"error: {message} (--help lists all flags)", file=sys.stderr)
@@ -49,15 +67,52 @@ def add_device_flags(parser: Parser):
     return add
 
 
-def trainer_parser() -> Parser:
-    """All flags of Trainer.py, in groups."""
-    parser = Parser("Train the pose-conditioned VAE that predicts a dance video frame by frame.")
+def choice(*names: str):
+    """An argparse type: one of `names`, in any case of letters."""
 
-    add = parser.add_argument_group("run").add_argument
-    add("--DR", type=Path, required=True, metavar="FOLDER", help="data set in the LAB4_Dataset layout")
-    add("--save_root", type=Path, required=True, metavar="FOLDER", help="where checkpoints, metrics and plots go")
-    add("--num_epoch", type=COUNT, default=70, help="epochs of the whole run")
-    add("--ckpt_path", type=Path, help="checkpoint or run folder to resume from")
+    def parse(text: str) -> str:
+        for name in names:
+            if name.lower() == text.lower():
+                return name
+        raise argparse.ArgumentTypeError(f"{text!r} found, one of {', '.join(names)} expected")
+
+    return parse
+
+
+def parse_trainer_flags(argv: list[str] | None) -> tuple[argparse.Namespace, dict]:
+    """The flags of Trainer.py, and those of them that stand on the command line.
+
+    Which there are, and their defaults, depends on --model.
+    """
+    first = Parser("", add_help=False)
+    add_model_flag(first)
+    parser = trainer_parser(first.parse_known_args(argv)[0].model)
+    args = parser.parse_args(argv)
+    if args.val_vi_len is None:
+        args.val_vi_len = args.n_past + args.n_future
+    # A flag that was not given leaves what stands in the namespace.
+    unset = object()
+    marked = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(args), unset)))
+    return args, {name: value for name, value in vars(marked).items() if value is not unset}
+
+
+def add_model_flag(parser: argparse._ActionsContainer) -> None:
+    """--model, which must be known before the others."""
+    parser.add_argument("--model", default="pose_cvae", choices=MODELS, help="dance; robot with fixed, with learned prior")
+
+
+def trainer_parser(model: str) -> Parser:
+    """All flags of Trainer.py for one of MODELS, in groups. A second spelling is the name that Lab 5 has for the same."""
+    parser = Parser(f"Train a video predictor. These are the flags of --model {model}; each model has its own.")
+
+    group = parser.add_argument_group("run")
+    add_model_flag(group)
+    add = group.add_argument
+    add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set in the layout of Lab 4 or Lab 5")
+    add("--save_root", "--log_dir", type=Path, required=True, metavar="FOLDER", help="where checkpoints, metrics and plots go")
+    add("--num_epoch", "--niter", type=COUNT, metavar="N", help="epochs of the whole run")
+    add("--epoch_size", type=COUNT, help="batches of an epoch (dance: by default as many clips as the video holds)")
+    add("--ckpt_path", "--model_dir", type=Path, metavar="PATH", help="checkpoint or run folder to resume from")
     add("--test", action="store_true", help="only validate --ckpt_path, train nothing")
     add("--per_save", type=COUNT, default=3, help="epochs between two epoch=N.ckpt")
     add("--val_every", type=COUNT, default=1, help="epochs between two validations; the last epoch is always validated")
@@ -70,28 +125,22 @@ def trainer_parser() -> Parser:
     add("--num_workers", type=INDEX, default=0, help="loader processes; 0 suffices once the frame cache stands")
 
     add = parser.add_argument_group("data").add_argument
-    add("--frame_H", type=COUNT, default=32, help="frame height in pixels, a multiple of 8")
-    add("--frame_W", type=COUNT, default=64, help="frame width in pixels, a multiple of 8")
-    add("--train_vi_len", type=number(int, 2), default=12, help="frames of a training clip")
-    add("--val_vi_len", type=number(int, 2), default=630, help="frames of a validation sequence")
-    add("--partial", type=FRACTION, default=1.0, help="fraction of the training frames to use")
+    add("--frame_H", type=COUNT, help="frame height in pixels")
+    add("--frame_W", type=COUNT, help="frame width in pixels")
+    add("--val_vi_len", "--n_eval", type=number(int, 2), metavar="T", 
+        help="frames of a validation sequence, the given ones included (robot: n_past + n_future unless given)")  # fmt: skip
+    add("--partial", type=FRACTION, default=1.0, help="fraction of the training data to use")
     add("--fast_train", action="store_true", help="begin with a part of the clips")
     add("--fast_partial", type=FRACTION, default=0.4, help="that part, as a fraction")
     add("--fast_train_epoch", type=INDEX, default=5, help="epochs it lasts")
-    add("--reference", default="video", choices=["video", "clip"], help="known frame: any of the video, or the clip's first")
-    add("--flip", type=PROBABILITY, default=0.0, help="probability that a clip is mirrored")
-    add("--shift", type=INDEX, default=2, help="a clip is moved by up to this many pixels each way")
-
-    add = parser.add_argument_group("model").add_argument
-    add("--F_dim", type=number(int, 4), default=128, help="channels of the frame features")
-    add("--L_dim", type=number(int, 4), default=64, help="channels of the label (pose) features")
-    add("--N_dim", type=COUNT, default=12, help="channels of the latent z")
-    add("--D_out_dim", type=number(int, 3), default=192, help="channels of the decoder fusion's output")
+    add("--shift", type=INDEX, help="a clip is moved by up to this many pixels each way")
+    (add_dance_flags if model == "pose_cvae" else add_robot_flags)(parser)
 
     add = parser.add_argument_group("optimisation").add_argument
-    add("--batch_size", type=COUNT, default=4, help="clips per batch")
+    add("--batch_size", type=COUNT, help="clips per batch")
     add("--accumulate", type=COUNT, default=1, help="batches per optimiser step")
-    add("--optim", default="AdamW", choices=["Adam", "AdamW", "SGD", "RMSprop"], help="optimiser")
+    optimisers = "Adam", "AdamW", "SGD", "RMSprop"
+    add("--optim", "--optimizer", type=choice(*optimisers), metavar="NAME", help=", ".join(optimisers))
     add("--lr", type=POSITIVE, default=0.002, help="peak learning rate")
     add("--lr_schedule", default="cosine", choices=["constant", "step", "exponential", "cosine"], help="its course")
     add("--lr_warmup", type=NOT_NEGATIVE, default=1.0, help="epochs of linear rise from 0; fractions count")
@@ -106,16 +155,51 @@ def trainer_parser() -> Parser:
 
     add = parser.add_argument_group("teacher forcing").add_argument
     add("--tfr", type=PROBABILITY, default=1.0, help="ratio at the start: probability of feeding the true frame back")
-    add("--tfr_sde", type=INDEX, default=10, help="first epoch (from 0) with a lower ratio")
-    add("--tfr_d_step", type=PROBABILITY, default=0.1, help="how much the ratio falls each time")
-    add("--tfr_floor", type=PROBABILITY, default=0.0, help="the ratio falls no lower")
+    add("--tfr_sde", "--tfr_start_decay_epoch", type=INDEX, metavar="EPOCH", help="first epoch (from 0) with a lower ratio")
+    add("--tfr_d_step", "--tfr_decay_step", type=PROBABILITY, metavar="P", help="how much the ratio falls each time")
+    add("--tfr_floor", "--tfr_lower_bound", type=PROBABILITY, default=0.0, metavar="P", help="the ratio falls no lower")
     add("--tfr_interval", type=COUNT, default=1, help="epochs between two falls")
     add("--tfr_coin", default="batch", choices=["batch", "epoch"], help="how often the coin is tossed")
     add("--feedback_noise", type=NOT_NEGATIVE, default=0.0, help="its standard deviation, pixels in [0, 1]")
 
     add = parser.add_argument_group("KL annealing").add_argument
-    add("--kl_anneal_type", default="Cyclical", choices=["Cyclical", "Monotonic", "None"], help="course of beta over the run")
-    add("--kl_anneal_cycle", type=COUNT, default=10, help="number of cycles in the run")
-    add("--kl_anneal_ratio", type=FRACTION, default=1.0, help="fraction of a cycle in which beta rises")
-    add("--kl_weight", type=NOT_NEGATIVE, default=1e-4, help="weight of a nat against the squared error per pixel")
+    add("--kl_anneal_type", choices=["Cyclical", "Monotonic", "None"], help="course of beta over the run")
+    add("--kl_anneal_cyclical", dest="kl_anneal_type", action="store_const", const="Cyclical",
+        default=argparse.SUPPRESS, help="short for --kl_anneal_type Cyclical")  # fmt: skip
+    add("--kl_anneal_cycle", type=COUNT, help="number of cycles in the run")
+    add("--kl_anneal_ratio", type=FRACTION, help="fraction of a cycle in which beta rises")
+    add("--kl_weight", "--beta", type=NOT_NEGATIVE, default=1e-4, metavar="WEIGHT",
+        help="weight of a nat against the squared error per pixel")  # fmt: skip
+    parser.set_defaults(**PRESETS[model])
     return parser
+
+
+def add_dance_flags(parser: Parser) -> None:
+    """What only the pose-conditioned model has."""
+    add = parser.add_argument_group("dance: clips and model").add_argument
+    add("--train_vi_len", type=number(int, 2), default=12, help="frames of a training clip")
+    add("--reference", default="video", choices=["video", "clip"], help="known frame: any of the video, or the clip's first")
+    add("--flip", type=PROBABILITY, default=0.0, help="probability that a clip is mirrored")
+    add("--F_dim", type=number(int, 4), default=128, help="channels of the frame features")
+    add("--L_dim", type=number(int, 4), default=64, help="channels of the label (pose) features")
+    add("--N_dim", type=COUNT, default=12, help="channels of the latent z")
+    add("--D_out_dim", type=number(int, 3), default=192, help="channels of the decoder fusion's output")
+
+
+def add_robot_flags(parser: Parser) -> None:
+    """What only SVG has."""
+    add = parser.add_argument_group("robot: clips and model").add_argument
+    add("--n_past", type=COUNT, default=2, help="frames that are given")
+    add("--n_future", type=COUNT, default=10, help="frames that are predicted in training, and in validation unless --n_eval")
+    add("--windows", type=COUNT, metavar="N", help="validation windows of a sequence, from its start (default: as many as fit)")
+    add("--cond_shift", type=int, default=1, choices=[0, 1], help="frame t follows from the condition at t minus this")
+    add("--g_dim", type=COUNT, default=128, help="values of the vector between encoder and decoder")
+    add("--z_dim", type=COUNT, default=64, help="values of the latent z")
+    add("--rnn_size", type=COUNT, default=256, help="hidden values of an LSTM layer")
+    add("--predictor_rnn_layers", type=COUNT, default=2, help="layers of the frame predictor's LSTM")
+    add("--posterior_rnn_layers", type=COUNT, default=1, help="layers of the posterior's LSTM")
+    add("--prior_rnn_layers", type=COUNT, default=1, help="layers of the learned prior's LSTM")
+    add("--norm", default="group", choices=["group", "batch"], help="normalisation; batch is the paper's")
+    add("--compose", default="last", choices=["none", "last"], help="paint the whole frame, or over the last given one")
+    add("--width", type=COUNT, default=64, help="channels at full resolution; 64 is the paper's, 16 is for a CPU")
+    add("--last_frame_skip", action="store_true", help="skips come from the frame before, not from the last given one")

@@ -33,12 +33,12 @@ def read_image(path: Path, *, height: int, width: int) -> np.ndarray:
     return np.asarray(resized).transpose(2, 0, 1)
 
 
-def fingerprint(paths: list[Path], *, height: int, width: int) -> str:
+def fingerprint(paths: list[Path], *, root: Path, height: int, width: int) -> str:
     """Changes when a file is added, removed, renamed, resized or rewritten; costs one stat per file, decodes nothing."""
     digest = hashlib.sha256(f"{RESIZE} {height}x{width}".encode())
     for path in paths:
         status = path.stat()
-        digest.update(os.fsencode(f"{path.parent.name}/{path.name} {status.st_size} {status.st_mtime_ns}\n"))
+        digest.update(os.fsencode(f"{os.path.relpath(path, root)} {status.st_size} {status.st_mtime_ns}\n"))
     return digest.hexdigest()[:16]
 
 
@@ -74,7 +74,7 @@ def cached_frames(paths: list[Path], *, root: Path, name: str, height: int, widt
     # A folder that serves several data sets keeps them apart: their splits bear the same names.
     own = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:12]
     folders = [folder / own] if folder else [root / FOLDER, user_cache() / own]
-    filename = f"{name}-{height}x{width}-{fingerprint(paths, height=height, width=width)}.npy"
+    filename = f"{name}-{height}x{width}-{fingerprint(paths, root=root, height=height, width=width)}.npy"
     shape = (len(paths), 3, height, width)
     for place in folders:
         if (place / filename).is_file() and (frames := open_cache(place / filename, shape)) is not None:

@@ -31,10 +31,11 @@ def save_gif(path: Path, video: Tensor, *, fps: float) -> None:
     images[0].save(path, save_all=True, append_images=images[1:], duration=frame_durations(len(images), fps), loop=0)
 
 
-def rows_of(video: Tensor, sequence: Sequence) -> list[Tensor]:
-    """What there is to look at, from the top: truth where it is known, poses, prediction; each (T, 3, H, W) in [0, 1]."""
-    known = [sequence.conditions] if sequence.truth is None else [sequence.truth, sequence.conditions]
-    return [*(to_model(part, video.device) for part in known), video]
+def rows_of(videos: list[Tensor], sequence: Sequence) -> list[Tensor]:
+    """What there is to look at: truth where it is known, poses if the conditions are pictures, the predicted videos; each
+    (T, 3, H, W) in [0, 1]."""
+    pictures = [part for part in (sequence.truth, sequence.conditions) if part is not None and part.dim() == 4]
+    return [*(to_model(part, videos[0].device) for part in pictures), *videos]
 
 
 def beside(parts: list[Tensor], *, dim: int) -> Tensor:
@@ -46,15 +47,15 @@ def beside(parts: list[Tensor], *, dim: int) -> Tensor:
     return torch.cat(joined, dim=dim)
 
 
-def comparison(video: Tensor, sequence: Sequence) -> Tensor:
-    """Truth | pose | prediction, enlarged: (T, 3, H', W')."""
-    parts = [functional.interpolate(part, scale_factor=ZOOM, mode="nearest") for part in rows_of(video, sequence)]
+def comparison(videos: list[Tensor], sequence: Sequence) -> Tensor:
+    """Truth | pose | predicted videos, enlarged: (T, 3, H', W')."""
+    parts = [functional.interpolate(part, scale_factor=ZOOM, mode="nearest") for part in rows_of(videos, sequence)]
     return beside(parts, dim=-1)
 
 
 def save_strip(path: Path, video: Tensor, sequence: Sequence, *, every: int) -> None:
     """Writes a PNG with every `every`-th frame from left to right; truth, pose and prediction under each other."""
-    rows = [beside(list(part[::every].unsqueeze(1)), dim=-1) for part in rows_of(video, sequence)]
+    rows = [beside(list(part[::every].unsqueeze(1)), dim=-1) for part in rows_of([video], sequence)]
     picture = video_to_bytes(beside(rows, dim=-2)[0]).transpose(1, 2, 0)
     height, width = picture.shape[:2]
     zoom = max(1, min(ZOOM, 6000 // width))

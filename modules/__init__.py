@@ -1,8 +1,9 @@
 """Model families by name."""
 from modules.base import SequenceLoss, VideoModel
 from modules.cvae import PoseCVAE
+from modules.svg import SVG
 
-FAMILIES: dict[str, type[VideoModel]] = {"pose_cvae": PoseCVAE}
+FAMILIES: dict[str, type[VideoModel]] = {"pose_cvae": PoseCVAE, "svg": SVG}
 
 
 def build_model(config: dict) -> VideoModel:

@@ -15,28 +15,29 @@ class SequenceLoss(NamedTuple):
 class VideoModel(nn.Module, ABC):
     """A model that predicts a video frame by frame, each from its own last prediction, a condition and a latent z.
 
-    `context` is the number of frames that are given at the start of a sequence; the sides of a frame must be multiples of
-    `stride`.
+    `context` is the number of frames that are given at the start of a sequence.
     """
 
     context: int
-    stride: int
+
+    @abstractmethod
+    def check_fit(self, frames: Tensor, conditions: Tensor) -> None:
+        """Raises ValueError if frames (T, 3, H, W) and conditions (T, ...) of this kind are nothing for the model."""
 
     @abstractmethod
     def forward(
         self,
         frames: Tensor,
         conditions: Tensor,
-        reference: Tensor | None = None,
         *,
         teacher_forcing: bool,
         feedback_noise: float = 0.0,
     ) -> SequenceLoss:
         """The whole unrolled training pass over one clip, z from the posterior.
 
-        frames (B, T, 3, H, W) in [0, 1] and conditions (B, T, ...) go together by t; reference (B, 3, H, W) is the
-        known frame of the same video, the clip's first where it is None. With teacher_forcing the frame before is the
-        true one, without it the model's own. feedback_noise is the standard deviation of what is added to it.
+        frames (B, T, 3, H, W) in [0, 1] and conditions (B, T, ...) go together by t. With teacher_forcing the frame
+        before is the true one, without it the model's own. feedback_noise is the standard deviation of what is added to
+        it. What else a data set hands over with its clips, a model takes by name.
         """
 
     @abstractmethod

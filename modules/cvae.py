@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from modules.base import SequenceLoss, VideoModel
 from modules.gaussian import Gaussian, kl_divergence, standard_like
-from modules.layers import VGGBlock, VGGLayer, fold_time, unfold_time
+from modules.layers import VGGBlock, VGGLayer, compose, fold_time, unfold_time, upsample
 
 STRIDE = 8  # between a frame and its coarsest features
+NORM = "group"
 POSES_AT_ONCE = 64  # time steps whose poses a roll-out encodes in one batch; bounds its memory
 
 
@@ -31,9 +32,9 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, *, width: int):
         super().__init__()
-        self.at_half = VGGBlock(inputs=12, outputs=width // 4, layers=2)
-        self.at_quarter = VGGBlock(inputs=width // 4, outputs=width // 2, layers=2)
-        self.at_eighth = VGGBlock(inputs=width // 2, outputs=width, layers=2)
+        self.at_half = VGGBlock(widths=[12] + 2 * [width // 4], norm=NORM)
+        self.at_quarter = VGGBlock(widths=[width // 4] + 2 * [width // 2], norm=NORM)
+        self.at_eighth = VGGBlock(widths=[width // 2] + 2 * [width], norm=NORM)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         half = self.at_half(functional.pixel_unshuffle(2 * images - 1, 2))  # (B, width // 4, H/2, W/2)
@@ -55,7 +56,7 @@ class GaussianPredictor(nn.Module):
 
     def __init__(self, *, frame_dim: int, label_dim: int, latent_dim: int):
         super().__init__()
-        self.block = VGGLayer(inputs=frame_dim + label_dim, outputs=frame_dim // 2)
+        self.block = VGGLayer(inputs=frame_dim + label_dim, outputs=frame_dim // 2, norm=NORM)
         self.parameters_of = nn.Conv2d(frame_dim // 2, 2 * latent_dim, kernel_size=1)
 
     def forward(self, target: Tensor, label: Tensor) -> Gaussian:
@@ -75,7 +76,7 @@ class DecoderFusion(nn.Module):
 
     def __init__(self, *, frame_dim: int, label_dim: int, latent_dim: int, fused_dim: int):
         super().__init__()
-        self.block = VGGBlock(inputs=2 * frame_dim + label_dim + latent_dim, outputs=fused_dim, layers=2)
+        self.block = VGGBlock(widths=[2 * frame_dim + label_dim + latent_dim] + 2 * [fused_dim], norm=NORM)
 
     def forward(self, previous: Tensor, label: Tensor, reference: Tensor, z: Tensor) -> Tensor:
         return self.block(torch.cat([previous, label, reference, z], dim=1))
@@ -86,35 +87,27 @@ class Generator(nn.Module):
 
     The skips carry the outlines of the pose and the unchanging background, which therefore need not pass through z or
     survive hundreds of steps in the previous frame (SVG takes its skips from the last given frame for the same reason).
-    Where nothing moves, a mask copies the reference itself (a mask over known frames: CDNA, Finn et al. 2016).
+    Where nothing moves, a mask copies the reference itself.
     """
 
     def __init__(self, *, frame_dim: int, label_dim: int, fused_dim: int):
         super().__init__()
         quarter, half = (frame_dim // n + label_dim // n for n in (2, 4))  # channels of the skips
-        self.at_quarter = VGGBlock(inputs=fused_dim + quarter, outputs=fused_dim // 2, layers=2)
-        self.at_half = VGGBlock(inputs=fused_dim // 2 + half, outputs=fused_dim // 3, layers=2)
+        self.at_quarter = VGGBlock(widths=[fused_dim + quarter] + 2 * [fused_dim // 2], norm=NORM)
+        self.at_half = VGGBlock(widths=[fused_dim // 2 + half] + 2 * [fused_dim // 3], norm=NORM)
         self.to_pixels = nn.Conv2d(fused_dim // 3, 4 * 4, kernel_size=3, padding=1)
 
     def forward(self, fused: Tensor, label: list[Tensor], reference: Reference) -> Tensor:
         x = self.at_quarter(torch.cat([upsample(fused), label[1], reference.levels[1]], dim=1))  # (B, D/2, H/4, W/4)
         x = self.at_half(torch.cat([upsample(x), label[0], reference.levels[0]], dim=1))         # (B, D/3, H/2, W/2)
-        # float32 under autocast too: bfloat16 has 8 bits for the mantissa, fewer than a pixel.
-        painted = torch.sigmoid(functional.pixel_shuffle(self.to_pixels(x), 2).float())          # (B, 4, H, W)
-        colour, mask = painted.split([3, 1], dim=1)
-        return mask * colour + (1 - mask) * reference.frame                                      # (B, 3, H, W)
-
-
-def upsample(x: Tensor) -> Tensor:
-    """Twice the size, nearest neighbour: (B, C, H, W) -> (B, C, 2H, 2W)."""
-    return functional.interpolate(x, scale_factor=2, mode="nearest")
+        painted = functional.pixel_shuffle(self.to_pixels(x), 2)                                 # (B, 4, H, W)
+        return compose(painted, reference.frame)                                                 # (B, 3, H, W)
 
 
 class PoseCVAE(VideoModel):
     """The whole model. Frames and poses (B, T, 3, H, W) in [0, 1]; H and W must be multiples of 8."""
 
     context = 1
-    stride = STRIDE
 
     def __init__(self, *, frame_dim: int, label_dim: int, latent_dim: int, fused_dim: int):
         super().__init__()
@@ -126,6 +119,11 @@ class PoseCVAE(VideoModel):
         self.fusion = DecoderFusion(**dims, latent_dim=latent_dim, fused_dim=fused_dim)
         self.generator = Generator(**dims, fused_dim=fused_dim)
 
+    def check_fit(self, frames: Tensor, conditions: Tensor) -> None:
+        height, width = frames.shape[-2:]
+        if height % STRIDE or width % STRIDE or min(height, width) < 2 * STRIDE:
+            raise ValueError(f"frames of {height} x {width}: expected multiples of {STRIDE}, at least {2 * STRIDE}")
+
     def know(self, frame: Tensor) -> Reference:
         """The features of the known frame (B, 3, H, W), beside it."""
         return Reference(frame, self.frame_encoder(frame))
@@ -136,6 +134,7 @@ class PoseCVAE(VideoModel):
         return self.generator(fused, label, reference)                   # (B, 3, H, W)
 
     def forward(self, frames, conditions, reference=None, *, teacher_forcing, feedback_noise=0.0) -> SequenceLoss:
+        """As in VideoModel; reference (B, 3, H, W) is the known frame of the same video, where it is None the clip's first."""
         batch, length = frames.shape[:2]
         targets = frames[:, 1:]                                          # (B, T-1, 3, H, W)
         known = self.know(frames[:, 0] if reference is None else reference)

@@ -1,31 +1,55 @@
 """The blocks that every encoder and decoder here is built of (C channels, H x W size)."""
 from math import gcd
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+
+def normalisation(norm: str, channels: int, *, groups: int = 8) -> nn.Module:
+    """`group` or `batch` normalisation of (N, channels, H, W), in as many groups, up to `groups`, as divide the channels.
+
+    SVG (Denton and Fergus 2018) has batch normalisation. Groups do the same at any batch size and are the same function in
+    training and in a roll-out, where batch statistics of teacher-forced frames would not fit. Raises ValueError.
+    """
+    if norm not in ("group", "batch"):
+        raise ValueError(f"norm {norm!r} is not known; expected group or batch")
+    return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(gcd(groups, channels), channels)
 
 
 class VGGLayer(nn.Sequential):
-    """Convolution 3x3, group normalisation, LeakyReLU 0.2: (B, inputs, H, W) -> (B, outputs, H, W).
+    """Convolution 3x3, normalisation, LeakyReLU 0.2: (B, inputs, H, W) -> (B, outputs, H, W)."""
 
-    SVG (Denton and Fergus 2018) has batch normalisation here. Groups do the same at any batch size and are the same
-    function in training and in a roll-out, where batch statistics of teacher-forced frames would not fit.
-    """
-
-    def __init__(self, *, inputs: int, outputs: int):
+    def __init__(self, *, inputs: int, outputs: int, norm: str):
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
-            nn.GroupNorm(gcd(8, outputs), outputs),
+            normalisation(norm, outputs),
             # The slope by name: LeakyReLU(True) reads as inplace but means slope 1, the identity.
             nn.LeakyReLU(negative_slope=0.2, inplace=True),
         )
 
 
 class VGGBlock(nn.Sequential):
-    """`layers` VGG layers in a row: (B, inputs, H, W) -> (B, outputs, H, W)."""
+    """VGG layers in a row: (B, widths[0], H, W) -> (B, widths[-1], H, W)."""
 
-    def __init__(self, *, inputs: int, outputs: int, layers: int):
-        widths = [inputs] + [outputs] * layers
-        super().__init__(*(VGGLayer(inputs=i, outputs=o) for i, o in zip(widths, widths[1:])))
+    def __init__(self, *, widths: list[int], norm: str):
+        super().__init__(*(VGGLayer(inputs=i, outputs=o, norm=norm) for i, o in zip(widths, widths[1:])))
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Twice the size, nearest neighbour: (B, C, H, W) -> (B, C, 2H, 2W)."""
+    return functional.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def compose(painted: Tensor, known: Tensor) -> Tensor:
+    """Colour and mask before the sigmoid (B, 4, H, W), a known frame (B, 3, H, W) -> frame (B, 3, H, W) in [0, 1].
+
+    The mask decides where the known frame is painted over and where it shows, so that what does not move need not be
+    painted again (a mask over known frames: CDNA, Finn et al. 2016).
+    """
+    # float32 under autocast too: bfloat16 has 8 bits for the mantissa, fewer than a pixel.
+    colour, mask = torch.sigmoid(painted.float()).split([3, 1], dim=1)
+    return mask * colour + (1 - mask) * known
 
 
 def fold_time(video: Tensor) -> Tensor:

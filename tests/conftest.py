@@ -13,6 +13,8 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import make_demo_data  # noqa: E402
 
+SMALL_SVG = ["--width", "4", "--g_dim", "8", "--z_dim", "2", "--rnn_size", "16", "--n_past", "2", "--n_future", "3", "--epoch_size", "2",
+             "--batch_size", "3", "--niter", "2", "--device", "cpu"]  # fmt: skip
 SMALL = ["--F_dim", "16", "--L_dim", "8", "--N_dim", "2", "--D_out_dim", "24", "--train_vi_len", "5", "--device", "cpu"]
 
 
@@ -55,6 +57,25 @@ def trained(rendered, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "run"
     torch.set_num_threads(1)
     Trainer.main(["--DR", str(rendered), "--save_root", str(folder), "--num_epoch", "2", "--per_save", "1", *SMALL])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rendered_robot(tmp_path_factory) -> Path:
+    """Pushing sequences of 11 frames that no test changes: 4 for training, 3 for validation, 2 for tests."""
+    folder = tmp_path_factory.mktemp("robot") / "processed_data"
+    make_demo_data.main(["--scene", "robot", "--out", str(folder), "--train", "4", "--val", "3", "--test", "2", "--frames", "11"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_robot(rendered_robot, tmp_path_factory) -> Path:
+    """A finished small run with a learned prior that no test changes."""
+    import Trainer
+
+    folder = tmp_path_factory.mktemp("trained_robot") / "run"
+    torch.set_num_threads(1)
+    Trainer.main(["--model", "svg_lp", "--data_root", str(rendered_robot), "--log_dir", str(folder), *SMALL_SVG])
     return folder
 
 

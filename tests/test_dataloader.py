@@ -7,16 +7,8 @@ import torch
 from conftest import write_image
 
 import frame_cache
-from dataloader import (
-    ClipSampler,
-    DanceClips,
-    DanceSplit,
-    build_loader,
-    find_dataset,
-    load_test_sequences,
-    load_validation_sequences,
-    numbered_images,
-)
+from dance_data import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences
+from dataloader import ClipSampler, build_loader, find_dataset, numbered_images
 from utils import UserError
 
 SIZE = {"height": 32, "width": 64}

@@ -5,7 +5,7 @@ import pytest
 from conftest import refused
 from PIL import Image
 
-from dataloader import DanceSplit, load_test_sequences
+from dance_data import DanceSplit, load_test_sequences
 
 
 def pictures(folder) -> dict[str, bytes]:

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from dataloader import Sequence
-from evaluation import pad_time, roll_out, score, summary
+from evaluation import mean_per_step, pad_time, roll_out, run_tests, score, shuffle_conditions, summary
 from modules import build_model
-from utils import psnr
+from utils import UserError, psnr
 
 CPU = torch.device("cpu")
 
@@ -39,7 +39,7 @@ def test_scores_start_behind_the_given_frame_and_the_baselines_are_still_picture
     video = torch.rand(5, 3, 16, 32)
     result = score(video, s)
     torch.testing.assert_close(result.psnr, psnr(video[1:], truth[1:]))
-    torch.testing.assert_close(result.copy_first, torch.stack([psnr(truth[0], frame) for frame in truth[1:]]))
+    torch.testing.assert_close(result.copy, torch.stack([psnr(truth[0], frame) for frame in truth[1:]]))
     still = truth.sort(dim=0).values[2]
     torch.testing.assert_close(result.background, torch.stack([psnr(still, frame) for frame in truth[1:]]))
 
@@ -48,7 +48,7 @@ def test_equal_frames_count_100_dB_and_no_mean_becomes_infinite():
     s = sequence(5)
     still = s._replace(truth=s.given.expand(5, -1, -1, -1))
     result = score(still.truth / 255, still)
-    assert result.psnr.tolist() == result.copy_first.tolist() == [100.0] * 4
+    assert result.psnr.tolist() == result.copy.tolist() == [100.0] * 4
 
 
 def test_the_summary_is_the_mean_over_all_frames_of_all_sequences():
@@ -57,3 +57,48 @@ def test_the_summary_is_the_mean_over_all_frames_of_all_sequences():
     assert summary(scores)["psnr"] == pytest.approx(expected.item())
     long = scores[1]._replace(psnr=torch.arange(250.0))
     assert summary([long])["closing"] == pytest.approx(199.5)
+
+
+def test_psnr_by_channel_is_the_mean_over_the_channels_ones():
+    """finn_eval_seq, by which the figures for BAIR are published: a PSNR for each channel of each frame, then the mean."""
+    s = sequence(4)
+    video = s.truth.float() / 255 + torch.tensor([0.01, 0.1, 0.3])[:, None, None]
+    result = score(video, s)
+    assert result.channel_psnr.tolist() == pytest.approx([(40 + 20 + 10.4575749) / 3] * 3, abs=1e-3)
+    assert result.psnr.tolist() == pytest.approx([-10 * torch.tensor((1e-4 + 1e-2 + 0.09) / 3).log10().item()] * 3, abs=1e-3)
+
+
+def test_the_mean_of_a_step_is_over_the_sequences_that_reach_it():
+    assert mean_per_step([torch.tensor([1.0, 2.0, 6.0]), torch.tensor([3.0, 4.0])]).tolist() == [2.0, 3.0, 6.0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 8])
+def test_the_best_and_the_worst_of_several_samples_are_kept(model, monkeypatch, batch_size):
+    """Each sequence gets its own samples, whatever the batch: here sample n of a sequence is n tenths off."""
+    sequences = [sequence(4, name) for name in "abc"]
+    given = {name: 0 for name in "abc"}
+
+    def off_by_more(_, batch, **__):
+        videos = []
+        for s in batch:
+            given[s.name] += 1
+            videos.append(s.truth.float() / 255 + 0.1 * (given[s.name] % 3 + 1))
+        return videos
+
+    monkeypatch.setattr("evaluation.roll_out", off_by_more)
+    results = run_tests(model, sequences, samples=3, device=CPU, precision="none", z_scale=1.0, batch_size=batch_size)
+    for s, result in zip(sequences, results):
+        truth = s.truth.float() / 255
+        assert result.sequence.name == s.name and len(result.scores) == 3
+        for video, error in [(result.video, 0.2), (result.best, 0.1), (result.worst, 0.3)]:
+            torch.testing.assert_close(video - truth, torch.full_like(truth, error))
+
+
+def test_shuffling_gives_every_sequence_the_conditions_of_another():
+    sequences = [sequence(length, str(length)) for length in (4, 9, 6)]
+    shuffled = shuffle_conditions(sequences, seed=1)
+    for before, after in zip(sequences, shuffled):
+        assert before.name == after.name and before.truth is after.truth and len(after.conditions) == len(before.conditions)
+        assert any(torch.equal(after.conditions[:4], other.conditions[:4]) for other in sequences if other is not before)
+    with pytest.raises(UserError, match="at least two"):
+        shuffle_conditions(sequences[:1], seed=1)

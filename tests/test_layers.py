@@ -24,13 +24,13 @@ def test_no_module_hides_a_method_of_nn_module():
 
 def test_training_and_evaluation_mode_are_the_same_function():
     """Batch statistics of true frames would not fit a roll-out; group norm has none."""
-    layer, images = VGGLayer(inputs=3, outputs=8), torch.randn(4, 3, 8, 8)
+    layer, images = VGGLayer(inputs=3, outputs=8, norm="group"), torch.randn(4, 3, 8, 8)
     torch.testing.assert_close(layer.train()(images), layer.eval()(images))
     torch.testing.assert_close(layer(images)[:1], layer(images[:1]))
 
 
 def test_a_layer_is_convolution_norm_and_activation():
-    layer, images = VGGLayer(inputs=3, outputs=8), torch.randn(2, 3, 6, 6)
+    layer, images = VGGLayer(inputs=3, outputs=8, norm="group"), torch.randn(2, 3, 6, 6)
     convolved = nn.functional.conv2d(images, layer[0].weight, padding=1)
     grouped = convolved.reshape(2, 8, -1)  # 8 groups of one channel
     normed = (grouped - grouped.mean(-1, keepdim=True)) / (grouped.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
@@ -39,7 +39,7 @@ def test_a_layer_is_convolution_norm_and_activation():
 
 
 def test_a_block_stacks_layers():
-    block = VGGBlock(inputs=3, outputs=10, layers=3)
+    block = VGGBlock(widths=[3, 10, 10, 10], norm="group")
     assert [layer[0].in_channels for layer in block] == [3, 10, 10]
 
 

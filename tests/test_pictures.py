@@ -4,7 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dataloader import Sequence, load_test_sequences
+from dance_data import load_test_sequences
+from dataloader import Sequence
 from pictures import GAP, ZOOM, comparison, frame_durations, save_gif, save_strip
 from utils import psnr
 
@@ -58,7 +59,7 @@ def test_the_gif_shows_the_frames(tmp_path):
 def test_the_gifs_palette_keeps_the_colours(rendered, tmp_path):
     """The writers' usual palette turned a soft light into a disc and recoloured the poses: 36 dB where this one has 45."""
     (sequence, _) = load_test_sequences(rendered, height=32, width=64)
-    video = comparison(sequence.truth / 255, sequence)
+    video = comparison([sequence.truth / 255], sequence)
     save_gif(tmp_path / "video.gif", video, fps=20)
     shown_first = torch.from_numpy(iio.imread(tmp_path / "video.gif", index=0)).permute(2, 0, 1) / 255
     assert psnr(shown_first, video[0]) > 42
@@ -72,12 +73,12 @@ def test_the_comparison_shows_truth_pose_and_prediction_in_that_order():
     """The pose GIF was seen to be made of frames."""
     sequence = Sequence("0", flat(10)[:1], flat(51), flat(102))
     video = torch.full((4, 3, 16, 32), 0.8)
-    picture = comparison(video, sequence)
+    picture = comparison([video], sequence)
     width = 32 * ZOOM
     assert picture.shape == (4, 3, 16 * ZOOM, 3 * width + 2 * GAP)
     columns = [picture[0, 0, 0, i * (width + GAP) + 5].item() for i in range(3)]
     assert columns == pytest.approx([0.4, 0.2, 0.8])
-    assert comparison(video, sequence._replace(truth=None)).shape[-1] == 2 * width + GAP
+    assert comparison([video], sequence._replace(truth=None)).shape[-1] == 2 * width + GAP
 
 
 def test_the_strip_shows_every_nth_frame(tmp_path):

@@ -11,9 +11,10 @@ import torch
 from conftest import ROOT, refused
 from PIL import Image
 
+import evaluation
 import Tester
 from checkpoints import load_checkpoint
-from dataloader import load_test_sequences
+from dance_data import load_test_sequences
 from submission import read_frames, write_submission
 
 
@@ -30,7 +31,7 @@ def test_results_are_complete(rendered, trained, tmp_path, capsys):
     run(rendered, trained, tmp_path, "--strip_every", "3")
     expected = {f"{kind}_seq{i}.{suffix}" for i in (0, 1) for kind, suffix in
                 [("pred", "gif"), ("compare", "gif"), ("strip", "png"), ("psnr", "png")]}  # fmt: skip
-    assert {path.name for path in tmp_path.iterdir()} == expected | {"submission.csv", "scores.csv", "scores.json"}
+    assert {path.name for path in tmp_path.iterdir()} == expected | {"submission.csv", "scores.csv", "scores.json", "psnr.png"}
     lines = (tmp_path / "submission.csv").read_text().splitlines()
     assert lines[0].split(",")[:2] == ["id", "0"] and lines[0].endswith(",6143") and len(lines) == 1 + 2 * 9
     assert [line.split(",")[0] for line in lines[1:]] == [str(i) for i in range(18)]
@@ -59,7 +60,7 @@ def test_scores_are_the_psnr_of_the_written_frames(rendered, trained, tmp_path):
 
 def test_a_run_folder_means_its_best_checkpoint_with_averaged_weights(rendered, trained, tmp_path, monkeypatch):
     used = []
-    monkeypatch.setattr(Tester, "roll_out", lambda model, *_, **__: used.append(model) or [torch.zeros(9, 3, 32, 64)] * 2)
+    monkeypatch.setattr(evaluation, "roll_out", lambda model, *_, **__: used.append(model) or [torch.zeros(9, 3, 32, 64)] * 2)
     run(rendered, trained, tmp_path)
     state = load_checkpoint(trained / "best.ckpt")
     assert all(torch.equal(value, state["ema"][name]) for name, value in used[0].state_dict().items())

@@ -10,12 +10,12 @@ from torch.utils.data import default_collate
 
 import Trainer
 from checkpoints import load_checkpoint
-from flags import trainer_parser
+from flags import parse_trainer_flags
 from records import read_metrics
 
 
 def make(train_args, *more: str) -> Trainer.Trainer:
-    return Trainer.Trainer(trainer_parser().parse_args([*train_args, *more]))
+    return Trainer.Trainer(parse_trainer_flags([*train_args, *more])[0], None)
 
 
 def batch_of(trainer, indices) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from conftest import ROOT, SMALL, refused
 
 import Trainer
 from checkpoints import load_checkpoint
-from flags import trainer_parser
+from flags import MODELS, trainer_parser
 from records import read_metrics
 
 
@@ -46,8 +46,8 @@ WRONG_FLAGS = [
     (["--kl_anneal_ratio", "2"], "--kl_anneal_ratio"),
     (["--optim", "Lion"], "--optim"),
     (["--nonsense", "1"], "--nonsense"),
-    (["--frame_H", "30"], "--frame_H 30: expected a multiple of 8"),
-    (["--frame_W", "8"], "--frame_W 8"),
+    (["--frame_H", "30"], "frames of 30 x 64: expected multiples of 8"),
+    (["--frame_W", "8"], "frames of 32 x 8"),
     (["--device", "cuda:7"], "--device cuda:7"),
     (["--test"], "--ckpt_path"),
     (["--ckpt_path", "nowhere"], "nowhere: no such file"),
@@ -105,14 +105,15 @@ def test_a_save_root_that_cannot_be_written_is_refused_first(train_args, tmp_pat
     assert "--save_root" in refused(capsys, Trainer.main, [*train_args, "--DR", "nowhere"])
 
 
-def test_help_lists_every_flag_with_its_default(capsys):
+@pytest.mark.parametrize("model", MODELS)
+def test_help_lists_every_flag_with_its_default(capsys, model):
     with pytest.raises(SystemExit) as stop:
-        Trainer.main(["--help"])
+        Trainer.main(["--model", model, "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert stop.value.code == 0
-    for action in trainer_parser()._actions:
+    for action in trainer_parser(model)._actions:
         assert action.help and f"{action.option_strings[-1]}" in text
-    assert "(default: 0.002)" in text
+    assert "(default: 0.002)" in text and "None)" not in text
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to one process on Windows")

@@ -1,0 +1,96 @@
+"""What sets the kinds of video apart for the scripts: their data, the sizes of their models, what a test writes."""
+import argparse
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dance_data import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences
+from dataloader import Clips, Sequence, find_dataset
+from results import write_course_files
+from robot_data import RobotClips, RobotSplit, fixed_windows
+from submission import find_truth
+from utils import UserError
+
+Flags = argparse.Namespace  # of Trainer.py; those of Tester.py over those that the checkpoint was trained with
+
+
+class Family(NamedTuple):
+    """One kind of video. Every function raises UserError for data that do not fit."""
+
+    validation: str  # the split that is rolled out after an epoch
+    clips: Callable[[Flags], Clips]
+    sequences: Callable[[Flags, str], list[Sequence]]  # of a split
+    model_config: Callable[[Flags, Clips], dict]  # for modules.build_model, as plain values
+    tester_defaults: dict  # of the flags of Tester.py that depend on the kind
+    hand_in: Callable[..., dict] | None  # writes what the exercise hands in; returns what scores.json shall hold of it
+
+
+def size_flags(flags: Flags) -> dict:
+    """The flags that say how frames are read."""
+    return {"height": flags.frame_H, "width": flags.frame_W, "cache_dir": flags.cache_dir}
+
+
+def dance_clips(flags: Flags) -> DanceClips:
+    """The clips of train/."""
+    count = flags.epoch_size * flags.batch_size if flags.epoch_size else None
+    return DanceClips(DanceSplit(flags.DR, "train", **size_flags(flags)), length=flags.train_vi_len, partial=flags.partial,
+                      seed=flags.seed, reference=flags.reference, flip=flags.flip, shift=flags.shift, clips=count)  # fmt: skip
+
+
+def dance_sequences(flags: Flags, split: str) -> list[Sequence]:
+    """The sequences of test/ with all truth that can be found, or train/ or val/ cut into sequences of --val_vi_len."""
+    if split != "test":
+        return load_validation_sequences(DanceSplit(flags.DR, split, **size_flags(flags)), length=flags.val_vi_len)
+    sequences = load_test_sequences(flags.DR, **size_flags(flags))
+    lengths = {sequence.name: len(sequence.conditions) for sequence in sequences}
+    truth = find_truth(find_dataset(flags.DR, "test"), flags.gt, lengths, height=flags.frame_H, width=flags.frame_W)
+    return [sequence._replace(truth=truth.get(sequence.name, sequence.truth)) for sequence in sequences]
+
+
+def dance_config(flags: Flags, clips: Clips) -> dict:
+    """PoseCVAE's sizes."""
+    return {"family": "pose_cvae", "frame_dim": flags.F_dim, "label_dim": flags.L_dim, "latent_dim": flags.N_dim,
+            "fused_dim": flags.D_out_dim}  # fmt: skip
+
+
+def robot_split(flags: Flags, split: str, *, shortest: int) -> RobotSplit:
+    """A split whose sequences have at least `shortest` frames."""
+    return RobotSplit(flags.DR, split, shortest=shortest, **size_flags(flags))
+
+
+def robot_clips(flags: Flags) -> RobotClips:
+    """Windows of the frames that are given and those that are predicted, from train/."""
+    length = flags.n_past + flags.n_future
+    return RobotClips(robot_split(flags, "train", shortest=length), length=length, partial=flags.partial, seed=flags.seed,
+                      clips=flags.epoch_size * flags.batch_size, shift=flags.shift)  # fmt: skip
+
+
+def robot_sequences(flags: Flags, split: str) -> list[Sequence]:
+    """Fixed windows of --n_eval frames of any split."""
+    length = flags.val_vi_len
+    if length <= flags.n_past:
+        raise UserError(f"--n_eval {length}: expected more frames than the {flags.n_past} that are given")
+    return fixed_windows(robot_split(flags, split, shortest=length), context=flags.n_past, length=length, most=flags.windows)
+
+
+def robot_config(flags: Flags, clips: RobotClips) -> dict:
+    """SVG's sizes, and the scale of the condition values, which the data decide."""
+    if flags.frame_H != flags.frame_W:
+        raise UserError(f"--frame_H {flags.frame_H} --frame_W {flags.frame_W}: expected a square, 32, 64 or 128 pixels a side")
+    mean, scale = clips.condition_scale()
+    names = ("cond_shift", "width", "g_dim", "z_dim", "rnn_size", "predictor_rnn_layers", "posterior_rnn_layers",
+             "prior_rnn_layers", "norm", "compose", "last_frame_skip")  # fmt: skip
+    return {"family": "svg", "image_size": flags.frame_H, "context": flags.n_past, "learned_prior": flags.model == "svg_lp",
+            "condition_mean": mean, "condition_scale": scale} | {name: getattr(flags, name) for name in names}  # fmt: skip
+
+
+FAMILIES = {
+    "pose_cvae": Family("val", dance_clips, dance_sequences, dance_config,
+                        {"fps": 20.0, "strip_every": 60, "show": None}, write_course_files),
+    "svg": Family("validate", robot_clips, robot_sequences, robot_config,
+                  {"fps": 4.0, "strip_every": 1, "show": 8}, None),
+}  # fmt: skip
+
+
+def family_of(model: str) -> Family:
+    """The family that a name for --model, or the family of a checkpoint's model, belongs to."""
+    return FAMILIES[model.removesuffix("_fp").removesuffix("_lp")]

@@ -1,0 +1,180 @@
+"""The Lab 5 layout as it comes: at any depth, with and without positions, of any length, and damaged."""
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_image
+
+from dataloader import ClipSampler, build_loader
+from robot_data import RobotClips, RobotSplit, fixed_windows
+from utils import UserError
+
+SIZE = {"height": 32, "width": 32}
+
+
+def write_sequence(folder, frames: int, *, actions: int = 4, positions: int | None = 3, first: int = 0) -> None:
+    """A sequence whose action k of frame t is 10 t + k and whose positions are 1000 more."""
+    for i in range(frames):
+        write_image(folder / f"{first + i}.png", size=(32, 32), seed=i)
+    rows = 10 * np.arange(frames)[:, None]
+    np.savetxt(folder / "actions.csv", rows + np.arange(actions), delimiter=",")
+    if positions:
+        np.savetxt(folder / "endeffector_positions.csv", rows + 1000 + np.arange(positions), delimiter=",")
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two sequences of 7 and 5 frames at the course's depth."""
+    write_sequence(tmp_path / "data" / "train" / "traj_0_to_255.tfrecords" / "10", 7)
+    write_sequence(tmp_path / "data" / "train" / "traj_0_to_255.tfrecords" / "9", 5)
+    return tmp_path / "data"
+
+
+def split_of(root, shortest: int = 4) -> RobotSplit:
+    return RobotSplit(root, "train", shortest=shortest, **SIZE)
+
+
+def clips_of(split, **flags) -> RobotClips:
+    return RobotClips(split, **{"length": 4, "clips": 6, "partial": 1.0, "seed": 1, "shift": 0} | flags)
+
+
+def test_sequences_stand_in_numeric_order_with_their_conditions(data):
+    """9 before 10; action and position beside each other as the course has them, a row to each frame."""
+    split = split_of(data)
+    assert split.sequences == {"traj_0_to_255.tfrecords/9": range(5), "traj_0_to_255.tfrecords/10": range(5, 12)}
+    assert split.images.shape == (12, 3, 32, 32) and split.conditions.dtype == np.float32
+    assert split.conditions[2].tolist() == [20, 21, 22, 23, 1020, 1021, 1022]
+    assert np.array_equal(split.conditions[:5], split.conditions[5:10])
+    assert np.array_equal(split.images[:5], split.images[5:10]) and not np.array_equal(split.images[0], split.images[1])
+
+
+@pytest.mark.parametrize("place", ["3", "a/b/c/3", "."])
+def test_any_depth_of_folders_is_found(tmp_path, place):
+    write_sequence(tmp_path / "train" / place, 4)
+    assert [len(frames) for frames in split_of(tmp_path).sequences.values()] == [4]
+
+
+def test_the_widths_of_the_tables_are_found(tmp_path):
+    write_sequence(tmp_path / "train" / "0", 4, actions=2, positions=None)
+    assert split_of(tmp_path).conditions.shape == (4, 2)
+
+
+def test_frame_numbers_may_begin_anywhere(tmp_path):
+    write_sequence(tmp_path / "train" / "0", 4, first=1)
+    assert split_of(tmp_path).conditions[0].tolist() == [0, 1, 2, 3, 1000, 1001, 1002]
+
+
+def test_short_sequences_are_named_and_left_out(data, capsys):
+    assert list(split_of(data, shortest=6).sequences) == ["traj_0_to_255.tfrecords/10"]
+    assert "shorter than 6 frames: traj_0_to_255.tfrecords/9 (5)" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"every sequence is shorter than 8 frames: .*/9 .5., .*/10 .7."):
+        split_of(data, shortest=8)
+
+
+def spoil(folder, fault: str) -> None:
+    actions = folder / "actions.csv"
+    lines = actions.read_text().splitlines()
+    if fault == "no csv":
+        actions.unlink()
+    elif fault == "few rows":
+        actions.write_text("\n".join(lines[:-1]))
+    elif fault == "words":
+        actions.write_text("\n".join([*lines[:2], "up,down,left,right", *lines[3:]]))
+    elif fault == "ragged":
+        actions.write_text("\n".join([*lines[:2], "1,2,3", *lines[3:]]))
+    elif fault == "nan":
+        actions.write_text("\n".join([*lines[:2], "1,nan,3,4", *lines[3:]]))
+    elif fault == "gap":
+        (folder / "2.png").unlink()
+    elif fault == "other width":
+        (folder / "endeffector_positions.csv").unlink()
+    elif fault == "damaged image":
+        (folder / "2.png").write_bytes(b"no picture")
+    elif fault == "no images":
+        for path in folder.glob("*.png"):
+            path.unlink()
+
+
+@pytest.mark.parametrize("fault, message", [
+    ("no csv", "actions.csv: no such file"), ("few rows", "6 rows for 7 frames"), ("words", "row 3 is 'up,down"),
+    ("ragged", "row 3 is '1,2,3'; expected 4 finite numbers"), ("nan", "row 3 is '1,nan,3,4'"), ("gap", "no frame 2 between 1 and 3"),
+    ("other width", "4 condition values a frame, but traj_0_to_255.tfrecords/9 has 7"), ("damaged image", "2.png: cannot be read"),
+    ("no images", "holds no images"),
+])  # fmt: skip
+def test_faults_are_named(data, fault, message):
+    spoil(data / "train" / "traj_0_to_255.tfrecords" / "10", fault)
+    with pytest.raises(UserError, match=message):
+        split_of(data)
+
+
+def test_an_empty_split_is_refused(tmp_path):
+    (tmp_path / "train").mkdir()
+    with pytest.raises(UserError, match="no sequences in it"):
+        split_of(tmp_path)
+    with pytest.raises(UserError, match="no folder validate/"):
+        RobotSplit(tmp_path, "validate", shortest=4, **SIZE)
+
+
+def test_a_clip_is_a_window_of_one_sequence(data):
+    """Frames and conditions of the same times, never across the border of two sequences, every window sooner or later."""
+    split = split_of(data)
+    clips, seen = clips_of(split), set()
+    for epoch in range(30):
+        for index in range(len(clips)):
+            clip = clips[epoch, index]
+            start = next(i for i in range(12) if np.array_equal(split.conditions[i : i + 4], clip["conditions"]) and
+                         np.array_equal(split.images[i : i + 4], clip["frames"]))  # fmt: skip
+            seen.add((start, clip["conditions"][0, 0].item()))
+    # The two sequences begin alike, so the first match of a window may be the other's: times tell.
+    assert {time for _, time in seen} == {0, 10, 20, 30}
+
+
+def test_an_epoch_has_the_batches_that_were_asked_for_and_other_clips_than_the_last(data):
+    clips = clips_of(split_of(data), clips=40)
+    sampler = ClipSampler(len(clips), seed=1)
+    batches = list(build_loader(clips, sampler, batch_size=4, workers=0, pin=False))
+    assert len(batches) == 10 and batches[0]["frames"].shape == (4, 4, 3, 32, 32) and batches[0]["conditions"].shape == (4, 4, 7)
+    assert all(torch.equal(clips[0, 3][name], clips[0, 3][name]) for name in ("frames", "conditions"))
+    assert any(not torch.equal(clips[0, i]["conditions"], clips[1, i]["conditions"]) for i in range(40))
+
+
+def test_a_shift_moves_pictures_and_leaves_conditions(data):
+    split = split_of(data)
+    moved, still = clips_of(split, shift=3), clips_of(split)
+    assert any(not torch.equal(moved[0, i]["frames"], still[0, i]["frames"]) for i in range(6))
+    assert all(torch.equal(moved[0, i]["conditions"], still[0, i]["conditions"]) for i in range(6))
+
+
+def test_partial_keeps_the_first_sequences(data):
+    assert {start for start in clips_of(split_of(data), partial=0.5).starts} == {0, 1}
+
+
+def test_fixed_windows_follow_each_other(data):
+    windows = fixed_windows(split_of(data, shortest=3), context=2, length=3, most=None)
+    assert [window.name for window in windows] == ["traj_0_to_255.tfrecords-9-0", "traj_0_to_255.tfrecords-10-0", "traj_0_to_255.tfrecords-10-3"]
+    assert windows[2].conditions[:, 0].tolist() == [30, 40, 50] and torch.equal(windows[2].given, windows[2].truth[:2])
+    assert len(fixed_windows(split_of(data, shortest=3), context=2, length=3, most=1)) == 2
+
+
+def test_the_scale_of_the_conditions_comes_from_the_data(data):
+    split = split_of(data)
+    split.conditions[:, 1] = 7.0
+    mean, scale = clips_of(split).condition_scale()
+    assert mean[0] == pytest.approx(split.conditions[:, 0].mean(), rel=1e-5) and scale[0] == pytest.approx(split.conditions[:, 0].std(), rel=1e-5)
+    assert mean[1] == 7.0 and scale[1] == 1.0
+
+
+def test_a_loaders_worker_opens_the_cache_itself(data):
+    clips = clips_of(split_of(data))
+    copied = pickle.loads(pickle.dumps(clips))
+    assert len(pickle.dumps(clips)) < 20_000
+    assert torch.equal(copied[0, 2]["frames"], clips[0, 2]["frames"])
+
+
+def test_a_sequence_that_moved_is_decoded_again(data):
+    """Folders of different trajectories have the same names and files: the fingerprint must tell them apart."""
+    before = split_of(data).images.filename
+    shutil.move(data / "train" / "traj_0_to_255.tfrecords" / "9", data / "train" / "traj_256_to_511.tfrecords" / "9")
+    assert split_of(data).images.filename != before

@@ -1,0 +1,178 @@
+"""Trainer.py and Tester.py on the robot's data, as a user runs them."""
+import csv
+import json
+import shutil
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, SMALL_SVG, refused
+from PIL import Image
+
+import Tester
+import Trainer
+from checkpoints import load_checkpoint
+from pictures import GAP, ZOOM
+from records import read_metrics
+from robot_data import RobotSplit, fixed_windows
+from utils import psnr
+
+REAL = ROOT.parent / "shared" / "data"
+
+
+def train(data, folder, *more, model: str = "svg_lp") -> None:
+    Trainer.main(["--model", model, "--DR", str(data), "--save_root", str(folder), *SMALL_SVG, *map(str, more)])
+
+
+def test(data, checkpoint, folder, *more) -> list[dict]:
+    Tester.main(["--DR", str(data), "--ckpt_path", str(checkpoint), "--save_root", str(folder), "--device", "cpu", *map(str, more)])
+    with open(folder / "scores.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+test.__test__ = False
+
+
+@pytest.mark.parametrize("model", ["svg_fp", "svg_lp"])
+@pytest.mark.parametrize("annealing", [["--kl_anneal_cyclical"], ["--kl_anneal_type", "Monotonic"], ["--kl_anneal_type", "None"]])
+def test_both_priors_train_under_every_annealing(rendered_robot, tmp_path, model, annealing):
+    train(rendered_robot, tmp_path / "run", *annealing, "--lr", "0.02", model=model)
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert len(rows) == 2 and all(np.isfinite([row["loss"], row["kl"], row["val_psnr"]]).all() for row in rows)
+    assert len(rows[0]["val_psnr_per_frame"]) == 3
+    config = load_checkpoint(tmp_path / "run" / "last.ckpt")["model_config"]
+    assert config["learned_prior"] == (model == "svg_lp") and len(config["condition_mean"]) == 7
+
+
+def test_the_validation_is_the_mean_over_all_fixed_windows(rendered_robot, trained_robot):
+    """Three sequences of 11 frames hold two windows of 5 each; only the last batch was scored in SVG's code."""
+    row = read_metrics(trained_robot / "metrics.jsonl")[-1]
+    split = RobotSplit(rendered_robot, "validate", height=64, width=64, shortest=5)
+    windows = fixed_windows(split, context=2, length=5, most=None)
+    assert len(windows) == 6
+    copies = [psnr((w.truth[1] / 255).expand(3, -1, -1, -1), w.truth[2:] / 255) for w in windows]
+    assert row["val_copy"] == pytest.approx(torch.cat(copies).mean().item(), abs=1e-4)
+    assert np.mean(row["val_psnr_per_frame"]) == pytest.approx(row["val_psnr"], abs=0.01)
+
+
+def test_a_run_learns(rendered_robot, tmp_path):
+    train(rendered_robot, tmp_path / "run", "--niter", 8, "--epoch_size", 8, "--val_every", 8, "--kl_weight", "1e-5", "--ema", "0.5")
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert rows[-1]["mse"] < 0.6 * rows[0]["mse"]
+
+
+def test_a_resumed_run_equals_one_that_was_not_cut(rendered_robot, tmp_path):
+    flags = ["--niter", 3, "--per_save", 1, "--tfr_decay_step", 0.4, "--feedback_noise", 0.05]
+    train(rendered_robot, tmp_path / "whole", *flags)
+    train(rendered_robot, tmp_path / "cut", *flags, "--ckpt_path", tmp_path / "whole" / "epoch=0.ckpt")
+    whole, cut = (load_checkpoint(tmp_path / name / "last.ckpt") for name in ("whole", "cut"))
+    assert whole["step"] == cut["step"] == 6
+    for part in ("model", "ema"):
+        assert all(torch.equal(value, cut[part][name]) for name, value in whole[part].items())
+
+
+def test_the_courses_command_runs_unchanged(rendered_robot, tmp_path):
+    """Every flag of Lab 5 by its own name."""
+    Trainer.main(["--model", "svg_fp", "--data_root", str(rendered_robot), "--log_dir", str(tmp_path / "logs"), "--lr", "0.002", "--beta1", "0.9",
+                  "--batch_size", "2", "--optimizer", "adam", "--niter", "1", "--epoch_size", "1", "--tfr", "1.0", "--tfr_start_decay_epoch", "0",
+                  "--tfr_decay_step", "0.1", "--tfr_lower_bound", "0.2", "--kl_anneal_cyclical", "--kl_anneal_ratio", "0.5", "--kl_anneal_cycle",
+                  "3", "--seed", "1", "--n_past", "2", "--n_future", "3", "--n_eval", "7", "--rnn_size", "8", "--posterior_rnn_layers", "1",
+                  "--predictor_rnn_layers", "2", "--z_dim", "2", "--g_dim", "8", "--beta", "0.0001", "--last_frame_skip", "--num_workers", "0",
+                  "--width", "4"])  # fmt: skip
+    state = load_checkpoint(tmp_path / "logs" / "last.ckpt")
+    flags = state["flags"]
+    assert (flags["num_epoch"], flags["tfr_floor"], flags["kl_weight"], flags["optim"]) == (1, 0.2, 1e-4, "Adam")
+    assert flags["kl_anneal_type"] == "Cyclical" and state["model_config"]["last_frame_skip"]
+    assert len(read_metrics(tmp_path / "logs" / "metrics.jsonl")[0]["val_psnr_per_frame"]) == 5  # 7 frames, 2 of them given
+
+
+def test_only_validating_needs_no_flags_of_the_model(rendered_robot, trained_robot, tmp_path, capsys):
+    Trainer.main(["--DR", str(rendered_robot), "--save_root", str(tmp_path), "--ckpt_path", str(trained_robot / "last.ckpt"), "--test", "--device", "cpu"])
+    row = read_metrics(trained_robot / "metrics.jsonl")[-1]
+    assert f"val {row['val_psnr']:.2f} dB (by channel {row['val_channel_psnr']:.2f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--F_dim", "8"], "unrecognized arguments: --F_dim"), (["--flip", "0.5"], "unrecognized arguments: --flip"),
+    (["--n_past", "9"], "every sequence is shorter than 12 frames"), (["--n_eval", "2"], "--n_eval 2: expected more frames than the 2"),
+    (["--frame_H", "32"], "expected a square"), (["--frame_H", "48", "--frame_W", "48"], "expected one of 32, 64, 128"),
+    (["--norm", "layer"], "--norm"), (["--DR", "nowhere"], "no such folder"), (["--optimizer", "lion"], "one of Adam, AdamW, SGD, RMSprop"),
+])  # fmt: skip
+def test_wrong_flags_end_in_one_line(rendered_robot, tmp_path, capsys, flags, message):
+    argv = ["--model", "svg_fp", "--DR", rendered_robot, "--save_root", tmp_path, *SMALL_SVG, *flags]
+    assert message in refused(capsys, Trainer.main, argv)
+
+
+def test_another_prior_cannot_take_a_run_up(rendered_robot, trained_robot, tmp_path, capsys):
+    argv = ["--model", "svg_fp", "--DR", rendered_robot, "--save_root", tmp_path, *SMALL_SVG, "--niter", "3", "--ckpt_path", trained_robot]
+    assert "learned_prior True there, False here" in refused(capsys, Trainer.main, argv)
+
+
+def test_a_dance_checkpoint_is_no_robots_and_the_other_way_round(rendered, trained, rendered_robot, trained_robot, tmp_path, capsys):
+    message = refused(capsys, Tester.main, ["--DR", rendered, "--ckpt_path", trained_robot, "--save_root", tmp_path])
+    assert "actions.csv: no such file" in message
+    message = refused(capsys, Tester.main, ["--DR", rendered_robot, "--ckpt_path", trained, "--save_root", tmp_path])
+    assert "test_img: no sequences" in message
+
+
+def test_results_of_a_test_are_complete(rendered_robot, trained_robot, tmp_path):
+    rows = test(rendered_robot, trained_robot, tmp_path, "--show", 1)
+    names = ["traj_0_to_1-0-0", "traj_0_to_1-0-5", "traj_0_to_1-1-0", "traj_0_to_1-1-5"]
+    assert [row["sequence"] for row in rows] == [*names, "all"] and rows[-1]["frames"] == "12"
+    pictures = {f"compare_seq{names[0]}.gif", f"strip_seq{names[0]}.png", f"psnr_seq{names[0]}.png"}
+    assert {path.name for path in tmp_path.iterdir()} == pictures | {"psnr.png", "scores.csv", "scores.json"}
+    # Truth beside prediction, and truth over prediction for every time step.
+    assert iio.imread(tmp_path / f"compare_seq{names[0]}.gif", index=0).shape == (64 * ZOOM, 2 * 64 * ZOOM + GAP, 3)
+    strip = np.asarray(Image.open(tmp_path / f"strip_seq{names[0]}.png"))
+    assert strip.shape[0] / strip.shape[1] == pytest.approx((2 * 64 + GAP) / (5 * 64 + 4 * GAP))
+    saved = json.loads((tmp_path / "scores.json").read_text())
+    for value in ("psnr", "channel_psnr", "ssim", "copy"):
+        assert len(saved["per_step"][value]) == 3 and np.mean(saved["per_step"][value]) == pytest.approx(float(rows[-1][value]), abs=1e-4)
+
+
+def test_of_several_samples_the_best_is_told_beside_the_first(rendered_robot, trained_robot, tmp_path):
+    rows = test(rendered_robot, trained_robot, tmp_path, "--n_sample", 5, "--show", 1, "--z_scale", 30)
+    for row in rows:
+        assert row["samples"] == "5" and float(row["best_psnr"]) >= float(row["psnr"]) and float(row["best_ssim"]) >= float(row["ssim"])
+    assert float(rows[-1]["best_psnr"]) > float(rows[-1]["psnr"])
+    assert iio.imread(tmp_path / "compare_seqtraj_0_to_1-0-0.gif", index=0).shape[1] == 4 * 64 * ZOOM + 3 * GAP  # truth, first, best, worst
+
+
+def test_longer_roll_outs_and_fewer_windows(rendered_robot, trained_robot, tmp_path):
+    rows = test(rendered_robot, trained_robot, tmp_path, "--n_eval", 11)
+    assert [row["frames"] for row in rows] == ["9", "9", "18"]
+    rows = test(rendered_robot, trained_robot, tmp_path, "--windows", 1, "--split", "validate")
+    assert [row["sequence"] for row in rows] == [f"traj_0_to_2-{k}-0" for k in range(3)] + ["all"]
+
+
+def test_the_actions_of_another_sequence_change_the_prediction(rendered_robot, trained_robot, tmp_path):
+    plain, shuffled = (test(rendered_robot, trained_robot, tmp_path / name, "--z_scale", 0, *more)[-1]
+                       for name, more in [("plain", []), ("shuffled", ["--shuffle_conditions"])])  # fmt: skip
+    assert plain["copy"] == shuffled["copy"] and plain["psnr"] != shuffled["psnr"]
+
+
+def test_data_without_positions_do_not_fit_a_model_that_had_them(rendered_robot, trained_robot, tmp_path, capsys):
+    data = shutil.copytree(rendered_robot, tmp_path / "data")
+    for path in data.rglob("endeffector_positions.csv"):
+        path.unlink()
+    argv = ["--DR", data, "--ckpt_path", trained_robot, "--save_root", tmp_path / "out"]
+    assert "4 condition values a frame: expected the 7 of training" in refused(capsys, Tester.main, argv)
+    argv += ["--test"]
+    assert "4 condition values a frame: expected the 7 of training" in refused(capsys, Trainer.main, argv)
+
+
+@pytest.mark.skipif(not (REAL / "bair_sample").is_dir(), reason="the real sequence is not on this machine")
+def test_a_real_bair_sequence_goes_through(trained_robot, tmp_path):
+    rows = test(REAL / "bair_sample", trained_robot, tmp_path, "--n_eval", 12, "--windows", 1, "--cache_dir", tmp_path / "cache")
+    assert [row["frames"] for row in rows] == ["10", "10"]
+    assert float(rows[0]["copy"]) == pytest.approx(24.02, abs=0.01)
+
+
+@pytest.mark.skipif(not (REAL / "robot_sim").is_dir(), reason="the simulated episodes are not on this machine")
+@pytest.mark.parametrize("split, expected", [("train", 32.1), ("validate", 32.5)])
+def test_copying_the_given_frame_scores_what_is_known_of_the_simulated_episodes(tmp_path, split, expected):
+    data = RobotSplit(REAL / "robot_sim", split, height=64, width=64, shortest=12, cache_dir=tmp_path)
+    windows = fixed_windows(data, context=2, length=12, most=None)
+    copies = [psnr((w.truth[1] / 255).expand(10, -1, -1, -1), w.truth[2:] / 255) for w in windows]
+    assert torch.cat(copies).mean().item() == pytest.approx(expected, abs=0.05)
