@@ -1,0 +1,282 @@
+import os
+import random
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import convert_bair
+import numpy as np
+import pytest
+import tfrecords
+from conftest import ROOT, refused
+from PIL import Image
+
+# An encoder of its own: CRC bit by bit, fields by the protocol buffers' documentation.
+
+
+def crc32c(content: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in content:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ 0x82F63B78 * (crc & 1)
+    return crc ^ 0xFFFFFFFF
+
+
+def masked(content: bytes) -> bytes:
+    crc = crc32c(content)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) % 2**32)
+
+
+def varint(value: int) -> bytes:
+    return bytes([value]) if value < 128 else bytes([value % 128 + 128]) + varint(value // 128)
+
+
+def field(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def bytes_feature(content: bytes) -> bytes:
+    return field(1, field(1, content))
+
+
+def float_feature(values, *, packed: bool = True) -> bytes:
+    single = [struct.pack("<f", value) for value in values]
+    return field(2, field(1, b"".join(single)) if packed else b"".join(varint(1 << 3 | 5) + value for value in single))
+
+
+def example(features: dict[str, bytes]) -> bytes:
+    """With an unknown field of every wire type in front, and the features in an order of chance."""
+    unknown = varint(99 << 3) + varint(2**40) + varint(98 << 3 | 1) + b"12345678" + varint(97 << 3 | 5) + b"1234" + field(96, b"unknown")
+    names = random.Random(0).sample(sorted(features), len(features))
+    entries = [field(1, field(1, name.encode()) + unknown + field(2, features[name])) for name in names]
+    return unknown + field(1, b"".join(entries))
+
+
+def record(payload: bytes) -> bytes:
+    length = struct.pack("<Q", len(payload))
+    return length + masked(length) + payload + masked(payload)
+
+
+def robot(seed: int, *, frames: int = 3, side: int = 4, packed: bool = True):
+    """The features of one sequence, and the arrays in them: both views, actions, positions."""
+    rng = np.random.default_rng(seed)
+    aux1, main = rng.integers(0, 256, (2, frames, side, side, 3), dtype=np.uint8)
+    actions, positions = rng.normal(size=(frames, 4)).astype("f4"), rng.normal(size=(frames, 3)).astype("f4")
+    features = {}
+    for i in range(frames):
+        features[f"{i}/image_aux1/encoded"] = bytes_feature(aux1[i].tobytes())
+        features[f"{i}/image_main/encoded"] = bytes_feature(main[i].tobytes())
+        features[f"{i}/action"] = float_feature(actions[i], packed=packed)
+        features[f"{i}/endeffector_pos"] = float_feature(positions[i], packed=packed)
+    return features, aux1, main, actions, positions
+
+
+def write_tfrecords(path: Path, seeds, **shape) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(record(example(robot(seed, **shape)[0])) for seed in seeds))
+    return path
+
+
+@pytest.fixture
+def src(tmp_path) -> Path:
+    """Three train files whose order by number is not that by name, of two sequences each, and a test file of one."""
+    root = tmp_path / "bair" / "softmotion30_44k"
+    for i, name in enumerate(["traj_0_to_1", "traj_2_to_3", "traj_10_to_11"]):
+        write_tfrecords(root / "train" / f"{name}.tfrecords", [2 * i, 2 * i + 1])
+    write_tfrecords(root / "test" / "traj_0_to_1.tfrecords", [50])
+    (root / "train" / "._traj_0_to_1.tfrecords").write_bytes(b"what a Mac leaves")
+    return tmp_path / "bair"
+
+
+def convert(src: Path, *flags: str) -> Path:
+    """Converts in this process, into src/out."""
+    convert_bair.main(["--src", str(src), "--out", str(src / "out"), "--workers", "1", *flags])
+    return src / "out"
+
+
+def sequences(out: Path) -> list[str]:
+    return sorted(str(path.parent.relative_to(out)) for path in out.rglob("actions.csv"))
+
+
+def read_sequence(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a data loader sees; fails if the folder holds anything else."""
+    frames = np.stack([np.asarray(Image.open(folder / f"{i}.png")) for i in range(len(list(folder.glob("*.png"))))])
+    tables = [np.loadtxt(folder / f"{name}.csv", delimiter=",", ndmin=2) for name in ("actions", "endeffector_positions")]
+    assert len(list(folder.iterdir())) == len(frames) + 2
+    return frames, *tables
+
+
+def test_crc32c_is_that_of_the_specification():
+    assert crc32c(b"123456789") == 0xE3069283 == tfrecords.crc32c(b"123456789")
+    for size in (4, 8, 4096, 4097, 8192, 20001):  # on both sides of where it goes over to stretches
+        content = np.random.default_rng(size).bytes(size)
+        assert tfrecords.crc32c(content) == crc32c(content)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("frames, side", [(3, 4), (12, 64)])
+def test_frames_actions_and_positions_come_out_exactly(src, packed, frames, side):
+    shape = {"frames": frames, "side": side, "packed": packed}
+    write_tfrecords(src / "softmotion30_44k" / "test" / "traj_0_to_1.tfrecords", [50], **shape)
+    _, aux1, _, actions, positions = robot(50, **shape)
+    found = read_sequence(convert(src) / "test" / "traj_0_to_1.tfrecords" / "0")
+    assert all(np.array_equal(a, b) for a, b in zip(found, (aux1, actions, positions)))
+
+
+def test_the_csv_is_the_courses(src):
+    """Comma, no header, numpy's default format, as in the data set that the course hands out."""
+    text = (convert(src) / "test" / "traj_0_to_1.tfrecords" / "0" / "actions.csv").read_text()
+    assert re.fullmatch(r"((-?\d\.\d{18}e[+-]\d\d,){3}-?\d\.\d{18}e[+-]\d\d\n){3}", text)
+
+
+def test_the_last_files_by_number_validate(src, capsys):
+    out = convert(src)
+    assert sequences(out) == [
+        "test/traj_0_to_1.tfrecords/0",
+        *(f"train/{name}.tfrecords/{k}" for name in ("traj_0_to_1", "traj_2_to_3") for k in (0, 1)),
+        "validate/traj_10_to_11.tfrecords/0", "validate/traj_10_to_11.tfrecords/1",
+    ]  # fmt: skip
+    assert "4 training, 2 validation and 1 test sequences, 7 of them written now" in capsys.readouterr().out
+    frames, _, _ = read_sequence(out / "validate" / "traj_10_to_11.tfrecords" / "1")
+    assert np.array_equal(frames, robot(5)[1])
+
+
+def test_the_folder_itself_the_other_view_and_no_validation(src):
+    out = convert(src / "softmotion30_44k", "--view", "main", "--validate", "0")
+    assert sorted(path.name for path in out.iterdir()) == ["conversion.json", "test", "train"]
+    assert len(list((out / "train").iterdir())) == 3
+    frames, _, _ = read_sequence(out / "train" / "traj_2_to_3.tfrecords" / "0")
+    assert np.array_equal(frames, robot(2)[2])
+
+
+def test_a_second_start_writes_only_what_is_missing(src, capsys):
+    out = convert(src)
+    lost = out / "train" / "traj_2_to_3.tfrecords" / "1"
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.*") if path.is_file() and path.parent != out}
+    lost.rename(lost.with_name(".1.part"))  # as a killed run leaves it, half full
+    (lost.with_name(".1.part") / "2.png").unlink()
+    lost.with_name(".0.part").mkdir()
+    capsys.readouterr()
+    convert(src)
+    after = {path: path.stat().st_mtime_ns for path in out.rglob("*.*") if path.is_file() and path.parent != out}
+    assert before.keys() == after.keys()
+    assert {path.parent for path in before if before[path] != after[path]} == {lost}
+    assert np.array_equal(read_sequence(lost)[0], robot(3)[1])
+    assert "1 of them written now" in capsys.readouterr().out
+    assert not list(out.rglob("*.part"))
+
+
+@pytest.mark.parametrize("flags", [["--view", "main"], ["--validate", "2"]])
+def test_a_second_start_may_not_mix_views_or_train_on_what_validates(src, capsys, flags):
+    out = convert(src)
+    before = sequences(out)
+    message = refused(capsys, convert_bair.main, ["--src", src, "--out", out, *flags])
+    assert str(out) in message and '{"view": "aux1", "validate from": "traj_10_to_11.tfrecords"}' in message
+    assert sequences(out) == before
+
+
+def test_the_records_themselves_are_no_place_to_write_to(src, capsys):
+    folder = src / "softmotion30_44k"
+    assert "no conversion.json" in refused(capsys, convert_bair.main, ["--src", folder, "--out", folder])
+    assert not (folder / "conversion.json").exists()
+
+
+def spoil(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def one_and(features: dict[str, bytes]) -> bytes:
+    return FIRST + record(example(features))
+
+
+def without(name: str) -> dict[str, bytes]:
+    return {key: value for key, value in robot(1)[0].items() if key != name}
+
+
+FIRST = record(example(robot(0)[0]))
+SECOND = f"record 1 at byte {len(FIRST)}: "
+DAMAGE = {
+    "cut off in a payload": (FIRST + FIRST[:-9], SECOND + f"{len(FIRST) - 9 - 12} bytes are left, {len(FIRST) - 12} expected"),
+    "cut off in the last checksum": (FIRST + FIRST[:-2], SECOND + f"{len(FIRST) - 2 - 12} bytes are left, {len(FIRST) - 12} expected"),
+    "cut off in a header": (FIRST + FIRST[:7], SECOND + "7 bytes are left, a header of 12 expected"),
+    "length": (FIRST + spoil(FIRST, 9), SECOND + "the checksum of its length is 0x"),
+    "payload": (FIRST + spoil(FIRST, 500), SECOND + "the checksum of its payload is 0x"),
+    "no tfrecords": (b"<html>404 Not Found</html>", "record 0 at byte 0: the checksum of its length is 0x6f4e2034, "),
+    "empty": (b"", "is empty; expected TFRecords"),
+    "no Example": (FIRST + record(b"some other message"), SECOND + "no tf.train.Example: wire type 3 found"),
+    "an Example's beginning": (FIRST + record(example(robot(1)[0])[:-5]), SECOND + "no tf.train.Example: "),
+    "an endless number": (FIRST + record(b"\xff" * 20), SECOND + "no tf.train.Example: a number does not end"),
+    "another Example": (one_and({"label": bytes_feature(b"7")}), SECOND + "no feature '0/image_aux1/encoded'; expected one for each of its 1 frames"),
+    "no last image": (one_and(without("2/image_aux1/encoded")), SECOND + "no feature '2/image_aux1/encoded'; expected one for each of its 3 frames"),
+    "no action": (one_and(without("1/action")), SECOND + "no feature '1/action'"),
+    "no position": (one_and(without("0/endeffector_pos")), SECOND + "no feature '0/endeffector_pos'"),
+    "three actions": (one_and(robot(1)[0] | {"1/action": float_feature([1, 2, 3])}), SECOND + "feature 1/action has 3 floats, 4 expected"),
+    "no floats": (one_and(robot(1)[0] | {"1/action": bytes_feature(b"1")}), SECOND + "feature 1/action has 0 floats, 4 expected"),
+    "no square": (one_and(robot(1)[0] | {"0/image_aux1/encoded": bytes_feature(bytes(50))}), SECOND + "feature 0/image_aux1/encoded has 50 bytes, 3 times a square"),
+    "two sizes": (one_and(robot(1)[0] | {"2/image_aux1/encoded": bytes_feature(bytes(27))}), SECOND + "feature 2/image_aux1/encoded has 27 bytes, 48 as in frame 0"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_named_with_its_record_which_leaves_no_trace(src, capsys, damage):
+    path = src / "softmotion30_44k" / "train" / "traj_0_to_1.tfrecords"
+    content, expected = DAMAGE[damage]
+    path.write_bytes(content)
+    message = refused(capsys, convert_bair.main, ["--src", src, "--out", src / "out", "--workers", "1"])
+    assert f"{path}: {expected}" in message
+    folder = src / "out" / "train" / "traj_0_to_1.tfrecords"
+    assert [path.name for path in folder.glob("*")] == (["0"] if content.startswith(FIRST) else [])
+
+
+def test_a_full_disk_leaves_no_half_sequence(src, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(convert_bair.np, "savetxt", full)
+    message = refused(capsys, convert_bair.main, ["--src", src, "--out", src / "out", "--workers", "1"])
+    assert "No space left on device" in message
+    assert not list((src / "out").rglob("*.png"))
+
+
+def test_bad_flags_are_refused_before_anything_is_written(src, tmp_path, capsys):
+    out = tmp_path / "out"
+    (tmp_path / "file").touch()
+    assert f"--src {tmp_path}: no traj_*_to_*.tfrecords in" in refused(capsys, convert_bair.main, ["--src", tmp_path, "--out", out])
+    assert "--validate 3: 3 train files found" in refused(capsys, convert_bair.main, ["--src", src, "--out", out, "--validate", "3"])
+    assert "--out" in refused(capsys, convert_bair.main, ["--src", src, "--out", tmp_path / "file"])
+    assert not out.exists()
+
+
+def test_what_a_worker_process_finds_wrong_ends_the_program_with_one_line(src, capfd):
+    bad = src / "softmotion30_44k" / "train" / "traj_2_to_3.tfrecords"
+    bad.write_bytes(bad.read_bytes()[:-1])
+    flags = ["--src", src, "--out", src / "out", "--workers", "2"]
+    assert f"{bad}: record 1 at byte" in refused(capfd, convert_bair.main, flags)
+    assert not list((src / "out").rglob("*.part"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to one process on Windows")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_ends_with_one_line_and_the_next_start_goes_on(src, workers):
+    for path in (src / "softmotion30_44k" / "train").glob("traj*"):
+        path.write_bytes(FIRST * 20000)
+    command = [sys.executable, str(ROOT / "tools" / "convert_bair.py"), "--src", ".", "--out", "out", "--workers", workers]
+    run = subprocess.Popen(command, cwd=src, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list((src / "out").glob("train/*/9")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 130 and errors == "stopped by Ctrl-C; the same command goes on from here\n"
+    folders = list((src / "out").glob("train/*/*"))
+    assert len(folders) >= 10 and all(np.array_equal(read_sequence(folder)[0], robot(0)[1]) for folder in folders)
+    before = {folder: folder.stat().st_mtime_ns for folder in folders}
+    for path in (src / "softmotion30_44k" / "train").glob("traj*"):
+        path.write_bytes(FIRST * 40)
+    assert len(sequences(convert(src) / "train" / "traj_0_to_1.tfrecords")) >= 40
+    assert before == {folder: folder.stat().st_mtime_ns for folder in folders}
