@@ -1,9 +1,9 @@
-# make demo: everything from an empty machine to predicted dance videos.   make test: the tests.
-# Both make their own .venv first and use it again the next time.
+# make demo: everything from an empty machine to predicted dance videos.   make demo-robot: the same for the robot.
+# make test: the tests. All make their own .venv first and use it again the next time.
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: demo test
+.PHONY: demo demo-robot test
 demo: .venv/ready demo_data
 	$(RUN) Trainer.py --DR demo_data --save_root runs/demo --num_epoch 30 --val_every 5 --per_save 15
 	$(RUN) Tester.py --DR demo_data --ckpt_path runs/demo --save_root results/demo --strip_every 15
@@ -11,11 +11,20 @@ demo: .venv/ready demo_data
 	@echo "Look at results/demo/compare_seq0.gif (truth, pose, prediction), strip_seq0.png and psnr_seq0.png,"
 	@echo "and at runs/demo/training.png for the curves."
 
+demo-robot: .venv/ready demo_robot
+	$(RUN) Trainer.py --model svg_fp --DR demo_robot --save_root runs/demo_robot --width 8 --batch_size 4 --epoch_size 150 --num_epoch 20 --val_every 4
+	$(RUN) Tester.py --DR demo_robot --ckpt_path runs/demo_robot --save_root results/demo_robot
+	@echo
+	@echo "Look at the compare_*.gif (truth, prediction), strip_*.png and psnr.png in results/demo_robot."
+
 test: .venv/ready-for-tests
 	$(RUN) -m pytest
 
 demo_data: | .venv/ready
 	$(RUN) tools/make_demo_data.py --out demo_data
+
+demo_robot: | .venv/ready
+	$(RUN) tools/make_demo_data.py --scene robot --out demo_robot
 
 .venv/ready: requirements.txt
 	$(PYTHON) -m venv .venv
