@@ -12,7 +12,7 @@ demo: .venv/ready demo_data
 	@echo "and at runs/demo/training.png for the curves."
 
 demo-robot: .venv/ready demo_robot
-	$(RUN) Trainer.py --model svg_fp --DR demo_robot --save_root runs/demo_robot --width 8 --batch_size 4 --epoch_size 150 --num_epoch 20 --val_every 4
+	$(RUN) Trainer.py --model svg_fp --DR demo_robot --save_root runs/demo_robot --width 8 --batch_size 4 --epoch_size 150 --num_epoch 20 --tfr 0.5 --val_every 4
 	$(RUN) Tester.py --DR demo_robot --ckpt_path runs/demo_robot --save_root results/demo_robot
 	@echo
 	@echo "Look at the compare_*.gif (truth, prediction), strip_*.png and psnr.png in results/demo_robot."

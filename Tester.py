@@ -46,8 +46,11 @@ def tester_parser() -> Parser:
 
 
 def merge_flags(args: argparse.Namespace, trained: dict, family: Family) -> argparse.Namespace:
-    """The flags given here over those of the training over the family's defaults."""
+    """The flags given here over those of the training over the family's defaults. Raises UserError for another family's."""
     given = {name: value for name, value in vars(args).items() if value is not None}
+    for other in FAMILIES.values():
+        if foreign := [f"--{name}" for name in other.tester_only if name in given and other is not family]:
+            raise UserError(f"{' '.join(foreign)}: found for {args.ckpt_path}, whose kind of video has no such flag (see --help)")
     # Of flags that both scripts have, the training's length of a sequence is the only one that matters here.
     trained = {name: value for name, value in trained.items() if name not in vars(args) or name == "val_vi_len"}
     return argparse.Namespace(**(vars(args) | trained | family.tester_defaults | given))

@@ -21,6 +21,7 @@ class Family(NamedTuple):
     sequences: Callable[[Flags, str], list[Sequence]]  # of a split
     model_config: Callable[[Flags, Clips], dict]  # for modules.build_model, as plain values
     tester_defaults: dict  # of the flags of Tester.py that depend on the kind
+    tester_only: tuple[str, ...]  # flags of Tester.py that mean nothing for another kind
     hand_in: Callable[..., dict] | None  # writes what the exercise hands in; returns what scores.json shall hold of it
 
 
@@ -85,9 +86,9 @@ def robot_config(flags: Flags, clips: RobotClips) -> dict:
 
 FAMILIES = {
     "pose_cvae": Family("val", dance_clips, dance_sequences, dance_config,
-                        {"fps": 20.0, "strip_every": 60, "show": None}, write_course_files),
+                        {"fps": 20.0, "strip_every": 60, "show": None}, ("gt",), write_course_files),
     "svg": Family("validate", robot_clips, robot_sequences, robot_config,
-                  {"fps": 4.0, "strip_every": 1, "show": 8}, None),
+                  {"fps": 4.0, "strip_every": 1, "show": 8}, ("windows",), None),
 }  # fmt: skip
 
 

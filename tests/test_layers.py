@@ -1,22 +1,27 @@
+import pytest
+import test_svg
 import torch
 from torch import nn
 
 from modules import build_model
 from modules.layers import VGGBlock, VGGLayer, fold_time, unfold_time
 
-SIZES = {"family": "pose_cvae", "frame_dim": 16, "label_dim": 8, "latent_dim": 2, "fused_dim": 24}
+DANCE = {"family": "pose_cvae", "frame_dim": 16, "label_dim": 8, "latent_dim": 2, "fused_dim": 24}
+ROBOT = test_svg.SMALL | {"learned_prior": True, "norm": "batch"}
 
 
-def test_the_activation_is_not_the_identity():
+@pytest.mark.parametrize("config", [DANCE, ROBOT])
+def test_the_activation_is_not_the_identity(config):
     """LeakyReLU(True), as often written, has slope 1 and leaves the network linear."""
-    for module in build_model(SIZES).modules():
+    for module in build_model(config).modules():
         if isinstance(module, nn.LeakyReLU):
             assert module.negative_slope == 0.2
 
 
-def test_no_module_hides_a_method_of_nn_module():
+@pytest.mark.parametrize("config", [DANCE, ROBOT])
+def test_no_module_hides_a_method_of_nn_module(config):
     """A method called eval() once kept batch norm in training mode; here a submodule called `half` broke Module.half()."""
-    for module in build_model(SIZES).modules():
+    for module in build_model(config).modules():
         own = set(vars(type(module))) if type(module).__module__.startswith("modules") else set()
         hidden = (own | set(module._modules)) & set(vars(nn.Module)) - {"forward", "__init__", "__doc__", "__module__", "__annotations__"}
         assert not hidden

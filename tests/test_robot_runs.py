@@ -114,6 +114,9 @@ def test_a_dance_checkpoint_is_no_robots_and_the_other_way_round(rendered, train
     assert "actions.csv: no such file" in message
     message = refused(capsys, Tester.main, ["--DR", rendered_robot, "--ckpt_path", trained, "--save_root", tmp_path])
     assert "test_img: no sequences" in message
+    for data, checkpoint, flag in [(rendered, trained, "--windows"), (rendered_robot, trained_robot, "--gt")]:
+        message = refused(capsys, Tester.main, ["--DR", data, "--ckpt_path", checkpoint, "--save_root", tmp_path, flag, "1"])
+        assert message.startswith(f"error: {flag}: found for")
 
 
 def test_results_of_a_test_are_complete(rendered_robot, trained_robot, tmp_path):
