@@ -149,6 +149,13 @@ def test_longer_roll_outs_and_fewer_windows(rendered_robot, trained_robot, tmp_p
     assert [row["sequence"] for row in rows] == [f"traj_0_to_2-{k}-0" for k in range(3)] + ["all"]
 
 
+def test_chosen_sequences_are_rolled_out_alone(rendered_robot, trained_robot, tmp_path, capsys):
+    rows = test(rendered_robot, trained_robot, tmp_path, "--only", "traj_0_to_1-1-5", "traj_0_to_1-0-0")
+    assert [row["sequence"] for row in rows] == ["traj_0_to_1-1-5", "traj_0_to_1-0-0", "all"]
+    argv = ["--DR", rendered_robot, "--ckpt_path", trained_robot, "--save_root", tmp_path, "--only", "7"]
+    assert "--only 7: no such sequence; expected one of traj_0_to_1-0-0" in refused(capsys, Tester.main, argv)
+
+
 def test_the_actions_of_another_sequence_change_the_prediction(rendered_robot, trained_robot, tmp_path):
     plain, shuffled = (test(rendered_robot, trained_robot, tmp_path / name, "--z_scale", 0, *more)[-1]
                        for name, more in [("plain", []), ("shuffled", ["--shuffle_conditions"])])  # fmt: skip
