@@ -39,7 +39,8 @@ def tester_parser() -> Parser:
     add("--z_scale", type=NOT_NEGATIVE, default=1.0, help="z is a prior sample times this; 0 takes the prior's mean")
     add("--n_sample", type=COUNT, default=1, help="samples of each sequence; scores are of the first, and of the best")
     add("--seed", type=INDEX, default=1, help="seed of the prior samples")
-    add("--shuffle_conditions", action="store_true", help="give every sequence the poses or actions of another: what it costs")
+    add("--shuffle_conditions", nargs="?", type=COUNT, const=0, metavar="N",
+        help="give every sequence the poses or actions of another, to see what it costs; N: the first N condition values only")  # fmt: skip
     add = parser.add_argument_group("pictures").add_argument
     add("--show", type=INDEX, metavar="N", help="sequences that get pictures, the first ones (default: dance all, robot 8)")
     add("--fps", type=number(float, 1, 50), help="frames per second of the GIFs (default: dance 20, robot 4)")
@@ -82,8 +83,8 @@ def main(argv: list[str] | None = None) -> None:
         model.check_fit(sequences[0].given, sequences[0].conditions)
     except ValueError as error:
         raise UserError(f"{args.DR}: {error}") from None
-    if args.shuffle_conditions:
-        sequences = shuffle_conditions(sequences, args.seed)
+    if args.shuffle_conditions is not None:
+        sequences = shuffle_conditions(sequences, args.seed, values=args.shuffle_conditions)
     frames = sum(len(sequence.conditions) for sequence in sequences)
     print(f"{path}: epoch {state['epoch']}; {len(sequences)} sequences, {frames} frames on {device}")
     for old in [*args.save_root.glob("scores.*"), *args.save_root.glob("psnr*.png")]:

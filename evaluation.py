@@ -102,10 +102,11 @@ def run_tests(
     return results
 
 
-def shuffle_conditions(sequences: list[Sequence], seed: int) -> list[Sequence]:
+def shuffle_conditions(sequences: list[Sequence], seed: int, *, values: int = 0) -> list[Sequence]:
     """Every sequence with the conditions of another: what it costs tells how much a model heeds them.
 
-    Shorter conditions keep their last entry. Raises UserError for a single sequence.
+    `values` swaps the first of the A condition values only, as 4 for the actions of a robot whose positions are known too;
+    0 swaps all. Shorter conditions keep their last entry. Raises UserError for a single sequence, or fewer values.
     """
     if len(sequences) < 2:
         raise UserError("--shuffle_conditions: one sequence found; expected at least two that can swap their conditions")
@@ -113,5 +114,8 @@ def shuffle_conditions(sequences: list[Sequence], seed: int) -> list[Sequence]:
     swapped = list(sequences)
     for mine, theirs in zip(order, np.roll(order, 1)):
         length = len(sequences[mine].conditions)
-        swapped[mine] = sequences[mine]._replace(conditions=pad_time(sequences[theirs].conditions[:length], length))
+        own, other = sequences[mine].conditions, pad_time(sequences[theirs].conditions[:length], length)
+        if values and (own.dim() != 2 or own.shape[1] < values):
+            raise UserError(f"--shuffle_conditions {values}: expected at least {values} condition values a frame in sequence {mine}")
+        swapped[mine] = sequences[mine]._replace(conditions=torch.cat([other[:, :values], own[:, values:]], 1) if values else other)
     return swapped
