@@ -40,7 +40,7 @@ def tester_parser() -> Parser:
     add("--n_sample", type=COUNT, default=1, help="samples of each sequence; scores are of the first, and of the best")
     add("--seed", type=INDEX, default=1, help="seed of the prior samples")
     add("--shuffle_conditions", nargs="?", type=COUNT, const=0, metavar="N",
-        help="give every sequence the poses or actions of another, to see what it costs; N: the first N condition values only")  # fmt: skip
+        help="give every sequence the conditions of another, to see what it costs; N: the first N values only")  # fmt: skip
     add = parser.add_argument_group("pictures").add_argument
     add("--show", type=INDEX, metavar="N", help="sequences that get pictures, the first ones (default: dance all, robot 8)")
     add("--fps", type=number(float, 1, 50), help="frames per second of the GIFs (default: dance 20, robot 4)")

@@ -116,6 +116,8 @@ def shuffle_conditions(sequences: list[Sequence], seed: int, *, values: int = 0)
         length = len(sequences[mine].conditions)
         own, other = sequences[mine].conditions, pad_time(sequences[theirs].conditions[:length], length)
         if values and (own.dim() != 2 or own.shape[1] < values):
-            raise UserError(f"--shuffle_conditions {values}: expected at least {values} condition values a frame in sequence {mine}")
-        swapped[mine] = sequences[mine]._replace(conditions=torch.cat([other[:, :values], own[:, values:]], 1) if values else other)
+            name = sequences[mine].name
+            raise UserError(f"--shuffle_conditions {values}: expected at least {values} values a frame in sequence {name}")
+        other = torch.cat([other[:, :values], own[:, values:]], dim=1) if values else other
+        swapped[mine] = sequences[mine]._replace(conditions=other)
     return swapped

@@ -100,7 +100,7 @@ def test_shuffling_gives_every_sequence_the_conditions_of_another():
     for before, after in zip(sequences, shuffled):
         assert before.name == after.name and before.truth is after.truth and len(after.conditions) == len(before.conditions)
         assert any(torch.equal(after.conditions[:4], other.conditions[:4]) for other in sequences if other is not before)
-    with pytest.raises(UserError, match="at least 2 condition values"):
+    with pytest.raises(UserError, match="expected at least 2"):
         shuffle_conditions(sequences, seed=1, values=2)
     values = [s._replace(conditions=torch.full((4, 3), i)) for i, s in enumerate(sequences)]
     for i, after in enumerate(shuffle_conditions(values, seed=1, values=2)):
