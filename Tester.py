@@ -15,7 +15,7 @@ from dataloader import Sequence
 from evaluation import run_tests, shuffle_conditions
 from families import FAMILIES, Family
 from flags import COUNT, INDEX, NOT_NEGATIVE, Parser, add_device_flags, number
-from results import write_pictures, write_scores
+from results import remove_earlier, write_pictures, write_scores
 from utils import UserError, check_writable, find_device, one_line_errors, seed_for
 
 
@@ -80,25 +80,25 @@ def main(argv: list[str] | None = None) -> None:
     args = merge_flags(args, state["flags"], family)
     sequences = choose(family.sequences(args, args.split), args.only)
     try:
-        model.check_fit(sequences[0].given, sequences[0].conditions)
+        model.check_conditions(sequences[0].conditions)
     except ValueError as error:
-        raise UserError(f"{args.DR}: {error}") from None
+        raise UserError(f"{args.DR}, {args.split}: {error}") from None
     if args.shuffle_conditions is not None:
         sequences = shuffle_conditions(sequences, args.seed, values=args.shuffle_conditions)
     frames = sum(len(sequence.conditions) for sequence in sequences)
     print(f"{path}: epoch {state['epoch']}; {len(sequences)} sequences, {frames} frames on {device}")
-    for old in [*args.save_root.glob("scores.*"), *args.save_root.glob("psnr*.png")]:
-        old.unlink()  # scores of another run must not stand beside these videos
     torch.manual_seed(seed_for(args.seed, "test"))
     results = run_tests(model, sequences, samples=args.n_sample, device=device, precision=args.amp, z_scale=args.z_scale,
                         batch_size=args.batch_size)  # fmt: skip
+    remove_earlier(args.save_root)
     write_pictures(args.save_root, results[: args.show], fps=args.fps, every=args.strip_every)
-    more = family.hand_in(args.save_root, results, fps=args.fps) if family.hand_in and not args.only else {}
+    genuine = args.split == "test" and args.only is None and args.shuffle_conditions is None
+    more = family.hand_in(args.save_root, results, fps=args.fps) if family.hand_in and genuine else {}
     known = [result for result in results if result.scores]
     if known:
         write_scores(args.save_root, known, more=more)
     else:
-        print("no truth found (test/test_gt/, --gt or Demo_Test/GT{i}.csv), so nothing is scored")
+        print("the truth is not known (dance: test/test_gt/, --gt or Demo_Test/GT{i}.csv), so nothing is scored")
     print(f"results are in {args.save_root}")
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from checkpoints import find_checkpoint, load_checkpoint, load_weights, save_checkpoint
 from dataloader import ClipSampler, build_loader
 from evaluation import mean_per_step, roll_out, score, summary
-from families import family_of
+from families import FAMILIES
 from flags import parse_trainer_flags
 from modules import build_model
 from pictures import comparison, save_gif
@@ -56,28 +56,32 @@ def average(decay: float):
 class Trainer:
     """One run: data, model, optimiser and records, from flags that parse_trainer_flags() has checked. Raises UserError.
 
-    The model is that of the checkpoint's `state` where there is one.
+    `state` is the checkpoint that will be resumed or tested; only testing takes the whole model from it.
     """
 
     def __init__(self, args: argparse.Namespace, state: dict | None):
         self.args = args
         self.device = find_device(args.device)
-        family = family_of(args.model)
-        self.validation = family.sequences(args, family.validation)
+        self.family = FAMILIES[args.model]
+        try:
+            self.family.model.check_size(args.frame_H, args.frame_W)
+        except ValueError as error:
+            raise UserError(f"--frame_H, --frame_W: {error}") from None
+        self.validation = self.family.sequences(args, self.family.validation)
         if args.test:
             self.config = state["model_config"]
         else:
-            clips = family.clips(args)
-            self.config = family.model_config(args, clips)
+            clips = self.family.clips(args)
+            self.config = self.family.model_config(args, clips, state and state["model_config"])
             self.sampler = ClipSampler(len(clips), seed=args.seed)
             self.loader = build_loader(clips, self.sampler, batch_size=args.batch_size, workers=args.num_workers,
                                        pin=self.device.type == "cuda")  # fmt: skip
         torch.manual_seed(seed_for(args.seed, "weights"))
+        self.model = build_model(self.config).to(self.device)
         try:
-            self.model = build_model(self.config).to(self.device)
-            self.model.check_fit(self.validation[0].given, self.validation[0].conditions)
+            self.model.check_conditions(self.validation[0].conditions)
         except ValueError as error:
-            raise UserError(str(error)) from None
+            raise UserError(f"{args.DR}, {self.family.validation}: {error}") from None
         self.ema = AveragedModel(self.model, multi_avg_fn=average(args.ema))
         self.optimiser = build_optimiser(args, self.model, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.amp == "float16")
@@ -87,6 +91,8 @@ class Trainer:
     def resume(self, state: dict, path: Path) -> None:
         """Takes up the state of the checkpoint at `path`; training goes on with the epoch after it. Raises UserError."""
         theirs, mine = state["model_config"], self.config
+        if theirs["family"] != mine["family"]:
+            raise UserError(f"{path}: is a checkpoint of {theirs['family']}; --model {self.args.model} is {mine['family']}")
         if theirs != mine:
             differ = [f"{k} {theirs.get(k)} there, {v} here" for k, v in mine.items() if theirs.get(k) != v]
             raise UserError(f"{path}: is a checkpoint of another model: {'; '.join(differ)}")
@@ -121,7 +127,8 @@ class Trainer:
             if last or self.epoch % args.per_save == 0:
                 self.save(folder / f"epoch={epoch}.ckpt")
                 if args.store_visualization and "val_psnr" in row:
-                    save_gif(folder / f"val_epoch={epoch}.gif", comparison(videos[:1], self.validation[0]), fps=20)
+                    fps = self.family.tester_defaults["fps"]
+                    save_gif(folder / f"val_epoch={epoch}.gif", comparison(videos[:1], self.validation[0]), fps=fps)
             records.add(row)
             self.save(folder / "last.ckpt")
             draw_training({folder.name: read_metrics(records.metrics)}, folder / "training.png")

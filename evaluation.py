@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from dataloader import Sequence
 from modules import VideoModel
-from utils import UserError, autocast, psnr, seed_for, ssim, to_model
+from utils import UserError, autocast, psnr, seed_for, ssim, to_model, video_to_bytes
 
 HIGHEST_PSNR = 100.0  # dB that equal frames count for; infinity would make every mean infinite
 CLOSING_FRAMES = 100  # the last frames, scored by themselves: a roll-out that drifts shows it there
@@ -50,16 +50,25 @@ def pad_time(video: Tensor, length: int) -> Tensor:
     return torch.cat([video, video[-1:].expand(length - len(video), *video.shape[1:])])
 
 
-def score(video: Tensor, sequence: Sequence) -> Score:
-    """Scores one predicted video (T, 3, H, W) frame by frame, from the first predicted frame on."""
+def score(video: Tensor, sequence: Sequence, *, like: Score | None = None) -> Score:
+    """Scores one predicted video (T, 3, H, W) frame by frame, from the first predicted frame on.
+
+    `like` is the score of another video of the same sequence, whose baselines need not be computed again.
+    """
     context = len(sequence.given)
     truth = to_model(sequence.truth, video.device)
-    still = truth.median(dim=0).values
     predicted, target = video[context:], truth[context:]
-    copy = to_model(sequence.given[-1], video.device)
-    quality = [psnr(v, target).clamp(max=HIGHEST_PSNR) for v in (predicted, copy.expand_as(target), still.expand_as(target))]
-    by_channel = psnr(predicted.unsqueeze(2), target.unsqueeze(2)).clamp(max=HIGHEST_PSNR).mean(dim=1)
-    return Score(quality[0], by_channel, ssim(predicted, target), copy=quality[1], background=quality[2])
+
+    def bounded(frames: Tensor, true: Tensor) -> Tensor:
+        return psnr(frames, true).clamp(max=HIGHEST_PSNR)
+
+    if like is None:
+        copy = bounded(to_model(sequence.given[-1], video.device).expand_as(target), target)
+        background = bounded(truth.median(dim=0).values.expand_as(target), target)
+    else:
+        copy, background = like.copy, like.background
+    by_channel = bounded(predicted.unsqueeze(2), target.unsqueeze(2)).mean(dim=1)
+    return Score(bounded(predicted, target), by_channel, ssim(predicted, target), copy, background)
 
 
 def mean_per_step(curves: list[Tensor]) -> Tensor:
@@ -78,7 +87,7 @@ class Result(NamedTuple):
 
     sequence: Sequence
     scores: list[Score]  # empty where the truth is not known
-    video: Tensor  # (T, 3, H, W), the first sample
+    video: Tensor  # (T, 3, H, W) uint8, the first sample
     best: Tensor  # the sample of highest mean PSNR; the first where the truth is not known
     worst: Tensor
 
@@ -96,9 +105,13 @@ def run_tests(
         videos = roll_out(model, copies, device=device, precision=precision, z_scale=z_scale, batch_size=batch_size)
         for i, sequence in enumerate(group):
             own = videos[i * samples : (i + 1) * samples]
-            scores = [score(video, sequence) for video in own] if sequence.truth is not None else []
+            scores: list[Score] = []
+            for video in own if sequence.truth is not None else []:
+                scores.append(score(video, sequence, like=scores[0] if scores else None))
             order = sorted(range(len(scores)), key=lambda n: scores[n].psnr.mean().item()) or [0]
-            results.append(Result(sequence, scores, own[0], own[order[-1]], own[order[0]]))
+            # Bytes: of hundreds of sequences the float videos would fill the memory.
+            kept = {n: torch.from_numpy(video_to_bytes(own[n])) for n in {0, order[0], order[-1]}}
+            results.append(Result(sequence, scores, kept[0], kept[order[-1]], kept[order[0]]))
     return results
 
 

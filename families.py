@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from dance_data import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences
 from dataloader import Clips, Sequence, find_dataset
+from modules import VideoModel
+from modules.cvae import PoseCVAE
+from modules.svg import SVG
 from results import write_course_files
 from robot_data import RobotClips, RobotSplit, fixed_windows
 from submission import find_truth
@@ -16,10 +19,11 @@ Flags = argparse.Namespace  # of Trainer.py; those of Tester.py over those that 
 class Family(NamedTuple):
     """One kind of video. Every function raises UserError for data that do not fit."""
 
+    model: type[VideoModel]
     validation: str  # the split that is rolled out after an epoch
     clips: Callable[[Flags], Clips]
     sequences: Callable[[Flags, str], list[Sequence]]  # of a split
-    model_config: Callable[[Flags, Clips], dict]  # for modules.build_model, as plain values
+    model_config: Callable[[Flags, Clips, dict | None], dict]  # for build_model; of a resumed run that of its checkpoint too
     tester_defaults: dict  # of the flags of Tester.py that depend on the kind
     tester_only: tuple[str, ...]  # flags of Tester.py that mean nothing for another kind
     hand_in: Callable[..., dict] | None  # writes what the exercise hands in; returns what scores.json shall hold of it
@@ -47,7 +51,7 @@ def dance_sequences(flags: Flags, split: str) -> list[Sequence]:
     return [sequence._replace(truth=truth.get(sequence.name, sequence.truth)) for sequence in sequences]
 
 
-def dance_config(flags: Flags, clips: Clips) -> dict:
+def dance_config(flags: Flags, clips: Clips, earlier: dict | None) -> dict:
     """PoseCVAE's sizes."""
     return {"family": "pose_cvae", "frame_dim": flags.F_dim, "label_dim": flags.L_dim, "latent_dim": flags.N_dim,
             "fused_dim": flags.D_out_dim}  # fmt: skip
@@ -73,25 +77,30 @@ def robot_sequences(flags: Flags, split: str) -> list[Sequence]:
     return fixed_windows(robot_split(flags, split, shortest=length), context=flags.n_past, length=length, most=flags.windows)
 
 
-def robot_config(flags: Flags, clips: RobotClips) -> dict:
-    """SVG's sizes, and the scale of the condition values, which the data decide."""
-    if flags.frame_H != flags.frame_W:
-        raise UserError(f"--frame_H {flags.frame_H} --frame_W {flags.frame_W}: expected a square, 32, 64 or 128 pixels a side")
+def robot_config(flags: Flags, clips: RobotClips, earlier: dict | None) -> dict:
+    """SVG's sizes, and the scale of the condition values, which the data decide; a resumed run keeps the one it began with."""
+    fractions = {1.0, flags.fast_partial if flags.fast_train else 1.0}
+    smallest = min(clips_of_smallest_batch(flags, fraction) for fraction in fractions)
+    if flags.norm == "batch" and smallest == 1:
+        raise UserError("--norm batch: a batch would hold a single clip, which has no batch statistics; expected --norm group")
     mean, scale = clips.condition_scale()
+    if earlier and len(earlier.get("condition_mean", [])) == len(mean):
+        mean, scale = earlier["condition_mean"], earlier["condition_scale"]
     names = ("cond_shift", "width", "g_dim", "z_dim", "rnn_size", "predictor_rnn_layers", "posterior_rnn_layers",
              "prior_rnn_layers", "norm", "compose", "last_frame_skip")  # fmt: skip
     return {"family": "svg", "image_size": flags.frame_H, "context": flags.n_past, "learned_prior": flags.model == "svg_lp",
             "condition_mean": mean, "condition_scale": scale} | {name: getattr(flags, name) for name in names}  # fmt: skip
 
 
-FAMILIES = {
-    "pose_cvae": Family("val", dance_clips, dance_sequences, dance_config,
-                        {"fps": 20.0, "strip_every": 60, "show": None}, ("gt",), write_course_files),
-    "svg": Family("validate", robot_clips, robot_sequences, robot_config,
-                  {"fps": 4.0, "strip_every": 1, "show": 8}, ("windows",), None),
-}  # fmt: skip
+def clips_of_smallest_batch(flags: Flags, fraction: float) -> int:
+    """How many clips the last batch of an epoch holds, of which `fraction` is used."""
+    clips = max(1, int(flags.epoch_size * flags.batch_size * fraction))
+    return clips % flags.batch_size or flags.batch_size
 
 
-def family_of(model: str) -> Family:
-    """The family that a name for --model, or the family of a checkpoint's model, belongs to."""
-    return FAMILIES[model.removesuffix("_fp").removesuffix("_lp")]
+DANCE = Family(PoseCVAE, "val", dance_clips, dance_sequences, dance_config,
+               {"fps": 20.0, "strip_every": 60, "show": None}, ("gt",), write_course_files)  # fmt: skip
+ROBOT = Family(SVG, "validate", robot_clips, robot_sequences, robot_config,
+               {"fps": 4.0, "strip_every": 1, "show": 8}, ("windows",), None)  # fmt: skip
+# By the name for --model, and by the name that a checkpoint has for the family of its model.
+FAMILIES = {"pose_cvae": DANCE, "svg_fp": ROBOT, "svg_lp": ROBOT, "svg": ROBOT}

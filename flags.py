@@ -19,7 +19,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the default of every flag that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
+        has_none = action.default is None or action.nargs == 0  # nargs 0: a switch, which is off
+        return action.help if has_none else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,8 +29,10 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, description: str, **settings):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False, **settings)
 
+    hint = "--help lists all flags"
+
     def error(self, message: str):
-        print(f"error: {message} (--help lists all flags)", file=sys.stderr)
+        print(f"error: {message} ({self.hint})", file=sys.stderr)
         sys.exit(2)
 
 
@@ -62,6 +65,7 @@ def add_device_flags(parser: Parser):
     """The flags about the machine, the same for Trainer and Tester; returns the group's add_argument for more of them."""
     add = parser.add_argument_group("machine").add_argument
     add("--device", default="auto", help="auto takes the first of cuda, mps, cpu that is there")
+    add("--cuda", dest="device", action="store_const", const="cuda", help="short for --device cuda")
     add("--amp", default="none", choices=["none", "bfloat16", "float16"], help="autocast precision; loss and KL stay float32")
     add("--cache_dir", type=Path, help="folder of the decoded frames (default: DR/.frame_cache, else the user's cache)")
     return add
@@ -105,6 +109,7 @@ def trainer_parser(model: str) -> Parser:
     """All flags of Trainer.py for one of MODELS, in groups. A second spelling is the name that Lab 5 has for the same."""
     parser = Parser(f"Train a video predictor. These are the flags of --model {model}; each model has its own.")
 
+    parser.hint = f"--model {model} --help lists all flags; each --model has its own, {', '.join(MODELS)}"
     group = parser.add_argument_group("run")
     add_model_flag(group)
     add = group.add_argument
@@ -125,8 +130,8 @@ def trainer_parser(model: str) -> Parser:
     add("--num_workers", type=INDEX, default=0, help="loader processes; 0 suffices once the frame cache stands")
 
     add = parser.add_argument_group("data").add_argument
-    add("--frame_H", type=COUNT, help="frame height in pixels")
-    add("--frame_W", type=COUNT, help="frame width in pixels")
+    add("--frame_H", type=COUNT, help="frame height in pixels: dance a multiple of 8, robot 32, 64 or 128")
+    add("--frame_W", type=COUNT, help="frame width in pixels, for the robot the same")
     add("--val_vi_len", "--n_eval", type=number(int, 2), metavar="T", 
         help="frames of a validation sequence, the given ones included (robot: n_past + n_future unless given)")  # fmt: skip
     add("--partial", type=FRACTION, default=1.0, help="fraction of the training data to use")
@@ -200,6 +205,6 @@ def add_robot_flags(parser: Parser) -> None:
     add("--posterior_rnn_layers", type=COUNT, default=1, help="layers of the posterior's LSTM")
     add("--prior_rnn_layers", type=COUNT, default=1, help="layers of the learned prior's LSTM")
     add("--norm", default="group", choices=["group", "batch"], help="normalisation; batch is the paper's")
-    add("--compose", default="last", choices=["none", "last"], help="paint the whole frame, or over the last given one")
-    add("--width", type=COUNT, default=64, help="channels at full resolution; 64 is the paper's, 16 is for a CPU")
+    add("--compose", default="last", choices=["none", "last"], help="paint the whole frame, or over the one that skips come from")
+    add("--width", type=COUNT, default=64, help="channels at full resolution; 64 is the paper's, 8 is for a CPU")
     add("--last_frame_skip", action="store_true", help="skips come from the frame before, not from the last given one")

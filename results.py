@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from evaluation import Result, Score, mean_per_step, summary
@@ -11,11 +12,19 @@ from pictures import comparison, save_gif, save_strip
 from plots import draw_psnr_per_frame
 from records import finite
 from submission import course_score, write_submission
-from utils import video_to_bytes
 
 COLUMNS = {"psnr": "PSNR", "channel_psnr": "by channel", "ssim": "SSIM", "closing": "last 100", "copy": "copy given",
-           "background": "background", "best_psnr": "best PSNR", "best_ssim": "best SSIM"}  # fmt: skip
+           "background": "background", "best_psnr": "best PSNR", "best_channel_psnr": "best by channel",
+           "best_ssim": "best SSIM"}  # fmt: skip
 MOST_ROWS = 12  # of sequences that the terminal shows one by one
+
+
+def remove_earlier(folder: Path) -> None:
+    """Removes what an earlier test left, so that its results do not stand beside the new ones."""
+    files = ("submission.csv", "scores.csv", "scores.json", "psnr.png")
+    for pattern in (*files, "psnr_seq*.png", "pred_seq*.gif", "compare_seq*.gif", "strip_seq*.png"):
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def write_pictures(folder: Path, results: list[Result], *, fps: float, every: int) -> None:
@@ -26,8 +35,9 @@ def write_pictures(folder: Path, results: list[Result], *, fps: float, every: in
     for result in results:
         name = result.sequence.name
         videos = [result.video] if len(result.scores) < 2 else [result.video, result.best, result.worst]
+        videos = [video / 255 for video in videos]
         save_gif(folder / f"compare_seq{name}.gif", comparison(videos, result.sequence), fps=fps)
-        save_strip(folder / f"strip_seq{name}.png", result.video, result.sequence, every=every)
+        save_strip(folder / f"strip_seq{name}.png", videos[0], result.sequence, every=every)
         if result.scores:
             draw_steps(folder / f"psnr_seq{name}.png", result.scores[0]._asdict(), title=f"Sequence {name}")
 
@@ -37,15 +47,10 @@ def table_row(name: str, results: list[Result]) -> dict:
     row = {"sequence": name, "frames": sum(len(result.scores[0].psnr) for result in results), "samples": len(results[0].scores)}
     row |= summary([result.scores[0] for result in results])
     if row["samples"] > 1:
-        for value in ("psnr", "ssim"):
-            frames = [max((getattr(s, value) for s in result.scores), key=Tensor.mean) for result in results]
-            row[f"best_{value}"] = mean_of(frames)
+        for value in ("psnr", "channel_psnr", "ssim"):
+            best = [max((getattr(s, value) for s in result.scores), key=Tensor.mean) for result in results]
+            row[f"best_{value}"] = torch.cat(best).mean().item()
     return row
-
-
-def mean_of(curves: list[Tensor]) -> float:
-    """The mean over all frames of all sequences."""
-    return sum(curve.sum().item() for curve in curves) / sum(len(curve) for curve in curves)
 
 
 def write_scores(folder: Path, results: list[Result], *, more: dict) -> None:
@@ -86,10 +91,10 @@ def print_table(rows: list[dict]) -> None:
 
 def write_course_files(folder: Path, results: list[Result], *, fps: float) -> dict:
     """What the dance exercise hands in: submission.csv and pred_seq{i}.gif. Returns and prints the course's score."""
-    videos = [video_to_bytes(result.video) for result in results]
+    videos = [result.video.numpy() for result in results]
     write_submission(folder / "submission.csv", videos)
     for result in results:
-        save_gif(folder / f"pred_seq{result.sequence.name}.gif", result.video, fps=fps)
+        save_gif(folder / f"pred_seq{result.sequence.name}.gif", result.video / 255, fps=fps)
     truth = [None if result.sequence.truth is None else result.sequence.truth.numpy() for result in results]
     course = course_score(videos, truth)
     if not math.isnan(course.overall):

@@ -29,7 +29,7 @@ def natural_order(path: Path) -> list:
 def find_sequences(folder: Path) -> list[Path]:
     """Every folder below that holds images or actions, at any depth, in numeric order. Raises UserError if there is none."""
     found = []
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         if ACTIONS in files or any(Path(name).suffix.lower() in SUFFIXES for name in files):
             found.append(Path(place))
@@ -39,14 +39,17 @@ def find_sequences(folder: Path) -> list[Path]:
 
 
 def read_table(path: Path, rows: int) -> np.ndarray:
-    """The first `rows` lines of a csv of numbers without a header -> (rows, values) float32. Raises UserError."""
+    """A csv of numbers without a header -> (rows, values) float32. Raises UserError, also for another count than `rows`."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected one line of numbers per frame")
-    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    if len(lines) < rows:
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text; expected numbers with commas between") from None
+    if len(lines) != rows:
         raise UserError(f"{path}: {len(lines)} rows for {rows} frames; expected a row for each")
     table = []
-    for number, line in enumerate(lines[:rows], start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             table.append([float(value) for value in line.split(",")])
         except ValueError:
@@ -138,7 +141,6 @@ def fixed_windows(split: RobotSplit, *, context: int, length: int, most: int | N
         for start in list(range(frames.start, frames.stop - length + 1, length))[:most]:
             truth = torch.tensor(split.images[start : start + length])
             conditions = torch.tensor(split.conditions[start : start + length])
-            # Names serve in file names as well.
-            title = f"{name.replace('/', '-')}-{start - frames.start}"
+            title = f"{name.replace('/', '--')}-{start - frames.start}"  # serves in file names as well
             windows.append(Sequence(title, truth[:context], conditions, truth))
     return windows

@@ -20,9 +20,14 @@ class VideoModel(nn.Module, ABC):
 
     context: int
 
+    @staticmethod
     @abstractmethod
-    def check_fit(self, frames: Tensor, conditions: Tensor) -> None:
-        """Raises ValueError if frames (T, 3, H, W) and conditions (T, ...) of this kind are nothing for the model."""
+    def check_size(height: int, width: int) -> None:
+        """Raises ValueError for frames that no model of the family can take; asked before data are read."""
+
+    @abstractmethod
+    def check_conditions(self, conditions: Tensor) -> None:
+        """Raises ValueError if conditions (T, ...) are not of the kind that this model was built for."""
 
     @abstractmethod
     def forward(

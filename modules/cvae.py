@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from modules.base import SequenceLoss, VideoModel
 from modules.gaussian import Gaussian, kl_divergence, standard_like
-from modules.layers import VGGBlock, VGGLayer, compose, fold_time, unfold_time, upsample
+from modules.layers import VGGBlock, VGGLayer, fold_time, paint_over, unfold_time, upsample
 
 STRIDE = 8  # between a frame and its coarsest features
 NORM = "group"
@@ -101,7 +101,7 @@ class Generator(nn.Module):
         x = self.at_quarter(torch.cat([upsample(fused), label[1], reference.levels[1]], dim=1))  # (B, D/2, H/4, W/4)
         x = self.at_half(torch.cat([upsample(x), label[0], reference.levels[0]], dim=1))         # (B, D/3, H/2, W/2)
         painted = functional.pixel_shuffle(self.to_pixels(x), 2)                                 # (B, 4, H, W)
-        return compose(painted, reference.frame)                                                 # (B, 3, H, W)
+        return paint_over(painted, reference.frame)                                                 # (B, 3, H, W)
 
 
 class PoseCVAE(VideoModel):
@@ -119,10 +119,14 @@ class PoseCVAE(VideoModel):
         self.fusion = DecoderFusion(**dims, latent_dim=latent_dim, fused_dim=fused_dim)
         self.generator = Generator(**dims, fused_dim=fused_dim)
 
-    def check_fit(self, frames: Tensor, conditions: Tensor) -> None:
-        height, width = frames.shape[-2:]
+    @staticmethod
+    def check_size(height: int, width: int) -> None:
         if height % STRIDE or width % STRIDE or min(height, width) < 2 * STRIDE:
             raise ValueError(f"frames of {height} x {width}: expected multiples of {STRIDE}, at least {2 * STRIDE}")
+
+    def check_conditions(self, conditions: Tensor) -> None:
+        if conditions.dim() != 4:
+            raise ValueError(f"conditions of shape {tuple(conditions.shape)}: expected pose images")
 
     def know(self, frame: Tensor) -> Reference:
         """The features of the known frame (B, 3, H, W), beside it."""

@@ -41,7 +41,7 @@ def upsample(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2, mode="nearest")
 
 
-def compose(painted: Tensor, known: Tensor) -> Tensor:
+def paint_over(painted: Tensor, known: Tensor) -> Tensor:
     """Colour and mask before the sigmoid (B, 4, H, W), a known frame (B, 3, H, W) -> frame (B, 3, H, W) in [0, 1].
 
     The mask decides where the known frame is painted over and where it shows, so that what does not move need not be

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from modules.base import SequenceLoss, VideoModel
 from modules.gaussian import Gaussian, kl_divergence, standard_like
-from modules.layers import VGGBlock, VGGLayer, compose, fold_time, normalisation, unfold_time, upsample
+from modules.layers import VGGBlock, VGGLayer, fold_time, normalisation, paint_over, unfold_time, upsample
 
 LAYERS = {32: (2, 2, 3), 64: (2, 2, 3, 3), 128: (2, 2, 3, 3, 3)}  # of each stage, by frame size, down to 4 x 4 pixels
 State = tuple[Tensor, Tensor]  # hidden and cell values of a stacked LSTM, (layers, B, R) each; None is all zeros
@@ -74,8 +74,8 @@ class VGGDecoder(nn.Module):
         return x
 
 
-class FramePredictor(nn.Module):
-    """Stacked LSTM between two linear layers: (B, T, inputs), state -> (B, T, G) in [-1, 1], state after the last step."""
+class StackedLSTM(nn.Module):
+    """Stacked LSTM between two linear layers: (B, T, inputs), state -> (B, T, outputs), state after the last step."""
 
     def __init__(self, *, inputs: int, outputs: int, rnn_size: int, layers: int):
         super().__init__()
@@ -85,21 +85,26 @@ class FramePredictor(nn.Module):
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
         hidden, state = self.lstm(self.embed(inputs), state)             # (B, T, R)
-        return torch.tanh(self.output(hidden)), state
+        return self.output(hidden), state
 
 
-class GaussianLSTM(nn.Module):
-    """The same with a Gaussian at its end: (B, T, inputs), state -> Gaussian of (B*T, Z), state after the last step."""
+class FramePredictor(StackedLSTM):
+    """Predicts the vector of the next frame: (B, T, inputs), state -> (B, T, G) in [-1, 1], state after the last step."""
 
-    def __init__(self, *, inputs: int, outputs: int, rnn_size: int, layers: int):
-        super().__init__()
-        self.embed = nn.Linear(inputs, rnn_size)
-        self.lstm = nn.LSTM(rnn_size, rnn_size, num_layers=layers, batch_first=True)
-        self.parameters_of = nn.Linear(rnn_size, 2 * outputs)
+    def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+        vectors, state = super().forward(inputs, state)
+        return torch.tanh(vectors), state
+
+
+class GaussianLSTM(StackedLSTM):
+    """A distribution of z at every step: (B, T, inputs), state -> Gaussian of (B*T, Z), state after the last step."""
+
+    def __init__(self, *, outputs: int, **sizes: int):
+        super().__init__(outputs=2 * outputs, **sizes)
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Gaussian, State]:
-        hidden, state = self.lstm(self.embed(inputs), state)             # (B, T, R)
-        return Gaussian.from_parameters(self.parameters_of(fold_time(hidden))), state
+        parameters, state = super().forward(inputs, state)               # (B, T, 2Z)
+        return Gaussian.from_parameters(fold_time(parameters)), state
 
 
 class Known(NamedTuple):
@@ -124,11 +129,10 @@ class SVG(VideoModel):
         prior_rnn_layers: int, learned_prior: bool, norm: str, compose: str, last_frame_skip: bool,
     ):  # fmt: skip
         super().__init__()
-        if image_size not in LAYERS:
-            raise ValueError(f"frames of {image_size} pixels a side: expected one of {', '.join(map(str, LAYERS))}")
+        self.check_size(image_size, image_size)
         if compose not in ("none", "last"):
             raise ValueError(f"compose {compose!r} is not known; expected none or last")
-        self.image_size, self.z_dim, self.context, self.cond_shift = image_size, z_dim, context, cond_shift
+        self.z_dim, self.context, self.cond_shift = z_dim, context, cond_shift
         self.paints_over, self.last_frame_skip = compose == "last", last_frame_skip
         # Actions of a few centimetres and positions of half a metre reach the linear layers at one scale.
         self.register_buffer("condition_mean", torch.tensor(condition_mean), persistent=False)
@@ -143,10 +147,12 @@ class SVG(VideoModel):
         if learned_prior:
             self.prior = GaussianLSTM(inputs=seen, outputs=z_dim, rnn_size=rnn_size, layers=prior_rnn_layers)
 
-    def check_fit(self, frames: Tensor, conditions: Tensor) -> None:
-        if frames.shape[-2:] != (self.image_size, self.image_size):
-            height, width = frames.shape[-2:]
-            raise ValueError(f"frames of {height} x {width}: expected {self.image_size} x {self.image_size}")
+    @staticmethod
+    def check_size(height: int, width: int) -> None:
+        if height != width or height not in LAYERS:
+            raise ValueError(f"frames of {height} x {width}: expected a square of {', '.join(map(str, LAYERS))} pixels a side")
+
+    def check_conditions(self, conditions: Tensor) -> None:
         if conditions.shape[-1] != len(self.condition_mean):
             trained = len(self.condition_mean)
             raise ValueError(f"{conditions.shape[-1]} condition values a frame: expected the {trained} of training")
@@ -165,7 +171,7 @@ class SVG(VideoModel):
     def paint(self, vectors: Tensor, known: Known) -> Tensor:
         """p(x_t | x_<t, c, z): vectors (N, G) of the frame predictor -> frames (N, 3, H, W) in [0, 1]."""
         painted = self.decoder(vectors, known.levels)                    # (N, 3 or 4, H, W)
-        return compose(painted, known.frame) if self.paints_over else torch.sigmoid(painted.float())
+        return paint_over(painted, known.frame) if self.paints_over else torch.sigmoid(painted.float())
 
     def forward(self, frames, conditions, *, teacher_forcing, feedback_noise=0.0) -> SequenceLoss:
         batch, targets = len(frames), frames[:, 1:]
@@ -185,11 +191,11 @@ class SVG(VideoModel):
             predicted, p = self.predict_together(true, previous, conditions, z)
         else:
             predicted, p = self.predict_in_turn(true, previous, conditions, z, feedback_noise)
-        kl = kl_divergence(q, p or standard_like(q)).mean()
+        kl = kl_divergence(q, standard_like(q) if p is None else p).mean()
         return SequenceLoss(functional.mse_loss(predicted, targets), kl)
 
     def predict_together(self, true: Known, previous: Tensor, conditions: Tensor, z: Tensor) -> tuple[Tensor, Gaussian | None]:
-        """Teacher forcing: every frame before is a true one, so all steps go as one batch. The same numbers as in turn, sooner.
+        """Teacher forcing: every frame before is a true one, so all steps go as one batch.
 
         true: frames and levels (B, T, ...); previous (B, T-1, G), conditions (B, T-1, A), z (B, T-1, Z) -> the predicted
         frames (B, T-1, 3, H, W), the learned prior of (B*(T-1), Z).
@@ -212,9 +218,10 @@ class SVG(VideoModel):
             if t <= self.context:
                 vector, latest = previous[:, t - 1], Known(true.frame[:, t - 1], [level[:, t - 1] for level in true.levels])
             else:
-                fed = video[-1] + feedback_noise * torch.randn_like(video[-1]) if feedback_noise else video[-1]
-                vector, levels = self.encoder(fed)                       # (B, G)
+                vector, levels = self.encoder(video[-1])                 # (B, G)
                 latest = Known(video[-1], levels)
+                if feedback_noise:  # on what is fed back, not on what the decoder knows
+                    vector, _ = self.encoder(video[-1] + feedback_noise * torch.randn_like(video[-1]))
             if self.known_frame(t, self.context) == t - 1:
                 known = latest
             seen = torch.cat([vector, conditions[:, t - 1]], dim=1).unsqueeze(1)  # (B, 1, G + A)

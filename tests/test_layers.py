@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from modules import build_model
-from modules.layers import VGGBlock, VGGLayer, fold_time, unfold_time
+from modules.layers import VGGBlock, VGGLayer, fold_time, paint_over, unfold_time
 
 DANCE = {"family": "pose_cvae", "frame_dim": 16, "label_dim": 8, "latent_dim": 2, "fused_dim": 24}
 ROBOT = test_svg.SMALL | {"learned_prior": True, "norm": "batch"}
@@ -52,3 +52,11 @@ def test_folding_time_and_back_keeps_the_order():
     video = torch.arange(24).reshape(2, 3, 4)
     assert fold_time(video).tolist() == [row for clip in video.tolist() for row in clip]
     assert torch.equal(unfold_time(fold_time(video), batch=2), video)
+
+
+def test_painting_over_a_known_frame_is_exact_under_autocast():
+    """colour * mask + known * (1 - mask); bfloat16 would leave a pixel fewer than 8 bits."""
+    painted, known = torch.randn(2, 4, 3, 5).bfloat16(), torch.rand(2, 3, 3, 5)
+    colour, mask = torch.sigmoid(painted.double()).split([3, 1], dim=1)
+    expected = colour * mask + known * (1 - mask)
+    torch.testing.assert_close(paint_over(painted, known), expected.float(), atol=1e-6, rtol=0)

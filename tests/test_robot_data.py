@@ -56,6 +56,16 @@ def test_any_depth_of_folders_is_found(tmp_path, place):
     assert [len(frames) for frames in split_of(tmp_path).sequences.values()] == [4]
 
 
+def test_folders_may_be_links(tmp_path):
+    write_sequence(tmp_path / "elsewhere" / "3", 4)
+    (tmp_path / "train").mkdir()
+    try:
+        (tmp_path / "train" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    except OSError:
+        pytest.skip("this machine makes no links")
+    assert list(split_of(tmp_path).sequences) == ["linked/3"]
+
+
 def test_the_widths_of_the_tables_are_found(tmp_path):
     write_sequence(tmp_path / "train" / "0", 4, actions=2, positions=None)
     assert split_of(tmp_path).conditions.shape == (4, 2)
@@ -80,6 +90,10 @@ def spoil(folder, fault: str) -> None:
         actions.unlink()
     elif fault == "few rows":
         actions.write_text("\n".join(lines[:-1]))
+    elif fault == "many rows":
+        (folder / "0.png").unlink()  # the row of each frame left would be that of the frame before it
+    elif fault == "not text":
+        actions.write_bytes(actions.read_text().encode("utf-16"))
     elif fault == "words":
         actions.write_text("\n".join([*lines[:2], "up,down,left,right", *lines[3:]]))
     elif fault == "ragged":
@@ -98,7 +112,8 @@ def spoil(folder, fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault, message", [
-    ("no csv", "actions.csv: no such file"), ("few rows", "6 rows for 7 frames"), ("words", "row 3 is 'up,down"),
+    ("no csv", "actions.csv: no such file"), ("few rows", "6 rows for 7 frames"), ("many rows", "7 rows for 6 frames"), ("not text", "not UTF-8"),
+    ("words", "row 3 is 'up,down"),
     ("ragged", "row 3 is '1,2,3'; expected 4 finite numbers"), ("nan", "row 3 is '1,nan,3,4'"), ("gap", "no frame 2 between 1 and 3"),
     ("other width", "4 condition values a frame, but traj_0_to_255.tfrecords/9 has 7"), ("damaged image", "2.png: cannot be read"),
     ("no images", "holds no images"),
@@ -153,7 +168,7 @@ def test_partial_keeps_the_first_sequences(data):
 
 def test_fixed_windows_follow_each_other(data):
     windows = fixed_windows(split_of(data, shortest=3), context=2, length=3, most=None)
-    assert [window.name for window in windows] == ["traj_0_to_255.tfrecords-9-0", "traj_0_to_255.tfrecords-10-0", "traj_0_to_255.tfrecords-10-3"]
+    assert [window.name for window in windows] == ["traj_0_to_255.tfrecords--9-0", "traj_0_to_255.tfrecords--10-0", "traj_0_to_255.tfrecords--10-3"]
     assert windows[2].conditions[:, 0].tolist() == [30, 40, 50] and torch.equal(windows[2].given, windows[2].truth[:2])
     assert len(fixed_windows(split_of(data, shortest=3), context=2, length=3, most=1)) == 2
 
@@ -161,9 +176,10 @@ def test_fixed_windows_follow_each_other(data):
 def test_the_scale_of_the_conditions_comes_from_the_data(data):
     split = split_of(data)
     split.conditions[:, 1] = 7.0
+    split.conditions[:, 2] *= 1e-4  # small is not constant
     mean, scale = clips_of(split).condition_scale()
     assert mean[0] == pytest.approx(split.conditions[:, 0].mean(), rel=1e-5) and scale[0] == pytest.approx(split.conditions[:, 0].std(), rel=1e-5)
-    assert mean[1] == 7.0 and scale[1] == 1.0
+    assert mean[1] == 7.0 and scale[1] == 1.0 and scale[2] < 0.01
 
 
 def test_a_loaders_worker_opens_the_cache_itself(data):

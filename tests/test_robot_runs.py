@@ -96,12 +96,37 @@ def test_only_validating_needs_no_flags_of_the_model(rendered_robot, trained_rob
 @pytest.mark.parametrize("flags, message", [
     (["--F_dim", "8"], "unrecognized arguments: --F_dim"), (["--flip", "0.5"], "unrecognized arguments: --flip"),
     (["--n_past", "9"], "every sequence is shorter than 12 frames"), (["--n_eval", "2"], "--n_eval 2: expected more frames than the 2"),
-    (["--frame_H", "32"], "expected a square"), (["--frame_H", "48", "--frame_W", "48"], "expected one of 32, 64, 128"),
+    (["--frame_H", "32"], "frames of 32 x 64: expected a square"), (["--frame_H", "48", "--frame_W", "48"], "expected a square of 32, 64, 128"),
+    (["--norm", "batch", "--batch_size", "1"], "--norm batch: a batch would hold a single clip"),
+    (["--norm", "batch", "--epoch_size", "3", "--fast_train", "--fast_partial", "0.5"], "--norm batch: a batch would hold a single clip"),
     (["--norm", "layer"], "--norm"), (["--DR", "nowhere"], "no such folder"), (["--optimizer", "lion"], "one of Adam, AdamW, SGD, RMSprop"),
 ])  # fmt: skip
 def test_wrong_flags_end_in_one_line(rendered_robot, tmp_path, capsys, flags, message):
     argv = ["--model", "svg_fp", "--DR", rendered_robot, "--save_root", tmp_path, *SMALL_SVG, *flags]
     assert message in refused(capsys, Trainer.main, argv)
+
+
+def test_a_wrong_size_is_refused_before_anything_is_decoded(rendered_robot, tmp_path, capsys):
+    argv = ["--model", "svg_fp", "--DR", rendered_robot, "--save_root", tmp_path, "--cache_dir", tmp_path / "cache", *SMALL_SVG]
+    refused(capsys, Trainer.main, [*argv, "--frame_H", "48", "--frame_W", "48"])
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_run_goes_on_with_more_data_and_keeps_the_scale_of_its_conditions(rendered_robot, tmp_path):
+    data = shutil.copytree(rendered_robot, tmp_path / "data")
+    train(data, tmp_path / "run", "--niter", 1)
+    for name in ("actions.csv", "endeffector_positions.csv"):
+        path = next(data.rglob(f"train/*/0/{name}"))
+        np.savetxt(path, 3 * np.loadtxt(path, delimiter=","), delimiter=",")
+    before = load_checkpoint(tmp_path / "run" / "last.ckpt")["model_config"]
+    train(data, tmp_path / "run", "--niter", 2, "--ckpt_path", tmp_path / "run")
+    after = load_checkpoint(tmp_path / "run" / "last.ckpt")
+    assert after["epoch"] == 2 and after["model_config"] == before
+
+
+def test_another_kind_of_model_cannot_take_a_run_up(rendered, trained_robot, tmp_path, capsys):
+    message = refused(capsys, Trainer.main, ["--DR", rendered, "--save_root", tmp_path, "--ckpt_path", trained_robot])
+    assert message.endswith("is a checkpoint of svg; --model pose_cvae is pose_cvae")
 
 
 def test_another_prior_cannot_take_a_run_up(rendered_robot, trained_robot, tmp_path, capsys):
@@ -121,7 +146,7 @@ def test_a_dance_checkpoint_is_no_robots_and_the_other_way_round(rendered, train
 
 def test_results_of_a_test_are_complete(rendered_robot, trained_robot, tmp_path):
     rows = test(rendered_robot, trained_robot, tmp_path, "--show", 1)
-    names = ["traj_0_to_1-0-0", "traj_0_to_1-0-5", "traj_0_to_1-1-0", "traj_0_to_1-1-5"]
+    names = ["traj_0_to_1--0-0", "traj_0_to_1--0-5", "traj_0_to_1--1-0", "traj_0_to_1--1-5"]
     assert [row["sequence"] for row in rows] == [*names, "all"] and rows[-1]["frames"] == "12"
     pictures = {f"compare_seq{names[0]}.gif", f"strip_seq{names[0]}.png", f"psnr_seq{names[0]}.png"}
     assert {path.name for path in tmp_path.iterdir()} == pictures | {"psnr.png", "scores.csv", "scores.json"}
@@ -137,23 +162,31 @@ def test_results_of_a_test_are_complete(rendered_robot, trained_robot, tmp_path)
 def test_of_several_samples_the_best_is_told_beside_the_first(rendered_robot, trained_robot, tmp_path):
     rows = test(rendered_robot, trained_robot, tmp_path, "--n_sample", 5, "--show", 1, "--z_scale", 30)
     for row in rows:
-        assert row["samples"] == "5" and float(row["best_psnr"]) >= float(row["psnr"]) and float(row["best_ssim"]) >= float(row["ssim"])
+        assert row["samples"] == "5" and all(float(row[f"best_{name}"]) >= float(row[name]) for name in ("psnr", "channel_psnr", "ssim"))
     assert float(rows[-1]["best_psnr"]) > float(rows[-1]["psnr"])
-    assert iio.imread(tmp_path / "compare_seqtraj_0_to_1-0-0.gif", index=0).shape[1] == 4 * 64 * ZOOM + 3 * GAP  # truth, first, best, worst
+    assert iio.imread(tmp_path / "compare_seqtraj_0_to_1--0-0.gif", index=0).shape[1] == 4 * 64 * ZOOM + 3 * GAP  # truth, first, best, worst
+
+
+def test_a_second_test_leaves_nothing_of_the_first_and_nothing_of_others_is_touched(rendered_robot, trained_robot, tmp_path):
+    test(rendered_robot, trained_robot, tmp_path)
+    (tmp_path / "psnr_of_my_paper.png").write_bytes(b"mine")
+    test(rendered_robot, trained_robot, tmp_path, "--windows", 1, "--show", 1)
+    assert [path.name for path in tmp_path.glob("compare*")] == ["compare_seqtraj_0_to_1--0-0.gif"]
+    assert (tmp_path / "psnr_of_my_paper.png").exists()
 
 
 def test_longer_roll_outs_and_fewer_windows(rendered_robot, trained_robot, tmp_path):
     rows = test(rendered_robot, trained_robot, tmp_path, "--n_eval", 11)
     assert [row["frames"] for row in rows] == ["9", "9", "18"]
     rows = test(rendered_robot, trained_robot, tmp_path, "--windows", 1, "--split", "validate")
-    assert [row["sequence"] for row in rows] == [f"traj_0_to_2-{k}-0" for k in range(3)] + ["all"]
+    assert [row["sequence"] for row in rows] == [f"traj_0_to_2--{k}-0" for k in range(3)] + ["all"]
 
 
 def test_chosen_sequences_are_rolled_out_alone(rendered_robot, trained_robot, tmp_path, capsys):
-    rows = test(rendered_robot, trained_robot, tmp_path, "--only", "traj_0_to_1-1-5", "traj_0_to_1-0-0")
-    assert [row["sequence"] for row in rows] == ["traj_0_to_1-1-5", "traj_0_to_1-0-0", "all"]
+    rows = test(rendered_robot, trained_robot, tmp_path, "--only", "traj_0_to_1--1-5", "traj_0_to_1--0-0")
+    assert [row["sequence"] for row in rows] == ["traj_0_to_1--1-5", "traj_0_to_1--0-0", "all"]
     argv = ["--DR", rendered_robot, "--ckpt_path", trained_robot, "--save_root", tmp_path, "--only", "7"]
-    assert "--only 7: no such sequence; expected one of traj_0_to_1-0-0" in refused(capsys, Tester.main, argv)
+    assert "--only 7: no such sequence; expected one of traj_0_to_1--0-0" in refused(capsys, Tester.main, argv)
 
 
 def test_the_actions_of_another_sequence_change_the_prediction(rendered_robot, trained_robot, tmp_path):

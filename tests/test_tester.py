@@ -99,7 +99,7 @@ def test_without_truth_everything_but_the_scores_is_written(dataset, trained, tm
     run(dataset, trained, tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"submission.csv", "pred_seq1.gif", "compare_seq1.gif"} <= names and "scores.csv" not in names
-    assert "no truth found" in capsys.readouterr().out
+    assert "the truth is not known" in capsys.readouterr().out
 
 
 def test_both_scripts_run_from_another_folder(rendered, trained, tmp_path):
