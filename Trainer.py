@@ -151,8 +151,8 @@ class Trainer:
             beta = kl_weight(epoch + index / len(self.loader), epochs=args.num_epoch, kind=args.kl_anneal_type,
                              cycles=args.kl_anneal_cycle, ratio=args.kl_anneal_ratio)  # fmt: skip
             lr = self.learning_rate(epoch + (index + 0.5) / len(self.loader))
-            mse, kl = self.train_batch(batch, epoch, index, forced, beta)
-            loss, (clips, length) = mse + beta * args.kl_weight * kl, batch["frames"].shape[:2]
+            loss, mse, kl = self.train_batch(batch, epoch, index, forced, beta)
+            clips, length = batch["frames"].shape[:2]
             sums += clips * np.array([loss, mse, kl, beta, forced])
             frames += clips * (length - 1)
             if self.interrupt.requested:
@@ -175,15 +175,17 @@ class Trainer:
             group["lr"] = lr
         return lr
 
-    def train_batch(self, batch: dict[str, Tensor], epoch: int, index: int, forced: bool, beta: float) -> tuple[float, float]:
-        """Forward and backward of one batch, an optimiser step after every `accumulate` of them; returns MSE and KL."""
+    def train_batch(self, batch: dict[str, Tensor], epoch: int, index: int, forced: bool, beta: float) -> tuple[float, ...]:
+        """Forward and backward of one batch, an optimiser step after every `accumulate` of them; returns loss, mse, kl."""
         args = self.args
         # Noise and z depend on where the run is, not on what was drawn before.
         torch.manual_seed(seed_for(args.seed, "step", epoch, index))
         inputs = {name: to_model(value, self.device) for name, value in batch.items()}
         with autocast(self.device, args.amp):
-            mse, kl = self.model(**inputs, teacher_forcing=forced, feedback_noise=args.feedback_noise)
-        loss = mse + beta * args.kl_weight * kl
+            mse, kl, log_mse = self.model(**inputs, teacher_forcing=forced, feedback_noise=args.feedback_noise)
+        # Times 1e-3, a frame of that mse, 30 dB, weighs the same either way, and so does KL beside it.
+        distortion = 1e-3 * log_mse if args.distortion == "log_mse" else mse
+        loss = distortion + beta * args.kl_weight * kl
         # A group of batches counts by its clips, so that accumulation equals one large batch, the last smaller one included.
         first_of_group = index - index % args.accumulate
         group_clips = min(args.batch_size * args.accumulate, len(self.sampler) - first_of_group * args.batch_size)
@@ -202,7 +204,7 @@ class Trainer:
             self.optimiser.zero_grad(set_to_none=True)
             self.ema.update_parameters(self.model)
             self.step += 1
-        return mse.item(), kl.item()
+        return loss.item(), mse.item(), kl.item()
 
     def validate(self) -> tuple[dict, list[Tensor]]:
         """Rolls out the whole validation split from prior samples with the averaged weights: scores and the videos."""

@@ -2,7 +2,11 @@
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+MSE_FLOOR = 1e-4  # 40 dB; from there on a frame is good enough, and its logarithm need not fall for ever
 
 
 class SequenceLoss(NamedTuple):
@@ -10,6 +14,13 @@ class SequenceLoss(NamedTuple):
 
     mse: Tensor  # per pixel, pixels in [0, 1]
     kl: Tensor  # nats, summed over the latent, averaged over the batch
+    log_mse: Tensor  # natural logarithm of each frame's own mse, MSE_FLOOR added: the mean PSNR up to a factor of -10 / ln 10
+
+
+def sequence_loss(predicted: Tensor, target: Tensor, kl: Tensor) -> SequenceLoss:
+    """The loss of predicted frames against the true ones, (..., 3, H, W) each, float32."""
+    frame_mse = (predicted - target).square().mean(dim=(-3, -2, -1))
+    return SequenceLoss(functional.mse_loss(predicted, target), kl, torch.log(frame_mse + MSE_FLOOR).mean())
 
 
 class VideoModel(nn.Module, ABC):

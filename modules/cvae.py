@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modules.base import SequenceLoss, VideoModel
+from modules.base import SequenceLoss, VideoModel, sequence_loss
 from modules.gaussian import Gaussian, kl_divergence, standard_like
 from modules.layers import VGGBlock, VGGLayer, fold_time, paint_over, unfold_time, upsample
 
@@ -156,7 +156,7 @@ class PoseCVAE(VideoModel):
             previous = self.frame_encoder(noisy(fold_time(frames[:, :-1])))[-1]
             levels = [level.repeat_interleave(length - 1, dim=0) for level in known.levels]
             known = Reference(known.frame.repeat_interleave(length - 1, dim=0), levels)
-            return SequenceLoss(functional.mse_loss(self.predict(previous, labels, known, z), fold_time(targets)), kl)
+            return sequence_loss(self.predict(previous, labels, known, z), fold_time(targets), kl)
 
         labels = [unfold_time(level, batch=batch) for level in labels]
         z = unfold_time(z, batch=batch)
@@ -165,7 +165,7 @@ class PoseCVAE(VideoModel):
             previous = self.frame_encoder(noisy(predicted))[-1]          # (B, F, h, w)
             predicted = self.predict(previous, [level[:, t] for level in labels], known, z[:, t])
             predictions.append(predicted)
-        return SequenceLoss(functional.mse_loss(torch.stack(predictions, dim=1), targets), kl)
+        return sequence_loss(torch.stack(predictions, dim=1), targets, kl)
 
     @torch.no_grad()
     def rollout(self, given: Tensor, conditions: Tensor, *, z_scale: float = 1.0) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modules.base import SequenceLoss, VideoModel
+from modules.base import SequenceLoss, VideoModel, sequence_loss
 from modules.gaussian import Gaussian, kl_divergence, standard_like
 from modules.layers import VGGBlock, VGGLayer, fold_time, normalisation, paint_over, unfold_time, upsample
 
@@ -192,7 +192,7 @@ class SVG(VideoModel):
         else:
             predicted, p = self.predict_in_turn(true, previous, conditions, z, feedback_noise)
         kl = kl_divergence(q, standard_like(q) if p is None else p).mean()
-        return SequenceLoss(functional.mse_loss(predicted, targets), kl)
+        return sequence_loss(predicted, targets, kl)
 
     def predict_together(self, true: Known, previous: Tensor, conditions: Tensor, z: Tensor) -> tuple[Tensor, Gaussian | None]:
         """Teacher forcing: every frame before is a true one, so all steps go as one batch.

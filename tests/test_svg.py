@@ -74,7 +74,7 @@ def test_the_state_is_a_value(kind):
 def test_every_parameter_gets_a_gradient(changes, teacher_forcing):
     model = small(**changes)
     side = changes.get("image_size", 32)
-    mse, kl = model(torch.rand(2, 4, 3, side, side), torch.randn(2, 4, 3), teacher_forcing=teacher_forcing)
+    mse, kl, _ = model(torch.rand(2, 4, 3, side, side), torch.randn(2, 4, 3), teacher_forcing=teacher_forcing)
     (mse + kl).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
@@ -113,7 +113,7 @@ def test_the_training_pass_is_the_papers_loop(clip, monkeypatch, changes, teache
     model = small(**changes)
     drawn = []
     monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q: drawn.append(q.mu) or q.mu)
-    mse, _ = model(*clip, teacher_forcing=teacher_forcing)
+    mse, *_ = model(*clip, teacher_forcing=teacher_forcing)
     z = drawn[0].unflatten(0, (3, 5))
     expected = by_hand(model, *clip, z, true_until=5 if teacher_forcing else model.context)
     torch.testing.assert_close(mse, (expected - clip[0][:, 1:]).square().mean())
@@ -127,7 +127,7 @@ def test_kl_is_that_of_the_posterior_against_its_prior_over_all_steps(clip, monk
     made = {"posterior": [], "prior": []}
     for name in made if learned else ["posterior"]:
         getattr(model, name).register_forward_hook(lambda _, __, result, name=name: made[name].append(result[0]))
-    _, kl = model(*clip, teacher_forcing=teacher_forcing)
+    _, kl, _ = model(*clip, teacher_forcing=teacher_forcing)
     (q,) = made["posterior"]
     mu, logvar = torch.zeros(3, 5, 3), torch.zeros(3, 5, 3)
     if learned:

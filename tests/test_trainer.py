@@ -157,7 +157,7 @@ def test_every_epoch_trains_with_the_schedules_of_its_own_number(train_args, mon
     flags = ["--num_epoch", "10", "--tfr_sde", "1", "--kl_anneal_cycle", "2", "--lr_schedule", "cosine", "--lr_warmup", "0"]
     trainer = make(train_args, *flags)
     betas = []
-    monkeypatch.setattr(trainer, "train_batch", lambda batch, epoch, index, forced, beta: betas.append(beta) or (0.5, 2.0))
+    monkeypatch.setattr(trainer, "train_batch", lambda batch, epoch, index, forced, beta: betas.append(beta) or (0.7, 0.5, 2.0))
     for epoch, ratio in [(0, 1.0), (1, 0.9), (7, 0.3)]:
         betas.clear()
         row = trainer.train_epoch(epoch)
@@ -165,7 +165,19 @@ def test_every_epoch_trains_with_the_schedules_of_its_own_number(train_args, mon
         assert betas == pytest.approx(expected) and row["tfr"] == pytest.approx(ratio) and row["epoch"] == epoch
         assert row["beta"] == pytest.approx((3 * expected[0] + 3 * expected[1] + 2 * expected[2]) / 8)  # batches of 3, 3, 2
         assert row["lr"] == pytest.approx(0.002 * 0.5 * (1 + math.cos(math.pi * (epoch + 2.5 / 3) / 10)))
-        assert row["loss"] == pytest.approx(0.5 + row["beta"] * 1e-4 * 2.0) and row["mse"] == 0.5 and row["kl"] == 2.0
+        assert row["loss"] == pytest.approx(0.7) and row["mse"] == 0.5 and row["kl"] == 2.0
+
+
+@pytest.mark.parametrize("distortion", ["mse", "log_mse"])
+def test_the_loss_is_the_chosen_distortion_and_kl(train_args, monkeypatch, distortion):
+    """A thousandth of the logarithm of each frame's error, so that a frame of 30 dB has the gradient it has in the mean."""
+    trainer = make(train_args, "--distortion", distortion, "--kl_weight", "0.01")
+    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q: q.mu)
+    batch = batch_of(trainer, [0, 1])
+    inputs = {name: value.float() / 255 for name, value in batch.items()}
+    mse, kl, log_mse = (part.item() for part in trainer.model(**inputs, teacher_forcing=True))
+    loss, *_ = trainer.train_batch(batch, 0, 0, True, 0.5)
+    assert loss == pytest.approx((mse if distortion == "mse" else 1e-3 * log_mse) + 0.5 * 0.01 * kl, rel=1e-4)
 
 
 def test_the_last_step_of_a_cosine_still_trains(train_args, tmp_path):

@@ -1,0 +1,24 @@
+"""The loss that every family shares."""
+import math
+
+import pytest
+import torch
+
+from modules.base import sequence_loss
+from utils import psnr
+
+
+def test_the_logarithm_is_the_mean_psnr():
+    """Frames of 10 to 40 dB: the mean over frames of the logarithms, not the logarithm of the mean."""
+    target = torch.rand(2, 4, 3, 8, 8)
+    predicted = target + torch.tensor([0.01, 0.03, 0.1, 0.3])[:, None, None, None] * torch.randn_like(target).sign()
+    loss = sequence_loss(predicted, target, torch.tensor(5.0))
+    assert loss.mse.item() == pytest.approx((predicted - target).square().mean().item()) and loss.kl.item() == 5.0
+    assert loss.log_mse.item() == pytest.approx(-math.log(10) / 10 * psnr(predicted, target).mean().item(), abs=0.3)
+
+
+def test_equal_frames_have_a_finite_loss_and_gradient():
+    predicted = torch.rand(1, 2, 3, 8, 8, requires_grad=True)
+    loss = sequence_loss(predicted, predicted.detach().clone(), torch.tensor(0.0))
+    loss.log_mse.backward()
+    assert loss.mse == 0 and torch.isfinite(loss.log_mse) and torch.isfinite(predicted.grad).all()
