@@ -9,12 +9,12 @@ from utils import psnr
 
 
 def test_the_logarithm_is_the_mean_psnr():
-    """Frames of 10 to 40 dB: the mean over frames of the logarithms, not the logarithm of the mean."""
+    """Frames of 10 to 26 dB: the mean over frames of the logarithms, not the logarithm of the mean."""
     target = torch.rand(2, 4, 3, 8, 8)
-    predicted = target + torch.tensor([0.01, 0.03, 0.1, 0.3])[:, None, None, None] * torch.randn_like(target).sign()
+    predicted = target + torch.tensor([0.05, 0.1, 0.2, 0.3])[:, None, None, None] * torch.randn_like(target).sign()
     loss = sequence_loss(predicted, target, torch.tensor(5.0))
     assert loss.mse.item() == pytest.approx((predicted - target).square().mean().item()) and loss.kl.item() == 5.0
-    assert loss.log_mse.item() == pytest.approx(-math.log(10) / 10 * psnr(predicted, target).mean().item(), abs=0.3)
+    assert loss.log_mse.item() == pytest.approx(-math.log(10) / 10 * psnr(predicted, target).mean().item(), abs=0.03)
 
 
 def test_equal_frames_have_a_finite_loss_and_gradient():

@@ -202,7 +202,7 @@ def test_flags_reach_the_parts_they_are_for(train_args, monkeypatch):
     trainer.validate()
     assert rolled["z_scale"] == 1.0 and rolled["precision"] == "bfloat16"
     seen = []
-    monkeypatch.setattr(trainer, "train_batch", lambda batch, *_: seen.append(len(batch["frames"])) or (0.0, 0.0))
+    monkeypatch.setattr(trainer, "train_batch", lambda batch, *_: seen.append(len(batch["frames"])) or (0.0, 0.0, 0.0))
     for epoch in range(4):
         trainer.train_epoch(epoch)
     assert seen == [3, 3, 3, 3, 3, 3]  # 3 of 6 clips in the first two epochs, all in the others
@@ -248,7 +248,7 @@ def test_coins_follow_the_ratio_and_can_be_tossed_per_epoch(train_args, monkeypa
     for coin in ("batch", "epoch"):
         trainer = make(train_args, "--tfr", "0.5", "--tfr_d_step", "0", "--tfr_coin", coin, "--batch_size", "1")
         fell = []
-        monkeypatch.setattr(trainer, "train_batch", lambda batch, epoch, index, forced, beta, fell=fell: fell.append(forced) or (0.0, 0.0))
+        monkeypatch.setattr(trainer, "train_batch", lambda batch, epoch, index, forced, beta, fell=fell: fell.append(forced) or (0.0, 0.0, 0.0))
         rows = [trainer.train_epoch(epoch) for epoch in range(20)]
         by_epoch = [fell[i : i + 8] for i in range(0, 160, 8)]
         assert 0.3 < sum(fell) / 160 < 0.7
