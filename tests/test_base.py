@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from test_trainer import batch_of, make
 
 from modules.base import sequence_loss
 from utils import psnr
@@ -22,3 +23,15 @@ def test_equal_frames_have_a_finite_loss_and_gradient():
     loss = sequence_loss(predicted, predicted.detach().clone(), torch.tensor(0.0))
     loss.log_mse.backward()
     assert loss.mse == 0 and torch.isfinite(loss.log_mse) and torch.isfinite(predicted.grad).all()
+
+
+@pytest.mark.parametrize("distortion", ["mse", "log_mse"])
+def test_the_loss_is_the_chosen_distortion_and_kl(train_args, monkeypatch, distortion):
+    """A thousandth of the logarithm of each frame's error, so that a frame of 30 dB has the gradient it has in the mean."""
+    trainer = make(train_args, "--distortion", distortion, "--kl_weight", "0.01")
+    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q: q.mu)
+    batch = batch_of(trainer, [0, 1])
+    inputs = {name: value.float() / 255 for name, value in batch.items()}
+    mse, kl, log_mse = (part.item() for part in trainer.model(**inputs, teacher_forcing=True))
+    loss, *_ = trainer.train_batch(batch, 0, 0, True, 0.5)
+    assert loss == pytest.approx((mse if distortion == "mse" else 1e-3 * log_mse) + 0.5 * 0.01 * kl, rel=1e-4)

@@ -168,18 +168,6 @@ def test_every_epoch_trains_with_the_schedules_of_its_own_number(train_args, mon
         assert row["loss"] == pytest.approx(0.7) and row["mse"] == 0.5 and row["kl"] == 2.0
 
 
-@pytest.mark.parametrize("distortion", ["mse", "log_mse"])
-def test_the_loss_is_the_chosen_distortion_and_kl(train_args, monkeypatch, distortion):
-    """A thousandth of the logarithm of each frame's error, so that a frame of 30 dB has the gradient it has in the mean."""
-    trainer = make(train_args, "--distortion", distortion, "--kl_weight", "0.01")
-    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q: q.mu)
-    batch = batch_of(trainer, [0, 1])
-    inputs = {name: value.float() / 255 for name, value in batch.items()}
-    mse, kl, log_mse = (part.item() for part in trainer.model(**inputs, teacher_forcing=True))
-    loss, *_ = trainer.train_batch(batch, 0, 0, True, 0.5)
-    assert loss == pytest.approx((mse if distortion == "mse" else 1e-3 * log_mse) + 0.5 * 0.01 * kl, rel=1e-4)
-
-
 def test_the_last_step_of_a_cosine_still_trains(train_args, tmp_path):
     """Taken at a batch's end the rate was 0, and a run of a single batch trained nothing."""
     Trainer.main([*train_args, "--num_epoch", "1", "--batch_size", "8"])
