@@ -26,10 +26,10 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """Shows every default in --help and refuses a bad flag in one line."""
 
+    hint = "--help lists all flags"  # behind every refusal
+
     def __init__(self, description: str, **settings):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False, **settings)
-
-    hint = "--help lists all flags"
 
     def error(self, message: str):
         print(f"error: {message} ({self.hint})", file=sys.stderr)
@@ -132,7 +132,7 @@ def trainer_parser(model: str) -> Parser:
     add = parser.add_argument_group("data").add_argument
     add("--frame_H", type=COUNT, help="frame height in pixels: dance a multiple of 8, robot 32, 64 or 128")
     add("--frame_W", type=COUNT, help="frame width in pixels, for the robot the same")
-    add("--val_vi_len", "--n_eval", type=number(int, 2), metavar="T", 
+    add("--val_vi_len", "--n_eval", type=number(int, 2), metavar="T",
         help="frames of a validation sequence, the given ones included (robot: n_past + n_future unless given)")  # fmt: skip
     add("--partial", type=FRACTION, default=1.0, help="fraction of the training data to use")
     add("--fast_train", action="store_true", help="begin with a part of the clips")
