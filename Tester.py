@@ -12,11 +12,12 @@ import torch
 
 from checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
 from dataloader import Sequence
+from devices import compile_parts, fast_precision, find_device
 from evaluation import run_tests, shuffle_conditions
 from families import FAMILIES, Family
 from flags import COUNT, INDEX, NOT_NEGATIVE, Parser, add_device_flags, number
 from results import remove_earlier, write_pictures, write_scores
-from utils import UserError, check_writable, find_device, one_line_errors, seed_for
+from utils import UserError, check_writable, one_line_errors, seed_for
 
 
 def tester_parser() -> Parser:
@@ -72,10 +73,13 @@ def choose(sequences: list[Sequence], names: list[str] | None) -> list[Sequence]
 def main(argv: list[str] | None = None) -> None:
     args = tester_parser().parse_args(argv)
     device = find_device(args.device)
+    args.amp = fast_precision(device) if args.amp == "auto" else args.amp
     check_writable(args.save_root, flag="--save_root")
     path = find_checkpoint(args.ckpt_path, prefer="best")
     state = load_checkpoint(path)
     model = model_from_checkpoint(state, path).to(device)
+    if args.compile:
+        compile_parts(model, device)
     family = FAMILIES[state["model_config"]["family"]]
     args = merge_flags(args, state["flags"], family)
     sequences = choose(family.sequences(args, args.split), args.only)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from checkpoints import find_checkpoint, load_checkpoint, load_weights, save_checkpoint
 from dataloader import ClipSampler, build_loader
+from devices import autocast, compile_parts, fast_precision, find_device
 from evaluation import mean_per_step, roll_out, score, summary
 from families import FAMILIES
 from flags import parse_trainer_flags
@@ -23,10 +24,10 @@ from pictures import comparison, save_gif
 from plots import draw_training
 from records import Records, plain, read_metrics
 from schedules import kl_weight, learning_rate, teacher_forcing_ratio
-from utils import Interrupt, UserError, autocast, find_device, one_line_errors, seed_for, to_model, versions
+from utils import Interrupt, UserError, one_line_errors, seed_for, to_model, versions
 
 VALIDATION_BATCH = 8  # sequences rolled out side by side
-MACHINE_FLAGS = ("device", "amp", "cache_dir", "num_workers")  # not taken over from where a checkpoint was trained
+MACHINE_FLAGS = ("device", "amp", "compile", "cache_dir", "num_workers")  # not taken over from where a checkpoint was trained
 
 
 def build_optimiser(args: argparse.Namespace, model: torch.nn.Module, device: torch.device) -> torch.optim.Optimizer:
@@ -62,6 +63,7 @@ class Trainer:
     def __init__(self, args: argparse.Namespace, state: dict | None):
         self.args = args
         self.device = find_device(args.device)
+        args.amp = fast_precision(self.device) if args.amp == "auto" else args.amp
         self.family = FAMILIES[args.model]
         try:
             self.family.model.check_size(args.frame_H, args.frame_W)
@@ -83,6 +85,8 @@ class Trainer:
         except ValueError as error:
             raise UserError(f"{args.DR}, {self.family.validation}: {error}") from None
         self.ema = AveragedModel(self.model, multi_avg_fn=average(args.ema))
+        if args.compile:
+            compile_parts(self.model, self.device)
         self.optimiser = build_optimiser(args, self.model, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.amp == "float16")
         self.epoch, self.step, self.best_psnr = 0, 0, -math.inf  # the next epoch, optimiser steps taken, best score
@@ -162,9 +166,11 @@ class Trainer:
             fed = "true" if forced else "own"
             bar.set_postfix_str(f"loss {loss:.5f}, beta {beta:.2f}, {fed} frames fed back, {rate:.0f} frames/s")
         loss, mse, kl, beta, forced = (sums / len(self.sampler)).tolist()
-        rate = round(frames / (time.perf_counter() - begin), 1)
-        return {"epoch": epoch, "step": self.step, "loss": loss, "mse": mse, "kl": kl, "beta": beta, "tfr": ratio,
-                "forced": forced, "lr": lr, "frames_per_second": rate}  # fmt: skip
+        seconds = time.perf_counter() - begin
+        return {
+            "epoch": epoch, "step": self.step, "loss": loss, "mse": mse, "kl": kl, "beta": beta, "tfr": ratio, "forced": forced,
+            "lr": lr, "seconds": round(seconds, 2), "frames_per_second": round(frames / seconds, 1),
+        }  # fmt: skip
 
     def learning_rate(self, epoch: float) -> float:
         """Sets and returns the learning rate at a point of the run, 2.5 being the middle of the third epoch."""
@@ -264,7 +270,8 @@ def main(argv: list[str] | None = None) -> None:
     if checkpoint and not (args.save_root / "last.ckpt").exists():
         trainer.save(args.save_root / "last.ckpt")  # so that this folder can be resumed from before its first epoch ends
     parameters = sum(p.numel() for p in trainer.model.parameters())
-    print(f"{parameters:,} parameters on {trainer.device}, {len(trainer.sampler)} clips an epoch, "
+    precision = "float32" if args.amp == "none" else args.amp
+    print(f"{parameters:,} parameters on {trainer.device} in {precision}, {len(trainer.sampler)} clips an epoch, "
           f"epochs {trainer.epoch + 1} to {args.num_epoch}")  # fmt: skip
     try:
         with trainer.interrupt:

@@ -7,7 +7,7 @@ from torch import nn
 from modules import VideoModel, build_model
 from utils import UserError
 
-FORMAT = 1
+FORMAT = 2  # 2: pose images are standardised
 KEYS = {"format", "model_config", "model", "ema", "optimiser", "scaler", "epoch", "step", "best_psnr", "flags", "versions"}
 
 

@@ -60,6 +60,11 @@ def numbered_images(folder: Path) -> dict[int, Path]:
     return dict(sorted(images.items()))
 
 
+def standard_scale(mean: np.ndarray, deviation: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation (A,) as plain numbers of 6 digits; what is constant gets the scale 1."""
+    return [float(f"{m:.6g}") for m in mean], [float(f"{d:.6g}") if d > 1e-6 else 1.0 for d in deviation]
+
+
 class FrameStore:
     """Images of a split as one read-only memory map `images` (..., 3, H, W) uint8, as cached_frames returns it."""
 
@@ -83,6 +88,10 @@ class Clips(Dataset, ABC):
 
     def __init__(self, starts: list, *, clips: int, seed: int, shift: int):
         self.starts, self.clips, self.seed, self.shift = starts, clips, seed, shift
+
+    @abstractmethod
+    def condition_scale(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each condition value, of each colour of pose images, as standard_scale() gives them."""
 
     @abstractmethod
     def cut(self, start, rng: np.random.Generator) -> dict[str, Tensor]:

@@ -8,8 +8,9 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from dataloader import Sequence
+from devices import autocast
 from modules import VideoModel
-from utils import UserError, autocast, psnr, seed_for, ssim, to_model, video_to_bytes
+from utils import UserError, psnr, seed_for, ssim, to_model, video_to_bytes
 
 HIGHEST_PSNR = 100.0  # dB that equal frames count for; infinity would make every mean infinite
 CLOSING_FRAMES = 100  # the last frames, scored by themselves: a roll-out that drifts shows it there

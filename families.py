@@ -51,10 +51,18 @@ def dance_sequences(flags: Flags, split: str) -> list[Sequence]:
     return [sequence._replace(truth=truth.get(sequence.name, sequence.truth)) for sequence in sequences]
 
 
+def condition_scale(clips: Clips, earlier: dict | None) -> dict:
+    """Mean and scale of the conditions, which the data decide; a resumed run keeps those that it began with."""
+    mean, scale = clips.condition_scale()
+    if earlier and len(earlier.get("condition_mean", [])) == len(mean):
+        mean, scale = earlier["condition_mean"], earlier["condition_scale"]
+    return {"condition_mean": mean, "condition_scale": scale}
+
+
 def dance_config(flags: Flags, clips: Clips, earlier: dict | None) -> dict:
-    """PoseCVAE's sizes."""
+    """PoseCVAE's sizes, and the scale of the pose images."""
     return {"family": "pose_cvae", "frame_dim": flags.F_dim, "label_dim": flags.L_dim, "latent_dim": flags.N_dim,
-            "fused_dim": flags.D_out_dim}  # fmt: skip
+            "fused_dim": flags.D_out_dim} | condition_scale(clips, earlier)  # fmt: skip
 
 
 def robot_split(flags: Flags, split: str, *, shortest: int) -> RobotSplit:
@@ -78,18 +86,15 @@ def robot_sequences(flags: Flags, split: str) -> list[Sequence]:
 
 
 def robot_config(flags: Flags, clips: RobotClips, earlier: dict | None) -> dict:
-    """SVG's sizes, and the scale of the condition values, which the data decide; a resumed run keeps the one it began with."""
+    """SVG's sizes, and the scale of the condition values."""
     fractions = {1.0, flags.fast_partial if flags.fast_train else 1.0}
     smallest = min(clips_of_smallest_batch(flags, fraction) for fraction in fractions)
     if flags.norm == "batch" and smallest == 1:
         raise UserError("--norm batch: a batch would hold a single clip, which has no batch statistics; expected --norm group")
-    mean, scale = clips.condition_scale()
-    if earlier and len(earlier.get("condition_mean", [])) == len(mean):
-        mean, scale = earlier["condition_mean"], earlier["condition_scale"]
     names = ("cond_shift", "width", "g_dim", "z_dim", "rnn_size", "predictor_rnn_layers", "posterior_rnn_layers",
              "prior_rnn_layers", "norm", "compose", "last_frame_skip")  # fmt: skip
     return {"family": "svg", "image_size": flags.frame_H, "context": flags.n_past, "learned_prior": flags.model == "svg_lp",
-            "condition_mean": mean, "condition_scale": scale} | {name: getattr(flags, name) for name in names}  # fmt: skip
+            } | condition_scale(clips, earlier) | {name: getattr(flags, name) for name in names}  # fmt: skip
 
 
 def clips_of_smallest_batch(flags: Flags, fraction: float) -> int:

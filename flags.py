@@ -66,7 +66,9 @@ def add_device_flags(parser: Parser):
     add = parser.add_argument_group("machine").add_argument
     add("--device", default="auto", help="auto takes the first of cuda, mps, cpu that is there")
     add("--cuda", dest="device", action="store_const", const="cuda", help="short for --device cuda")
-    add("--amp", default="none", choices=["none", "bfloat16", "float16"], help="autocast precision; loss and KL stay float32")
+    add("--amp", default="auto", choices=["auto", "none", "bfloat16", "float16"],
+        help="autocast precision, loss and KL stay float32; auto: bfloat16 where the machine is fast in it")  # fmt: skip
+    add("--compile", action="store_true", help="torch.compile the model: minutes at the start, meant for a GPU")
     add("--cache_dir", type=Path, help="folder of the decoded frames (default: DR/.frame_cache, else the user's cache)")
     return add
 

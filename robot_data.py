@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dataloader import SUFFIXES, Clips, FrameStore, Sequence, find_dataset, numbered_images
+from dataloader import SUFFIXES, Clips, FrameStore, Sequence, find_dataset, numbered_images, standard_scale
 from frame_cache import cached_frames
 from utils import UserError
 
@@ -125,9 +125,7 @@ class RobotClips(Clips):
         super().__init__(starts, clips=clips, seed=seed, shift=shift)
 
     def condition_scale(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each condition value, (A,) each to 6 digits; a constant value gets the scale 1."""
-        mean, scale = self.split.conditions.mean(axis=0, dtype=float), self.split.conditions.std(axis=0, dtype=float)
-        return [float(f"{m:.6g}") for m in mean], [float(f"{s:.6g}") if s > 1e-6 else 1.0 for s in scale]
+        return standard_scale(self.split.conditions.mean(axis=0, dtype=float), self.split.conditions.std(axis=0, dtype=float))
 
     def cut(self, start: int, rng: np.random.Generator) -> dict[str, Tensor]:
         window = slice(start, start + self.length)

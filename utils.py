@@ -1,4 +1,4 @@
-"""What the scripts share and no model needs: refusing input, devices, seeds, scores."""
+"""What the scripts share and no model needs: refusing input, seeds, scores."""
 import functools
 import hashlib
 import os
@@ -79,24 +79,6 @@ def check_writable(folder: Path, *, flag: str) -> None:
         raise UserError(f"{flag} {folder}: cannot be written ({error.strerror}); choose another folder") from None
 
 
-def find_device(name: str) -> torch.device:
-    """`auto` is the first of cuda, mps, cpu that this machine has; any other name must exist. Raises UserError."""
-    available = ["cpu"]
-    if torch.backends.mps.is_available():
-        available.insert(0, "mps")
-    if torch.cuda.is_available():
-        available.insert(0, "cuda")
-    if name == "auto":
-        return torch.device(available[0])
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"--device {name}: not a device; expected auto or one of {', '.join(available)}") from None
-    if device.type not in available or (device.index or 0) >= max(1, torch.cuda.device_count()):
-        raise UserError(f"--device {name}: not on this machine; expected auto or one of {', '.join(available)}")
-    return device
-
-
 def seed_for(*parts: int | str) -> int:
     """One 63-bit seed from any parts, the same on every machine: seed_for(seed, "step", epoch, step).
 
@@ -157,9 +139,3 @@ def ssim(predicted: Tensor, target: Tensor) -> Tensor:
     luminance = (2 * mean_x * mean_y + 0.01**2) / (mean_x**2 + mean_y**2 + 0.01**2)
     structure = (2 * covariance + 0.03**2) / (variance_x + variance_y + 0.03**2)
     return (luminance * structure).reshape(*predicted.shape[:-3], -1).mean(-1)
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Context in which convolutions and LSTMs run in bfloat16 or float16; `none` leaves float32."""
-    dtype = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)

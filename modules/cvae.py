@@ -27,17 +27,21 @@ class ImageEncoder(nn.Module):
     """VGG-style encoder: (B, 3, H, W) -> features at 1/2, 1/4 and 1/8 of the size, (B, width // 4 | width // 2 | width, ...).
 
     2x2 pixels become channels before the first convolution, so that nothing runs at full resolution: a fourth of the
-    operations, with no information lost.
+    operations, with no information lost. `mean` and `scale` standardise the images, one value per colour: a pose image is
+    white but for a few thin, pale lines, and group normalisation would pass on the white instead of the lines.
     """
 
-    def __init__(self, *, width: int):
+    def __init__(self, *, width: int, mean: list[float], scale: list[float]):
         super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale).view(3, 1, 1), persistent=False)
         self.at_half = VGGBlock(widths=[12] + 2 * [width // 4], norm=NORM)
         self.at_quarter = VGGBlock(widths=[width // 4] + 2 * [width // 2], norm=NORM)
         self.at_eighth = VGGBlock(widths=[width // 2] + 2 * [width], norm=NORM)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        half = self.at_half(functional.pixel_unshuffle(2 * images - 1, 2))  # (B, width // 4, H/2, W/2)
+        standard = (images - self.mean) / self.scale
+        half = self.at_half(functional.pixel_unshuffle(standard, 2))        # (B, width // 4, H/2, W/2)
         quarter = self.at_quarter(functional.max_pool2d(half, 2))           # (B, width // 2, H/4, W/4)
         eighth = self.at_eighth(functional.max_pool2d(quarter, 2))          # (B, width, h, w)
         return [half, quarter, eighth]
@@ -105,16 +109,22 @@ class Generator(nn.Module):
 
 
 class PoseCVAE(VideoModel):
-    """The whole model. Frames and poses (B, T, 3, H, W) in [0, 1]; H and W must be multiples of 8."""
+    """The whole model. Frames and poses (B, T, 3, H, W) in [0, 1]; H and W must be multiples of 8.
+
+    condition_mean and condition_scale are those of the pose images of training, a value per colour.
+    """
 
     context = 1
 
-    def __init__(self, *, frame_dim: int, label_dim: int, latent_dim: int, fused_dim: int):
+    def __init__(
+        self, *, frame_dim: int, label_dim: int, latent_dim: int, fused_dim: int, condition_mean: list[float],
+        condition_scale: list[float],
+    ):  # fmt: skip
         super().__init__()
         dims = {"frame_dim": frame_dim, "label_dim": label_dim}
         self.latent_dim = latent_dim
-        self.frame_encoder = FrameEncoder(width=frame_dim)
-        self.label_encoder = LabelEncoder(width=label_dim)
+        self.frame_encoder = FrameEncoder(width=frame_dim, mean=3 * [0.5], scale=3 * [0.5])
+        self.label_encoder = LabelEncoder(width=label_dim, mean=condition_mean, scale=condition_scale)
         self.posterior = GaussianPredictor(**dims, latent_dim=latent_dim)
         self.fusion = DecoderFusion(**dims, latent_dim=latent_dim, fused_dim=fused_dim)
         self.generator = Generator(**dims, fused_dim=fused_dim)

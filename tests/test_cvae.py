@@ -1,17 +1,16 @@
 """PoseCVAE against step-by-step computations; most bugs seen in public solutions were an index or a missing dependence."""
 import pytest
 import torch
+from conftest import SMALL_POSE_CVAE
 from torch import nn
 
 from modules import VideoModel, build_model
 from modules.gaussian import Gaussian, kl_divergence, standard_like
 
-SIZES = {"family": "pose_cvae", "frame_dim": 16, "label_dim": 8, "latent_dim": 2, "fused_dim": 24}
-
 
 @pytest.fixture
 def model():
-    return build_model(SIZES)
+    return build_model(SMALL_POSE_CVAE)
 
 
 @pytest.fixture
@@ -188,7 +187,7 @@ def test_an_unknown_family_is_named():
 
 
 def test_the_sizes_mean_what_they_say():
-    model = build_model({"family": "pose_cvae", "frame_dim": 32, "label_dim": 16, "latent_dim": 5, "fused_dim": 48})
+    model = build_model(SMALL_POSE_CVAE | {"frame_dim": 32, "label_dim": 16, "latent_dim": 5, "fused_dim": 48})
     image = torch.rand(1, 3, 32, 64)
     frame, label = model.frame_encoder(image)[-1], model.label_encoder(image)[-1]
     q = model.posterior(frame, label)
@@ -200,5 +199,15 @@ def test_the_sizes_mean_what_they_say():
 @pytest.mark.parametrize("sizes", [(4, 4, 1, 3), (15, 9, 3, 25), (128, 32, 12, 192)])
 def test_any_width_builds_a_model(sizes):
     names = ("frame_dim", "label_dim", "latent_dim", "fused_dim")
-    model = build_model({"family": "pose_cvae"} | dict(zip(names, sizes)))
+    model = build_model(SMALL_POSE_CVAE | dict(zip(names, sizes)))
     assert model(*torch.rand(2, 1, 2, 3, 16, 16), teacher_forcing=False).mse > 0
+
+
+def test_poses_reach_the_first_convolution_standardised(model, clip, monkeypatch):
+    """Raw, a pose image is white with a few pale lines: group normalisation then passes on the white (on real frames held
+    out of training 27.8 against 29.4 dB after the same 800 steps)."""
+    seen = []
+    monkeypatch.setattr(model.label_encoder.at_half, "forward", lambda x: seen.append(x) or torch.zeros(len(x), 2, 8, 16))
+    model.label_encoder(clip[1][0])
+    mean, scale = (torch.tensor(SMALL_POSE_CVAE[f"condition_{name}"]).view(3, 1, 1) for name in ("mean", "scale"))
+    torch.testing.assert_close(nn.functional.pixel_shuffle(seen[0], 2), (clip[1][0] - mean) / scale)

@@ -244,3 +244,10 @@ def test_a_wrong_folder_is_named(tmp_path, broken):
         (tmp_path / "data" / "train" / "train_img").mkdir(parents=True)
     with pytest.raises(UserError, match={"missing root": "no such folder", "no split": "no folder train/", "empty folder": "no images"}[broken]):
         DanceSplit(tmp_path / "data", "train", **SIZE)
+
+
+def test_the_scale_of_the_poses_is_that_of_all_training_pose_images(split):
+    mean, scale = clips_of(split).condition_scale()
+    poses = split.images[1].astype(float) / 255
+    np.testing.assert_allclose(mean, poses.mean(axis=(0, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(scale, poses.std(axis=(0, 2, 3)), rtol=1e-5)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from conftest import SMALL_POSE_CVAE
 
 from dataloader import Sequence
 from evaluation import mean_per_step, pad_time, roll_out, run_tests, score, shuffle_conditions, summary
@@ -16,7 +17,7 @@ def sequence(length: int, name: str = "0") -> Sequence:
 
 @pytest.fixture
 def model():
-    return build_model({"family": "pose_cvae", "frame_dim": 16, "label_dim": 8, "latent_dim": 2, "fused_dim": 24})
+    return build_model(SMALL_POSE_CVAE)
 
 
 def test_sequences_of_different_lengths_share_a_batch_and_keep_their_own(model):

@@ -1,16 +1,16 @@
 import pytest
 import test_svg
 import torch
+from conftest import SMALL_POSE_CVAE
 from torch import nn
 
 from modules import build_model
 from modules.layers import VGGBlock, VGGLayer, fold_time, paint_over, unfold_time
 
-DANCE = {"family": "pose_cvae", "frame_dim": 16, "label_dim": 8, "latent_dim": 2, "fused_dim": 24}
 ROBOT = test_svg.SMALL | {"learned_prior": True, "norm": "batch"}
 
 
-@pytest.mark.parametrize("config", [DANCE, ROBOT])
+@pytest.mark.parametrize("config", [SMALL_POSE_CVAE, ROBOT])
 def test_the_activation_is_not_the_identity(config):
     """LeakyReLU(True), as often written, has slope 1 and leaves the network linear."""
     for module in build_model(config).modules():
@@ -18,7 +18,7 @@ def test_the_activation_is_not_the_identity(config):
             assert module.negative_slope == 0.2
 
 
-@pytest.mark.parametrize("config", [DANCE, ROBOT])
+@pytest.mark.parametrize("config", [SMALL_POSE_CVAE, ROBOT])
 def test_no_module_hides_a_method_of_nn_module(config):
     """A method called eval() once kept batch norm in training mode; here a submodule called `half` broke Module.half()."""
     for module in build_model(config).modules():
