@@ -79,7 +79,8 @@ class DanceClips(Clips):
     def cut(self, start: tuple[int, int], rng: np.random.Generator) -> dict[str, Tensor]:
         first, stretch = start
         frames, poses = torch.tensor(self.split.images[:, first : first + self.length])
-        known = first if self.reference == "clip" else int(rng.choice(self.stretches[stretch]))
+        whole = self.stretches[stretch]
+        known = first if self.reference == "clip" else whole.start + int(rng.integers(len(whole)))
         clip = {"frames": frames, "conditions": poses, "reference": torch.tensor(self.split.images[0, known])}
         if rng.random() < self.flip:
             clip = {name: video.flip(-1) for name, video in clip.items()}

@@ -1,5 +1,4 @@
 """How much arithmetic something takes, and how much the machine can do."""
-
 from collections.abc import Callable
 
 import torch

@@ -16,7 +16,6 @@ fresh in the system's memory; listing the folder and decoding its images are not
 
 Writes curves.json (after every point), curves.md and curves.png into --out.
 """
-
 import json
 import shlex
 import sys

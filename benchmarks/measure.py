@@ -1,5 +1,4 @@
 """What the benchmark programs share: a user's Trainer, timed steps, memory, fresh processes, tables."""
-
 import contextlib
 import itertools
 import json
@@ -19,9 +18,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from devices import autocast, find_device
 from flags import parse_trainer_flags
 from Trainer import Trainer
-from utils import UserError, autocast, find_device
+from utils import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 T = TypeVar("T")

@@ -5,7 +5,6 @@
 
 Everything behind -- goes to Trainer.py. Training feeds the model's own frames back, the dearer way.
 """
-
 import contextlib
 import json
 import statistics

@@ -9,7 +9,6 @@ teacher-forcing schedule. rollout: frames/s from prior samples. memory: the peak
 compute: arithmetic per frame (torch counts convolutions and matrix products) against the rate of a plain matrix product.
 cache: the frame cache's building against reading and resizing the same images.
 """
-
 import shlex
 import sys
 from argparse import Namespace

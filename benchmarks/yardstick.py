@@ -3,7 +3,6 @@
 The network is no part of this project; it is loaded from a file that defines CourseNetwork with label_encoder, decode and
 forward, one frame at a time, and where there is no such file its rows are left out.
 """
-
 import importlib.util
 from pathlib import Path
 

@@ -1,5 +1,4 @@
 """The benchmark programs on tiny data: what they count and average, by hand; what they leave out; no times are asserted."""
-
 import json
 import sys
 from argparse import Namespace
