@@ -87,6 +87,7 @@ class Trainer:
         self.ema = AveragedModel(self.model, multi_avg_fn=average(args.ema))
         if args.compile:
             compile_parts(self.model, self.device)
+        self.unrolling = {name: getattr(args, name) for name in ("feedback_noise", "recompute") if name in args}
         self.optimiser = build_optimiser(args, self.model, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.amp == "float16")
         self.epoch, self.step, self.best_psnr = 0, 0, -math.inf  # the next epoch, optimiser steps taken, best score
@@ -188,7 +189,7 @@ class Trainer:
         torch.manual_seed(seed_for(args.seed, "step", epoch, index))
         inputs = {name: to_model(value, self.device) for name, value in batch.items()}
         with autocast(self.device, args.amp):
-            mse, kl, log_mse = self.model(**inputs, teacher_forcing=forced, feedback_noise=args.feedback_noise)
+            mse, kl, log_mse = self.model(**inputs, teacher_forcing=forced, **self.unrolling)
         # Times 1e-3, a frame of that mse, 30 dB, weighs the same either way, and so does KL beside it.
         distortion = 1e-3 * log_mse if args.distortion == "log_mse" else mse
         loss = distortion + beta * args.kl_weight * kl

@@ -48,16 +48,18 @@ class DanceClips(Clips):
     """Training clips: frames and poses (conditions), (T, 3, H, W) uint8 each, and the reference (3, H, W), the frame of
     the same video that the model may know: `clip`, the clip's first, or `video`, any of the same unbroken stretch.
 
+    Conditions reach `margin` poses beyond the clip at either end; where the video ends, its last one is repeated.
     All pictures of a clip are mirrored with probability `flip`. An epoch has `clips` of them; by default as many as the
     course's. Raises UserError if no stretch is as long as a clip.
     """
 
     def __init__(
         self, split: DanceSplit, *, length: int, partial: float, seed: int, reference: str, flip: float, shift: int,
-        clips: int | None = None,
+        margin: int, clips: int | None = None,
     ):  # fmt: skip
         count = max(1, int(len(split.numbers) * partial))
         self.split, self.length, self.reference, self.flip = split, length, reference, flip
+        self.margin = margin
         self.stretches = split.stretches(count)
         starts = [(start, i) for i, s in enumerate(self.stretches) for start in range(s.start, s.stop - length + 1)]
         if not starts:
@@ -78,8 +80,10 @@ class DanceClips(Clips):
 
     def cut(self, start: tuple[int, int], rng: np.random.Generator) -> dict[str, Tensor]:
         first, stretch = start
-        frames, poses = torch.tensor(self.split.images[:, first : first + self.length])
         whole = self.stretches[stretch]
+        frames = torch.tensor(self.split.images[0, first : first + self.length])
+        around = np.arange(first - self.margin, first + self.length + self.margin).clip(whole.start, whole.stop - 1)
+        poses = torch.from_numpy(self.split.images[1, around])
         known = first if self.reference == "clip" else whole.start + int(rng.integers(len(whole)))
         clip = {"frames": frames, "conditions": poses, "reference": torch.tensor(self.split.images[0, known])}
         if rng.random() < self.flip:

@@ -38,7 +38,8 @@ def dance_clips(flags: Flags) -> DanceClips:
     """The clips of train/."""
     count = flags.epoch_size * flags.batch_size if flags.epoch_size else None
     return DanceClips(DanceSplit(flags.DR, "train", **size_flags(flags)), length=flags.train_vi_len, partial=flags.partial,
-                      seed=flags.seed, reference=flags.reference, flip=flags.flip, shift=flags.shift, clips=count)  # fmt: skip
+                      seed=flags.seed, reference=flags.reference, flip=flags.flip, shift=flags.shift, clips=count,
+                      margin=flags.pose_window // 2)  # fmt: skip
 
 
 def dance_sequences(flags: Flags, split: str) -> list[Sequence]:
@@ -62,7 +63,7 @@ def condition_scale(clips: Clips, earlier: dict | None) -> dict:
 def dance_config(flags: Flags, clips: Clips, earlier: dict | None) -> dict:
     """PoseCVAE's sizes, and the scale of the pose images."""
     return {"family": "pose_cvae", "frame_dim": flags.F_dim, "label_dim": flags.L_dim, "latent_dim": flags.N_dim,
-            "fused_dim": flags.D_out_dim} | condition_scale(clips, earlier)  # fmt: skip
+            "fused_dim": flags.D_out_dim, "pose_window": flags.pose_window} | condition_scale(clips, earlier)  # fmt: skip
 
 
 def robot_split(flags: Flags, split: str, *, shortest: int) -> RobotSplit:

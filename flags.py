@@ -36,9 +36,10 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def number(kind: type, low: float, high: float = float("inf"), *, above: bool = False):
-    """An argparse type: an int or float within [low, high], or (low, high] where `above`."""
-    expected = f"{'an integer' if kind is int else 'a number'} {'above' if above else 'of at least'} {low}"
+def number(kind: type, low: float, high: float = float("inf"), *, above: bool = False, step: int = 0):
+    """An argparse type: an int or float within [low, high], or (low, high] where `above`; a multiple of `step`, if any."""
+    expected = f"a multiple of {step}," if step else "an integer" if kind is int else "a number"
+    expected += f" {'above' if above else 'of at least'} {low}"
     expected += f" and at most {high}" if high != float("inf") else ""
 
     def parse(text: str):
@@ -46,7 +47,8 @@ def number(kind: type, low: float, high: float = float("inf"), *, above: bool = 
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} found, {expected} expected") from None
-        if not (low < value if above else low <= value) or not value <= high or value == float("inf"):
+        inside = (low < value if above else low <= value) and value <= high and value != float("inf")
+        if not inside or (step and value % step):
             raise argparse.ArgumentTypeError(f"{text} found, {expected} expected")
         return value
 
@@ -189,10 +191,14 @@ def add_dance_flags(parser: Parser) -> None:
     add("--train_vi_len", type=number(int, 2), default=12, help="frames of a training clip")
     add("--reference", default="video", choices=["video", "clip"], help="known frame: any of the video, or the clip's first")
     add("--flip", type=PROBABILITY, default=0.0, help="probability that a clip is mirrored")
+    add("--pose_window", type=int, default=3, choices=[1, 3, 5, 7, 9],
+        help="pose images that the model sees of each frame: its own, and as many before as after it")  # fmt: skip
     add("--F_dim", type=number(int, 4), default=128, help="channels of the frame features")
     add("--L_dim", type=number(int, 4), default=64, help="channels of the label (pose) features")
     add("--N_dim", type=COUNT, default=12, help="channels of the latent z")
-    add("--D_out_dim", type=number(int, 3), default=192, help="channels of the decoder fusion's output")
+    add("--D_out_dim", type=number(int, 8, step=8), default=192, help="channels of the decoder fusion's output")
+    add("--recompute", type=INDEX, default=0, metavar="N",
+        help="for long clips: keep the activations of N time steps only and compute the others anew (0: keep all)")  # fmt: skip
 
 
 def add_robot_flags(parser: Parser) -> None:

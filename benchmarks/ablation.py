@@ -17,7 +17,7 @@ import modules
 import Tester
 import Trainer
 from flags import Parser
-from modules.cvae import PoseCVAE, Reference
+from modules.cvae import PoseCVAE, Prepared
 from utils import one_line_errors
 
 INPUTS = ["nothing", "pose", "previous frame", "reference", "z"]
@@ -28,16 +28,19 @@ class Blinded(PoseCVAE):
 
     without = "nothing"
 
-    def predict(self, previous: Tensor, label: list[Tensor], reference: Reference, z: Tensor) -> Tensor:
+    def know(self, reference: Tensor) -> Prepared:
+        known = super().know(reference)
+        return known.each(torch.zeros_like) if self.without == "reference" else known
+
+    def prepare(self, label: list[Tensor], known: Prepared, z: Tensor) -> Prepared:
+        if self.without == "pose":
+            label = [torch.zeros_like(level) for level in label]
+        return super().prepare(label, known, torch.zeros_like(z) if self.without == "z" else z)
+
+    def predict(self, previous: Tensor, prepared: Prepared, reference: Tensor) -> Tensor:
         if self.without == "previous frame":
             previous = torch.zeros_like(previous)
-        elif self.without == "z":
-            z = torch.zeros_like(z)
-        elif self.without == "pose":
-            label = [torch.zeros_like(level) for level in label]
-        elif self.without == "reference":
-            reference = Reference(torch.zeros_like(reference.frame), [torch.zeros_like(level) for level in reference.levels])
-        return super().predict(previous, label, reference, z)
+        return super().predict(previous, prepared, torch.zeros_like(reference) if self.without == "reference" else reference)
 
 
 @one_line_errors

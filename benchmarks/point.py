@@ -51,7 +51,7 @@ def loading(args, steps: int, images: Path) -> dict:
     """Seconds per batch, the median's, from the training clips of the cache file; start_up lasts until the first is there."""
     begin = time.perf_counter()
     clips = DanceClips(FileSplit(images), length=args.train_vi_len, partial=args.partial, seed=args.seed,
-                       reference=args.reference, flip=args.flip, shift=args.shift)  # fmt: skip
+                       reference=args.reference, flip=args.flip, shift=args.shift, margin=args.pose_window // 2)  # fmt: skip
     sampler = ClipSampler(len(clips), seed=args.seed)
     loader = build_loader(clips, sampler, batch_size=args.batch_size, workers=args.num_workers, pin=False)
     source = iter(loader)

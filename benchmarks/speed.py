@@ -174,7 +174,7 @@ def compute(bench: Bench) -> list[Row]:
     _, _, batch = next(batches(trainer))
     inputs = {name: to_model(value, device) for name, value in batch.items()}
     clips, length = batch["frames"].shape[:2]
-    given, conditions = inputs["frames"][:, : model.context], inputs["conditions"]
+    given, conditions = inputs["frames"][:, : model.context], inputs["conditions"][:, :length]
 
     def step(forced: bool) -> None:
         losses = model(**inputs, teacher_forcing=forced)

@@ -5,6 +5,9 @@ A conditional VAE, one latent z per predicted frame. For frame t
     prior      N(0, I)                                  what a roll-out draws from
     decoder    p(x_t | x_{t-1}, pose_t, reference, z)   fusion and generator
 
+Only x_{t-1} has to wait for the model's own output. Everything else is encoded before the first step, in one batch, up to the
+sums that the decoder's convolutions begin with (`Prepared`), so that little is left to do frame by frame.
+
 Letters of the shapes: B batch, T frames, H x W frame size, h x w = H/8 x W/8, F/L/Z/D channels of frame features, label
 (pose) features, latent and fused features.
 """
@@ -13,10 +16,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from modules.base import SequenceLoss, VideoModel, sequence_loss
 from modules.gaussian import Gaussian, kl_divergence, standard_like
-from modules.layers import VGGBlock, VGGLayer, fold_time, paint_over, unfold_time, upsample
+from modules.layers import JoinLayer, VGGBlock, VGGLayer, fold_time, paint_over, unfold_time
 
 STRIDE = 8  # between a frame and its coarsest features
 NORM = "group"
@@ -24,18 +28,18 @@ POSES_AT_ONCE = 64  # time steps whose poses a roll-out encodes in one batch; bo
 
 
 class ImageEncoder(nn.Module):
-    """VGG-style encoder: (B, 3, H, W) -> features at 1/2, 1/4 and 1/8 of the size, (B, width // 4 | width // 2 | width, ...).
+    """VGG-style encoder: (B, C, H, W) -> features at 1/2, 1/4 and 1/8 of the size, (B, width // 4 | width // 2 | width, ...).
 
     2x2 pixels become channels before the first convolution, so that nothing runs at full resolution: a fourth of the
-    operations, with no information lost. `mean` and `scale` standardise the images, one value per colour: a pose image is
-    white but for a few thin, pale lines, and group normalisation would pass on the white instead of the lines.
+    operations, with no information lost. `mean` and `scale` standardise the images, one value for each of C channels: a pose
+    image is white but for a few thin, pale lines, and group normalisation would pass on the white instead of the lines.
     """
 
     def __init__(self, *, width: int, mean: list[float], scale: list[float]):
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("scale", torch.tensor(scale).view(3, 1, 1), persistent=False)
-        self.at_half = VGGBlock(widths=[12] + 2 * [width // 4], norm=NORM)
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale).view(-1, 1, 1), persistent=False)
+        self.at_half = VGGBlock(widths=[4 * len(mean)] + 2 * [width // 4], norm=NORM)
         self.at_quarter = VGGBlock(widths=[width // 4] + 2 * [width // 2], norm=NORM)
         self.at_eighth = VGGBlock(widths=[width // 2] + 2 * [width], norm=NORM)
 
@@ -52,7 +56,10 @@ class FrameEncoder(ImageEncoder):
 
 
 class LabelEncoder(ImageEncoder):
-    """Features of a pose image; width L."""
+    """Features of a pose image between its neighbours in time (B, 3 * window, H, W); width L.
+
+    The neighbours say how the dancer moves, and even out what the pose detector got wrong in one frame.
+    """
 
 
 class GaussianPredictor(nn.Module):
@@ -68,63 +75,78 @@ class GaussianPredictor(nn.Module):
         return Gaussian.from_parameters(self.parameters_of(self.block(joined)))
 
 
-class Reference(NamedTuple):
-    """The known frame of the video (B, 3, H, W) and its features, computed once per clip."""
+class Prepared(NamedTuple):
+    """What the decoder knows of its frames before it begins: sums of convolutions, (..., C, height, width) each."""
 
-    frame: Tensor
-    levels: list[Tensor]
+    fused: Tensor    # (..., D, h, w) of pose, reference and z
+    quarter: Tensor  # (..., D/2, H/4, W/4) of pose and reference
+    half: Tensor     # (..., D/3, H/2, W/2) of pose and reference
+
+    def each(self, change) -> "Prepared":
+        """change(sum) for each of them."""
+        return Prepared(*map(change, self))
 
 
 class DecoderFusion(nn.Module):
-    """Joins previous frame, pose, reference and z at the coarsest size -> (B, D, h, w)."""
+    """Joins previous frame, pose, reference and z at the coarsest size -> (N, D, h, w)."""
 
     def __init__(self, *, frame_dim: int, label_dim: int, latent_dim: int, fused_dim: int):
         super().__init__()
-        self.block = VGGBlock(widths=[2 * frame_dim + label_dim + latent_dim] + 2 * [fused_dim], norm=NORM)
+        inputs = {"label": label_dim, "reference": frame_dim, "z": latent_dim, "previous": frame_dim}
+        self.join = JoinLayer(inputs=inputs, outputs=fused_dim, norm=NORM)
+        self.block = VGGLayer(inputs=fused_dim, outputs=fused_dim, norm=NORM)
 
-    def forward(self, previous: Tensor, label: Tensor, reference: Tensor, z: Tensor) -> Tensor:
-        return self.block(torch.cat([previous, label, reference, z], dim=1))
+    def forward(self, prepared: Tensor, previous: Tensor) -> Tensor:
+        return self.block(self.join(prepared, previous=previous))
 
 
 class Generator(nn.Module):
-    """Fused features back to pixels: (B, D, h, w) with the skips of pose and reference -> (B, 3, H, W) in [0, 1].
+    """Fused features back to pixels: (N, D, h, w) with the skips of pose and reference -> (N, 3, H, W) in [0, 1].
 
     The skips carry the outlines of the pose and the unchanging background, which therefore need not pass through z or
     survive hundreds of steps in the previous frame (SVG takes its skips from the last given frame for the same reason).
-    Where nothing moves, a mask copies the reference itself.
+    Where nothing moves, a mask copies the reference itself. Each stage doubles the size by pixel shuffle (Shi et al. 2016).
     """
 
     def __init__(self, *, frame_dim: int, label_dim: int, fused_dim: int):
         super().__init__()
-        quarter, half = (frame_dim // n + label_dim // n for n in (2, 4))  # channels of the skips
-        self.at_quarter = VGGBlock(widths=[fused_dim + quarter] + 2 * [fused_dim // 2], norm=NORM)
-        self.at_half = VGGBlock(widths=[fused_dim // 2 + half] + 2 * [fused_dim // 3], norm=NORM)
-        self.to_pixels = nn.Conv2d(fused_dim // 3, 4 * 4, kernel_size=3, padding=1)
+        quarter, half = 4 * (fused_dim // 8), fused_dim // 3
+        skips = [{"label": label_dim // n, "reference": frame_dim // n} for n in (2, 4)]
+        self.at_quarter = JoinLayer(inputs=skips[0] | {"coarse": fused_dim // 4}, outputs=quarter, norm=NORM)
+        self.quarter_block = VGGLayer(inputs=quarter, outputs=quarter, norm=NORM)
+        self.at_half = JoinLayer(inputs=skips[1] | {"coarse": quarter // 4}, outputs=half, norm=NORM)
+        self.half_block = VGGLayer(inputs=half, outputs=half, norm=NORM)
+        self.to_pixels = nn.Conv2d(half, 4 * 4, kernel_size=3, padding=1)
 
-    def forward(self, fused: Tensor, label: list[Tensor], reference: Reference) -> Tensor:
-        x = self.at_quarter(torch.cat([upsample(fused), label[1], reference.levels[1]], dim=1))  # (B, D/2, H/4, W/4)
-        x = self.at_half(torch.cat([upsample(x), label[0], reference.levels[0]], dim=1))         # (B, D/3, H/2, W/2)
-        painted = functional.pixel_shuffle(self.to_pixels(x), 2)                                 # (B, 4, H, W)
-        return paint_over(painted, reference.frame)                                                 # (B, 3, H, W)
+    def forward(self, fused: Tensor, prepared: Prepared, reference: Tensor) -> Tensor:
+        x = self.at_quarter(prepared.quarter, coarse=functional.pixel_shuffle(fused, 2))
+        x = self.quarter_block(x)                                        # (N, D/2, H/4, W/4)
+        x = self.at_half(prepared.half, coarse=functional.pixel_shuffle(x, 2))
+        x = self.half_block(x)                                           # (N, D/3, H/2, W/2)
+        painted = functional.pixel_shuffle(self.to_pixels(x), 2)         # (N, 4, H, W)
+        return paint_over(painted, reference)                            # (N, 3, H, W)
 
 
 class PoseCVAE(VideoModel):
-    """The whole model. Frames and poses (B, T, 3, H, W) in [0, 1]; H and W must be multiples of 8.
+    """The whole model. Frames and poses (B, T, 3, H, W) in [0, 1]; H and W must be multiples of 8, fused_dim too.
 
-    condition_mean and condition_scale are those of the pose images of training, a value per colour.
+    Of each frame the model sees a window of `pose_window` pose images, an odd number, its own in the middle. condition_mean
+    and condition_scale are those of the pose images of training, a value per colour.
     """
 
     context = 1
 
     def __init__(
-        self, *, frame_dim: int, label_dim: int, latent_dim: int, fused_dim: int, condition_mean: list[float],
-        condition_scale: list[float],
+        self, *, frame_dim: int, label_dim: int, latent_dim: int, fused_dim: int, pose_window: int,
+        condition_mean: list[float], condition_scale: list[float],
     ):  # fmt: skip
         super().__init__()
+        if fused_dim % 8:
+            raise ValueError(f"fused_dim {fused_dim}: expected a multiple of 8")
         dims = {"frame_dim": frame_dim, "label_dim": label_dim}
-        self.latent_dim = latent_dim
+        self.latent_dim, self.pose_window = latent_dim, pose_window
         self.frame_encoder = FrameEncoder(width=frame_dim, mean=3 * [0.5], scale=3 * [0.5])
-        self.label_encoder = LabelEncoder(width=label_dim, mean=condition_mean, scale=condition_scale)
+        self.label_encoder = LabelEncoder(width=label_dim, mean=pose_window * condition_mean, scale=pose_window * condition_scale)
         self.posterior = GaussianPredictor(**dims, latent_dim=latent_dim)
         self.fusion = DecoderFusion(**dims, latent_dim=latent_dim, fused_dim=fused_dim)
         self.generator = Generator(**dims, fused_dim=fused_dim)
@@ -138,56 +160,95 @@ class PoseCVAE(VideoModel):
         if conditions.dim() != 4:
             raise ValueError(f"conditions of shape {tuple(conditions.shape)}: expected pose images")
 
-    def know(self, frame: Tensor) -> Reference:
-        """The features of the known frame (B, 3, H, W), beside it."""
-        return Reference(frame, self.frame_encoder(frame))
+    def windows(self, conditions: Tensor, length: int) -> Tensor:
+        """(B, length, 3, H, W) pose images, or with pose_window // 2 more at either end, -> (B, length, 3 * pose_window, H, W).
 
-    def predict(self, previous: Tensor, label: list[Tensor], reference: Reference, z: Tensor) -> Tensor:
-        """p(x_t | x_{t-1}, pose_t, reference, z): coarsest features of the frame before, pose features, z -> (B, 3, H, W)."""
-        fused = self.fusion(previous, label[-1], reference.levels[-1], z)  # (B, D, h, w)
-        return self.generator(fused, label, reference)                   # (B, 3, H, W)
+        Where there are no more, the first and the last are repeated.
+        """
+        missing = (length + self.pose_window - 1 - conditions.shape[1]) // 2
+        at = torch.arange(-missing, conditions.shape[1] + missing).clamp(0, conditions.shape[1] - 1)
+        return conditions[:, at.unfold(0, self.pose_window, 1)].flatten(2, 3)
 
-    def forward(self, frames, conditions, reference=None, *, teacher_forcing, feedback_noise=0.0) -> SequenceLoss:
-        """As in VideoModel; reference (B, 3, H, W) is the known frame of the same video, where it is None the clip's first."""
-        batch, length = frames.shape[:2]
-        targets = frames[:, 1:]                                          # (B, T-1, 3, H, W)
-        known = self.know(frames[:, 0] if reference is None else reference)
-        # What does not depend on the model's own output: once for the whole clip, as one batch of B*(T-1).
-        labels = self.label_encoder(fold_time(conditions[:, 1:]))
-        q = self.posterior(self.frame_encoder(fold_time(targets))[-1], labels[-1])
-        z = q.sample()                                                   # (B*(T-1), Z, h, w)
-        kl = kl_divergence(q, standard_like(q)).mean()
+    def joins(self) -> list[JoinLayer]:
+        """Where poses and reference enter the decoder, from the finest features to the coarsest."""
+        return [self.generator.at_half, self.generator.at_quarter, self.fusion.join]
 
-        def noisy(previous: Tensor) -> Tensor:
-            return previous + feedback_noise * torch.randn_like(previous) if feedback_noise else previous
+    def know(self, reference: Tensor) -> Prepared:
+        """What the known frame (B, 3, H, W) adds to every frame of its video: (B, 1, C, ...) each."""
+        sums = [join.partial(reference=level) for join, level in zip(self.joins(), self.frame_encoder(reference))]
+        return Prepared(*reversed(sums)).each(lambda x: x.unsqueeze(1))
+
+    def prepare(self, label: list[Tensor], known: Prepared, z: Tensor) -> Prepared:
+        """label: levels (B*T, ...), known: (B, 1, ...), z (B*T, Z, h, w) -> (B, T, C, ...) each."""
+        sums = [join.partial(label=level) for join, level in zip(self.joins(), label)]
+        sums[-1] = sums[-1] + self.fusion.join.partial(z=z)
+        batch = len(known.fused)
+        return Prepared(*(unfold_time(x, batch=batch) + k for x, k in zip(reversed(sums), known)))
+
+    def predict(self, previous: Tensor, prepared: Prepared, reference: Tensor) -> Tensor:
+        """p(x_t | x_{t-1}, pose_t, reference, z): frames before (N, 3, H, W), what else is known of frames t -> (N, 3, H, W)."""
+        fused = self.fusion(prepared.fused, self.frame_encoder(previous)[-1])  # (N, D, h, w)
+        return self.generator(fused, prepared, reference)                # (N, 3, H, W)
+
+    def forward(
+        self, frames, conditions, reference=None, *, teacher_forcing, feedback_noise=0.0, recompute=0
+    ) -> SequenceLoss:  # fmt: skip
+        """As in VideoModel; reference (B, 3, H, W) is the known frame of the same video, where it is None the clip's first.
+
+        Conditions may reach beyond the clip, see windows().
+
+        With `recompute` N the clip is unrolled in pieces of N predicted frames whose activations are computed anew in the
+        backward pass: memory for one piece instead of the whole clip, for a third more time (Chen et al. 2016).
+        """
+        reference = frames[:, 0] if reference is None else reference
+        known, length = self.know(reference), frames.shape[1]
+        poses = self.windows(conditions, length)                         # (B, T, 3 * pose_window, H, W)
+        previous, videos, kls = frames[:, 0], [], []
+        for start in range(1, length, recompute or length):
+            piece = slice(start, start + (recompute or length))
+            inputs = (previous, frames[:, piece], poses[:, piece], known, reference, teacher_forcing, feedback_noise)
+            video, kl = checkpoint(self.unroll, *inputs, use_reentrant=False) if recompute else self.unroll(*inputs)
+            previous = frames[:, piece][:, -1] if teacher_forcing else video[:, -1]
+            videos.append(video)
+            kls.append(kl)
+        return sequence_loss(torch.cat(videos, dim=1), frames[:, 1:], torch.cat(kls).mean())
+
+    def unroll(
+        self, previous: Tensor, targets: Tensor, poses: Tensor, known: Prepared, reference: Tensor, teacher_forcing: bool,
+        feedback_noise: float,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """From the frame before them (B, 3, H, W), predicts the frames of targets (B, S, 3, H, W) and of windows of poses
+        (B, S, 3 * pose_window, H, W), z from the posterior: frames (B, S, 3, H, W) and the KL of each (B*S,)."""
+        batch, steps = targets.shape[:2]
+        label = self.label_encoder(fold_time(poses))
+        q = self.posterior(self.frame_encoder(fold_time(targets))[-1], label[-1])
+        prepared = self.prepare(label, known, q.sample())                # (B, S, C, ...)
+
+        def noisy(frame: Tensor) -> Tensor:
+            return frame + feedback_noise * torch.randn_like(frame) if feedback_noise else frame
 
         if teacher_forcing:
-            # Every previous frame is known, so all steps are one batch as well: the same numbers as the loop, sooner.
-            previous = self.frame_encoder(noisy(fold_time(frames[:, :-1])))[-1]
-            levels = [level.repeat_interleave(length - 1, dim=0) for level in known.levels]
-            known = Reference(known.frame.repeat_interleave(length - 1, dim=0), levels)
-            return sequence_loss(self.predict(previous, labels, known, z), fold_time(targets), kl)
-
-        labels = [unfold_time(level, batch=batch) for level in labels]
-        z = unfold_time(z, batch=batch)
-        predicted, predictions = frames[:, 0], []
-        for t in range(length - 1):  # predicts frame t + 1, whose pose, z and target stand at index t
-            previous = self.frame_encoder(noisy(predicted))[-1]          # (B, F, h, w)
-            predicted = self.predict(previous, [level[:, t] for level in labels], known, z[:, t])
-            predictions.append(predicted)
-        return sequence_loss(torch.stack(predictions, dim=1), targets, kl)
+            # Every frame before is known, so all steps are one batch as well: the same numbers as the loop, sooner.
+            before = torch.cat([previous.unsqueeze(1), targets[:, :-1]], dim=1)
+            everywhere = reference.repeat_interleave(steps, dim=0)
+            video = unfold_time(self.predict(noisy(fold_time(before)), prepared.each(fold_time), everywhere), batch=batch)
+        else:
+            predictions = []
+            for t in range(steps):
+                previous = self.predict(noisy(previous), prepared.each(lambda x, t=t: x[:, t]), reference)
+                predictions.append(previous)
+            video = torch.stack(predictions, dim=1)
+        return video, kl_divergence(q, standard_like(q))
 
     @torch.no_grad()
     def rollout(self, given: Tensor, conditions: Tensor, *, z_scale: float = 1.0) -> Tensor:
-        length = conditions.shape[1]
-        known = self.know(given[:, 0])
-        video = [given[:, 0]]
-        for start in range(1, length, POSES_AT_ONCE):
-            poses = conditions[:, start : start + POSES_AT_ONCE]
-            labels = [unfold_time(level, batch=len(poses)) for level in self.label_encoder(fold_time(poses))]
-            for t in range(poses.shape[1]):
-                previous = self.frame_encoder(video[-1])[-1]             # (B, F, h, w)
-                label = [level[:, t] for level in labels]
-                z = z_scale * torch.randn(len(previous), self.latent_dim, *previous.shape[2:], device=previous.device)
-                video.append(self.predict(previous, label, known, z))
+        reference, known = given[:, 0], self.know(given[:, 0])
+        poses, video = self.windows(conditions, conditions.shape[1]), [reference]
+        for start in range(1, conditions.shape[1], POSES_AT_ONCE):
+            label = self.label_encoder(fold_time(poses[:, start : start + POSES_AT_ONCE]))
+            coarsest = label[-1]
+            z = z_scale * torch.randn(len(coarsest), self.latent_dim, *coarsest.shape[2:], device=coarsest.device)
+            prepared = self.prepare(label, known, z)                     # (B, POSES_AT_ONCE, C, ...)
+            for t in range(prepared.fused.shape[1]):
+                video.append(self.predict(video[-1], prepared.each(lambda x, t=t: x[:, t]), reference))
         return torch.stack(video, dim=1)                                 # (B, T, 3, H, W)

@@ -36,6 +36,28 @@ class VGGBlock(nn.Sequential):
         super().__init__(*(VGGLayer(inputs=i, outputs=o, norm=norm) for i, o in zip(widths, widths[1:])))
 
 
+class JoinLayer(nn.Module):
+    """A VGG layer over several inputs {name: channels} of one size: -> (N, outputs, H, W).
+
+    The convolution of joined inputs is the sum of a convolution of each, so inputs that are known sooner can be convolved
+    sooner, many at once: their `partial` sum.
+    """
+
+    def __init__(self, *, inputs: dict[str, int], outputs: int, norm: str):
+        super().__init__()
+        convolutions = {name: nn.Conv2d(i, outputs, kernel_size=3, padding=1, bias=False) for name, i in inputs.items()}
+        self.convolutions = nn.ModuleDict(convolutions)
+        self.finish = nn.Sequential(normalisation(norm, outputs), nn.LeakyReLU(negative_slope=0.2, inplace=True))
+
+    def partial(self, **inputs: Tensor) -> Tensor:
+        """The sum over some of the inputs."""
+        return sum(self.convolutions[name](x) for name, x in inputs.items())
+
+    def forward(self, partial: Tensor, **inputs: Tensor) -> Tensor:
+        """The partial sum of all other inputs, and these."""
+        return self.finish(partial + self.partial(**inputs))
+
+
 def upsample(x: Tensor) -> Tensor:
     """Twice the size, nearest neighbour: (B, C, H, W) -> (B, C, 2H, 2W)."""
     return functional.interpolate(x, scale_factor=2, mode="nearest")

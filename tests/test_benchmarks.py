@@ -191,7 +191,7 @@ def test_repeated_frames_are_one_long_video_for_the_real_clips(rendered, tmp_pat
     curves.write_repeated(images, 100, tmp_path / "train.npy")
     split = point.FileSplit(tmp_path / "train.npy")
     assert np.array_equal(split.images, images[:, np.arange(100) % 40])
-    clips = DanceClips(split, length=5, partial=1.0, seed=1, reference="clip", flip=0.0, shift=0)
+    clips = DanceClips(split, length=5, partial=1.0, seed=1, reference="clip", flip=0.0, shift=0, margin=0)
     assert len(clips.starts) == 96 and len(clips) == 20
 
 

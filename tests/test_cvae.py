@@ -24,14 +24,34 @@ def fix_z(model, monkeypatch):
     monkeypatch.setattr(Gaussian, "sample", lambda self: self.mu)
 
 
+def joined(join, **inputs):
+    """A JoinLayer as it is written in the books: one convolution of all inputs, one behind the other."""
+    weights = torch.cat([join.convolutions[name].weight for name in inputs], dim=1)
+    return join.finish(nn.functional.conv2d(torch.cat(list(inputs.values()), dim=1), weights, padding=1))
+
+
+def predict_by_hand(model, previous, pose, reference, z):
+    """One frame from images and z; nothing is prepared or shared."""
+    fusion, generator, shuffle = model.fusion, model.generator, nn.functional.pixel_shuffle
+    before, label, known = model.frame_encoder(previous)[-1], model.label_encoder(pose), model.frame_encoder(reference)
+    fused = fusion.block(joined(fusion.join, previous=before, z=z, label=label[2], reference=known[2]))
+    x = generator.quarter_block(joined(generator.at_quarter, coarse=shuffle(fused, 2), label=label[1], reference=known[1]))
+    x = generator.half_block(joined(generator.at_half, reference=known[0], label=label[0], coarse=shuffle(x, 2)))
+    painted = torch.sigmoid(shuffle(generator.to_pixels(x), 2))
+    return painted[:, 3:] * painted[:, :3] + (1 - painted[:, 3:]) * reference
+
+
+def between(poses, t):
+    """Pose t with the one before and the one after it as channels; at the ends, itself."""
+    return torch.cat([poses[:, max(t - 1, 0)], poses[:, t], poses[:, min(t + 1, poses.shape[1] - 1)]], dim=1)
+
+
 def by_hand(model, frames, poses, reference, *, teacher_forcing):
     """The training pass as the formula says it: one frame after the other, nothing shared, z = mu."""
     previous, errors, kls = frames[:, 0], [], []
-    known = model.know(reference)
     for t in range(1, frames.shape[1]):
-        label = model.label_encoder(poses[:, t])
-        q = model.posterior(model.frame_encoder(frames[:, t])[-1], label[-1])
-        predicted = model.predict(model.frame_encoder(previous)[-1], label, known, q.mu)
+        q = model.posterior(model.frame_encoder(frames[:, t])[-1], model.label_encoder(between(poses, t))[-1])
+        predicted = predict_by_hand(model, previous, between(poses, t), reference, q.mu)
         errors.append((predicted - frames[:, t]).square().mean())
         kls.append(kl_divergence(q, standard_like(q)).mean())
         previous = frames[:, t] if teacher_forcing else predicted
@@ -76,21 +96,22 @@ def test_every_parameter_gets_a_gradient(model, clip, teacher_forcing):
 
 @pytest.mark.parametrize("changed", ["previous", "pose", "reference", "z"])
 def test_the_prediction_depends_on_each_input(model, changed):
-    inputs = {"previous": torch.rand(1, 3, 16, 32), "pose": torch.rand(1, 3, 16, 32), "reference": torch.rand(1, 3, 16, 32),
+    inputs = {"previous": torch.rand(1, 3, 16, 32), "pose": torch.rand(1, 9, 16, 32), "reference": torch.rand(1, 3, 16, 32),
               "z": torch.randn(1, 2, 2, 4)}  # fmt: skip
 
     def predict(values):
-        return model.predict(model.frame_encoder(values["previous"])[-1], model.label_encoder(values["pose"]),
-                             model.know(values["reference"]), values["z"])  # fmt: skip
+        prepared = model.prepare(model.label_encoder(values["pose"]), model.know(values["reference"]), values["z"])
+        return model.predict(values["previous"], prepared.each(lambda x: x[:, 0]), values["reference"])
 
     assert not torch.allclose(predict(inputs), predict(inputs | {changed: torch.rand_like(inputs[changed])}))
 
 
 def test_a_roll_out_uses_pose_t_for_frame_t(model, clip):
-    """label[i] used for frame i+1 is a classic: changing pose 2 must change frames 2 and 3 and nothing before."""
+    """label[i] used for frame i+1 is a classic: with windows of 1, changing pose 2 must change frames 2 and 3 and nothing before."""
     frames, poses = clip
     changed = poses.clone()
     changed[:, 2] = torch.rand_like(changed[:, 2])
+    model = build_model(SMALL_POSE_CVAE | {"pose_window": 1})
     a, b = (model.rollout(frames[:, :1], p, z_scale=0) for p in (poses, changed))
     differs = [(x - y).abs().max().item() > 1e-7 for x, y in zip(a.transpose(0, 1), b.transpose(0, 1))]
     assert differs == [False, False, True, True]
@@ -101,10 +122,9 @@ def test_a_roll_out_feeds_its_own_prediction_back(model, clip):
     frames, poses = clip
     same = poses[:, :1].expand(-1, 4, -1, -1, -1)
     video = model.rollout(frames[:, :1], same, z_scale=0)
-    known, label = model.know(frames[:, 0]), model.label_encoder(same[:, 0])
     previous = frames[:, 0]
     for t in range(1, 4):
-        previous = model.predict(model.frame_encoder(previous)[-1], label, known, torch.zeros(2, 2, 2, 4))
+        previous = predict_by_hand(model, previous, between(same, t), frames[:, 0], torch.zeros(2, 2, 2, 4))
         torch.testing.assert_close(video[:, t], previous)
     assert not torch.allclose(video[:, 1], video[:, 2])
 
@@ -129,25 +149,23 @@ def test_z_scale_and_seed_decide_the_roll_out(model, clip):
 
 def test_each_step_of_a_roll_out_draws_its_own_z(model, clip, monkeypatch):
     drawn = []
-    predict = model.predict
-    monkeypatch.setattr(model, "predict", lambda previous, label, known, z: drawn.append(z) or predict(previous, label, known, z))
+    prepare = model.prepare
+    monkeypatch.setattr(model, "prepare", lambda label, known, z: drawn.extend(z) or prepare(label, known, z))
     model.rollout(clip[0][:, :1], clip[1])
-    assert len(drawn) == 3 and len({z.sum().item() for z in drawn}) == 3
-    assert all(not torch.equal(z[0], z[1]) for z in drawn)
+    assert len(drawn) == 2 * 3 and len({z.sum().item() for z in drawn}) == 2 * 3
     assert torch.stack(drawn).std() == pytest.approx(1, abs=0.3)
 
 
 def test_the_mask_decides_between_the_reference_and_what_is_painted(model):
     """Pushed to one side by its bias, the mask must give the reference itself or nothing of it."""
-    fused, label = torch.rand(1, 24, 2, 4), model.label_encoder(torch.rand(1, 3, 16, 32))
-    frame = torch.rand(1, 3, 16, 32)
-    known = model.know(frame)
+    (frame, previous), pose = torch.rand(2, 1, 3, 16, 32), torch.rand(1, 9, 16, 32)
+    prepared = model.prepare(model.label_encoder(pose), model.know(frame), torch.rand(1, 2, 2, 4)).each(lambda x: x[:, 0])
     with torch.no_grad():
         model.generator.to_pixels.bias[12:] = -50
-        torch.testing.assert_close(model.generator(fused, label, known), frame)
+        torch.testing.assert_close(model.predict(previous, prepared, frame), frame)
         model.generator.to_pixels.bias[12:] = 50
-        painted = model.generator(fused, label, known)
-        torch.testing.assert_close(painted, model.generator(fused, label, known._replace(frame=1 - frame)))
+        painted = model.predict(previous, prepared, frame)
+        torch.testing.assert_close(painted, model.predict(previous, prepared, 1 - frame))
 
 
 def test_a_long_roll_out_equals_the_same_poses_encoded_one_by_one(model, monkeypatch):
@@ -189,14 +207,16 @@ def test_an_unknown_family_is_named():
 def test_the_sizes_mean_what_they_say():
     model = build_model(SMALL_POSE_CVAE | {"frame_dim": 32, "label_dim": 16, "latent_dim": 5, "fused_dim": 48})
     image = torch.rand(1, 3, 32, 64)
-    frame, label = model.frame_encoder(image)[-1], model.label_encoder(image)[-1]
+    poses = image.repeat(1, 3, 1, 1)
+    frame, label = model.frame_encoder(image)[-1], model.label_encoder(poses)[-1]
     q = model.posterior(frame, label)
-    fused = model.fusion(frame, label, frame, q.mu)
+    prepared = model.prepare(model.label_encoder(poses), model.know(image), q.mu).each(lambda x: x[:, 0])
+    fused = model.fusion(prepared.fused, frame)
     assert [x.shape[1] for x in (frame, label, q.mu, fused)] == [32, 16, 5, 48]
     assert sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 10
 
 
-@pytest.mark.parametrize("sizes", [(4, 4, 1, 3), (15, 9, 3, 25), (128, 32, 12, 192)])
+@pytest.mark.parametrize("sizes", [(4, 4, 1, 8), (15, 9, 3, 24), (128, 32, 12, 192)])
 def test_any_width_builds_a_model(sizes):
     names = ("frame_dim", "label_dim", "latent_dim", "fused_dim")
     model = build_model(SMALL_POSE_CVAE | dict(zip(names, sizes)))
@@ -208,6 +228,53 @@ def test_poses_reach_the_first_convolution_standardised(model, clip, monkeypatch
     out of training 27.8 against 29.4 dB after the same 800 steps)."""
     seen = []
     monkeypatch.setattr(model.label_encoder.at_half, "forward", lambda x: seen.append(x) or torch.zeros(len(x), 2, 8, 16))
-    model.label_encoder(clip[1][0])
+    model.label_encoder(torch.cat(3 * [clip[1][0]], dim=1))
     mean, scale = (torch.tensor(SMALL_POSE_CVAE[f"condition_{name}"]).view(3, 1, 1) for name in ("mean", "scale"))
-    torch.testing.assert_close(nn.functional.pixel_shuffle(seen[0], 2), (clip[1][0] - mean) / scale)
+    expected = torch.cat(3 * [(clip[1][0] - mean) / scale], dim=1)
+    torch.testing.assert_close(nn.functional.pixel_shuffle(seen[0], 2), expected)
+
+
+@pytest.mark.parametrize("window", [1, 3, 5])
+def test_windows_hold_the_poses_around_each_frame(window):
+    """At a clip's ends the poses beyond it, where they are handed over, else the last one again."""
+    model, reach = build_model(SMALL_POSE_CVAE | {"pose_window": window}), window // 2
+    poses = torch.arange(9.0).view(1, 9, 1, 1, 1).expand(1, 9, 3, 16, 16)
+    inside = model.windows(poses, 9 - 2 * reach)[0, :, ::3, 0, 0]
+    assert inside.tolist() == [list(range(t, t + window)) for t in range(9 - 2 * reach)]
+    ends = model.windows(poses, 9)[0, :, ::3, 0, 0]
+    assert ends.tolist() == [[min(max(i, 0), 8) for i in range(t - reach, t + reach + 1)] for t in range(9)]
+
+
+@pytest.mark.parametrize("teacher_forcing", [True, False])
+@pytest.mark.parametrize("recompute", [1, 2, 5])
+def test_recomputing_changes_memory_and_nothing_else(model, clip, monkeypatch, teacher_forcing, recompute):
+    """Pieces of 1, 2 (the last one shorter) and more frames than the clip has: the same losses and gradients."""
+    fix_z(model, monkeypatch)
+    results = []
+    for pieces in (0, recompute):
+        loss = model(*clip, teacher_forcing=teacher_forcing, recompute=pieces)
+        gradients = torch.autograd.grad(loss.mse + loss.kl, list(model.parameters()))
+        results.append([loss.mse, loss.kl, loss.log_mse, *gradients])
+    for a, b in zip(*results):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-3)
+
+
+def test_recomputing_draws_the_same_z_and_noise_again(model, clip):
+    """Other draws in the backward pass would give gradients of another loss: those of a seed must be those of the seed."""
+    gradients = []
+    for recompute in (0, 9):
+        torch.manual_seed(3)
+        loss = model(*clip, teacher_forcing=False, feedback_noise=0.1, recompute=recompute)
+        gradients.append(torch.autograd.grad(loss.mse, list(model.parameters()), allow_unused=True))
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-3)
+
+
+def test_recomputing_keeps_fewer_activations(model, clip):
+    def kept(recompute):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
+            model(*clip, teacher_forcing=False, recompute=recompute)
+        return sum(sizes)
+
+    assert kept(1) < 0.5 * kept(0)

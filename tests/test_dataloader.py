@@ -20,7 +20,7 @@ def split(rendered) -> DanceSplit:
 
 
 def clips_of(split, **flags) -> DanceClips:
-    return DanceClips(split, **{"length": 5, "partial": 1.0, "seed": 1, "reference": "video", "flip": 0.0, "shift": 0} | flags)
+    return DanceClips(split, **{"length": 5, "partial": 1.0, "seed": 1, "reference": "video", "flip": 0.0, "shift": 0, "margin": 0} | flags)
 
 
 def position(split, frame: torch.Tensor, kind: int = 0) -> int:
@@ -251,3 +251,14 @@ def test_the_scale_of_the_poses_is_that_of_all_training_pose_images(split):
     poses = split.images[1].astype(float) / 255
     np.testing.assert_allclose(mean, poses.mean(axis=(0, 2, 3)), rtol=1e-5)
     np.testing.assert_allclose(scale, poses.std(axis=(0, 2, 3)), rtol=1e-5)
+
+
+def test_conditions_reach_beyond_the_clip_but_not_beyond_the_video(split):
+    """Clip and poses start and end together; the pose before the first of the video is that first once more."""
+    clips = clips_of(split, margin=2)
+    for epoch in range(30):
+        clip = clips[epoch, 0]
+        whole = next(s for s in clips.stretches if position(split, clip["frames"][0]) in s)
+        first = position(split, clip["frames"][0])
+        expected = [min(max(i, whole.start), whole.stop - 1) for i in range(first - 2, first + 7)]
+        assert np.array_equal(clip["conditions"].numpy(), split.images[1, expected])

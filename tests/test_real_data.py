@@ -27,7 +27,7 @@ def test_the_native_first_frame_is_resized_to_the_frame_the_course_sees(cache):
 
 def test_no_clip_crosses_the_gap_in_the_training_frames(cache):
     split = DanceSplit(REAL, "train", **SIZE, cache_dir=cache)
-    clips = DanceClips(split, length=16, partial=1.0, seed=1, reference="video", flip=0.0, shift=0)
+    clips = DanceClips(split, length=16, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=0)
     assert [(split.numbers[s.start], split.numbers[s.stop - 1]) for s in clips.stretches] == [(0, 1889), (2520, 3149)]
     assert len(clips.starts) == 1890 - 15 + 630 - 15 and len(clips) == 157
 
