@@ -49,13 +49,13 @@ class DanceClips(Clips):
     the same video that the model may know: `clip`, the clip's first, or `video`, any of the same unbroken stretch.
 
     Conditions reach `margin` poses beyond the clip at either end; where the video ends, its last one is repeated.
-    All pictures of a clip are mirrored with probability `flip`. An epoch has `clips` of them; by default as many as the
-    course's. Raises UserError if no stretch is as long as a clip.
+    All pictures of a clip are mirrored with probability `flip`. An epoch has as many clips as fit into the video, unless
+    `clips` is set. Raises UserError if no stretch is as long as a clip.
     """
 
     def __init__(
         self, split: DanceSplit, *, length: int, partial: float, seed: int, reference: str, flip: float, shift: int,
-        margin: int, clips: int | None = None,
+        margin: int,
     ):  # fmt: skip
         count = max(1, int(len(split.numbers) * partial))
         self.split, self.length, self.reference, self.flip = split, length, reference, flip
@@ -68,7 +68,7 @@ class DanceClips(Clips):
                 f"{split.folder}: a clip of --train_vi_len {length} frames fits nowhere; "
                 f"the longest stretch of consecutive frame numbers has {longest} (--partial {partial})"
             )
-        super().__init__(starts, clips=clips or max(1, count // length), seed=seed, shift=shift)
+        super().__init__(starts, clips=max(1, count // length), seed=seed, shift=shift)
 
     def condition_scale(self) -> tuple[list[float], list[float]]:
         poses = self.split.images[1]

@@ -8,6 +8,7 @@ from dataloader import Clips, Sequence, find_dataset
 from modules import VideoModel
 from modules.cvae import PoseCVAE
 from modules.svg import SVG
+from presets import LEAST_EPOCH
 from results import write_course_files
 from robot_data import RobotClips, RobotSplit, fixed_windows
 from submission import find_truth
@@ -36,10 +37,14 @@ def size_flags(flags: Flags) -> dict:
 
 def dance_clips(flags: Flags) -> DanceClips:
     """The clips of train/."""
-    count = flags.epoch_size * flags.batch_size if flags.epoch_size else None
-    return DanceClips(DanceSplit(flags.DR, "train", **size_flags(flags)), length=flags.train_vi_len, partial=flags.partial,
-                      seed=flags.seed, reference=flags.reference, flip=flags.flip, shift=flags.shift, clips=count,
-                      margin=flags.pose_window // 2)  # fmt: skip
+    split = DanceSplit(flags.DR, "train", **size_flags(flags))
+    clips = DanceClips(split, length=flags.train_vi_len, partial=flags.partial, seed=flags.seed, reference=flags.reference,
+                       flip=flags.flip, shift=flags.shift, margin=flags.pose_window // 2)  # fmt: skip
+    if flags.epoch_size is None:
+        clips.clips = max(len(clips), LEAST_EPOCH * flags.batch_size)
+    elif flags.epoch_size:
+        clips.clips = flags.epoch_size * flags.batch_size
+    return clips
 
 
 def dance_sequences(flags: Flags, split: str) -> list[Sequence]:

@@ -3,16 +3,7 @@ import argparse
 import sys
 from pathlib import Path
 
-MODELS = ("pose_cvae", "svg_fp", "svg_lp")
-DANCE = {
-    "frame_H": 32, "frame_W": 64, "val_vi_len": 630, "num_epoch": 70, "batch_size": 4, "optim": "AdamW", "shift": 2,
-    "tfr_sde": 10, "tfr_d_step": 0.1, "kl_anneal_type": "Cyclical", "kl_anneal_cycle": 10, "kl_anneal_ratio": 1.0,
-}  # fmt: skip
-ROBOT = {
-    "frame_H": 64, "frame_W": 64, "val_vi_len": None, "num_epoch": 300, "epoch_size": 600, "batch_size": 12, "optim": "Adam",
-    "shift": 0, "tfr_sde": 0, "tfr_d_step": 0.0, "kl_anneal_type": "Monotonic", "kl_anneal_cycle": 3, "kl_anneal_ratio": 0.5,
-}  # fmt: skip
-PRESETS = {"pose_cvae": DANCE, "svg_fp": ROBOT, "svg_lp": ROBOT}
+from presets import LEAST_EPOCH, MODELS, PRESETS
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -90,37 +81,46 @@ def choice(*names: str):
 def parse_trainer_flags(argv: list[str] | None) -> tuple[argparse.Namespace, dict]:
     """The flags of Trainer.py, and those of them that stand on the command line.
 
-    Which there are, and their defaults, depends on --model.
+    Which there are depends on --model, their defaults on --model and --preset.
     """
     first = Parser("", add_help=False)
-    add_model_flag(first)
-    parser = trainer_parser(first.parse_known_args(argv)[0].model)
+    add_first_flags(first)
+    chosen = first.parse_known_args(argv)[0]
+    parser = trainer_parser(chosen.model, chosen.preset)
     args = parser.parse_args(argv)
     if args.val_vi_len is None:
         args.val_vi_len = args.n_past + args.n_future
+    if args.tfr_sde is None:
+        args.tfr_sde = args.num_epoch // 2
+    if args.tfr_d_step is None:  # the floor is reached when four fifths of the run are over
+        args.tfr_d_step = min(1.0, 10 / (3 * args.num_epoch))
     # A flag that was not given leaves what stands in the namespace.
     unset = object()
     marked = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(args), unset)))
     return args, {name: value for name, value in vars(marked).items() if value is not unset}
 
 
-def add_model_flag(parser: argparse._ActionsContainer) -> None:
-    """--model, which must be known before the others."""
+def add_first_flags(parser: argparse._ActionsContainer) -> None:
+    """--model and --preset, which must be known before the others."""
     parser.add_argument("--model", default="pose_cvae", choices=MODELS, help="dance; robot with fixed, with learned prior")
+    parser.add_argument("--preset", default="default", choices=PRESETS,
+                        help="defaults of all other flags: the best recipe; the exercise's own; minutes on a CPU")  # fmt: skip
 
 
-def trainer_parser(model: str) -> Parser:
-    """All flags of Trainer.py for one of MODELS, in groups. A second spelling is the name that Lab 5 has for the same."""
+def trainer_parser(model: str, preset: str) -> Parser:
+    """All flags of Trainer.py for one of MODELS with the defaults of one of PRESETS, in groups. A second spelling is the name
+    that Lab 5 has for the same."""
     parser = Parser(f"Train a video predictor. These are the flags of --model {model}; each model has its own.")
 
     parser.hint = f"--model {model} --help lists all flags; each --model has its own, {', '.join(MODELS)}"
     group = parser.add_argument_group("run")
-    add_model_flag(group)
+    add_first_flags(group)
     add = group.add_argument
     add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set in the layout of Lab 4 or Lab 5")
     add("--save_root", "--log_dir", type=Path, required=True, metavar="FOLDER", help="where checkpoints, metrics and plots go")
     add("--num_epoch", "--niter", type=COUNT, metavar="N", help="epochs of the whole run")
-    add("--epoch_size", type=COUNT, help="batches of an epoch (dance: by default as many clips as the video holds)")
+    add("--epoch_size", type=INDEX if model == "pose_cvae" else COUNT, metavar="N",
+        help=f"batches of an epoch (dance: 0 is one pass over the video; default: that, at least {LEAST_EPOCH})")  # fmt: skip
     add("--ckpt_path", "--model_dir", type=Path, metavar="PATH", help="checkpoint or run folder to resume from")
     add("--test", action="store_true", help="only validate --ckpt_path, train nothing")
     add("--per_save", type=COUNT, default=3, help="epochs between two epoch=N.ckpt")
@@ -152,8 +152,8 @@ def trainer_parser(model: str) -> Parser:
     add("--accumulate", type=COUNT, default=1, help="batches per optimiser step")
     optimisers = "Adam", "AdamW", "SGD", "RMSprop"
     add("--optim", "--optimizer", type=choice(*optimisers), metavar="NAME", help=", ".join(optimisers))
-    add("--lr", type=POSITIVE, default=0.002, help="peak learning rate")
-    add("--lr_schedule", default="cosine", choices=["constant", "step", "exponential", "cosine"], help="its course")
+    add("--lr", type=POSITIVE, help="peak learning rate")
+    add("--lr_schedule", choices=["constant", "step", "exponential", "cosine"], help="its course")
     add("--lr_warmup", type=NOT_NEGATIVE, default=1.0, help="epochs of linear rise from 0; fractions count")
     add("--lr_step", type=COUNT, default=20, help="epochs between two drops of the step schedule")
     add("--lr_gamma", type=FRACTION, default=0.5, help="factor of the step and exponential schedules")
@@ -162,12 +162,14 @@ def trainer_parser(model: str) -> Parser:
     add("--beta2", type=number(float, 0, 0.999999), default=0.95, help="memory of the squared gradient (Adam, AdamW, RMSprop)")
     add("--weight_decay", type=NOT_NEGATIVE, help="weight decay (default: 0.01 for AdamW, 0 for the others)")
     add("--grad_clip", type=POSITIVE, default=1.0, help="largest norm of the gradient")
-    add("--ema", type=number(float, 0, 1), default=0.995, help="decay per step of the averaged weights that are tested")
+    add("--ema", type=number(float, 0, 1), help="decay per step of the averaged weights that are tested")
 
     add = parser.add_argument_group("teacher forcing").add_argument
     add("--tfr", type=PROBABILITY, default=1.0, help="ratio at the start: probability of feeding the true frame back")
-    add("--tfr_sde", "--tfr_start_decay_epoch", type=INDEX, metavar="EPOCH", help="first epoch (from 0) with a lower ratio")
-    add("--tfr_d_step", "--tfr_decay_step", type=PROBABILITY, metavar="P", help="how much the ratio falls each time")
+    add("--tfr_sde", "--tfr_start_decay_epoch", type=INDEX, metavar="EPOCH",
+        help="first epoch (from 0) with a lower ratio (dance's default: half of the run)")  # fmt: skip
+    add("--tfr_d_step", "--tfr_decay_step", type=PROBABILITY, metavar="P",
+        help="how much the ratio falls each time (dance's default: to 0 within the next three tenths of the run)")  # fmt: skip
     add("--tfr_floor", "--tfr_lower_bound", type=PROBABILITY, default=0.0, metavar="P", help="the ratio falls no lower")
     add("--tfr_interval", type=COUNT, default=1, help="epochs between two falls")
     add("--tfr_coin", default="batch", choices=["batch", "epoch"], help="how often the coin is tossed")
@@ -181,20 +183,20 @@ def trainer_parser(model: str) -> Parser:
     add("--kl_anneal_ratio", type=FRACTION, help="fraction of a cycle in which beta rises")
     add("--kl_weight", "--beta", type=NOT_NEGATIVE, default=1e-4, metavar="WEIGHT",
         help="weight of a nat against the squared error per pixel")  # fmt: skip
-    parser.set_defaults(**PRESETS[model])
+    parser.set_defaults(**PRESETS[preset][model])
     return parser
 
 
 def add_dance_flags(parser: Parser) -> None:
     """What only the pose-conditioned model has."""
     add = parser.add_argument_group("dance: clips and model").add_argument
-    add("--train_vi_len", type=number(int, 2), default=12, help="frames of a training clip")
-    add("--reference", default="video", choices=["video", "clip"], help="known frame: any of the video, or the clip's first")
+    add("--train_vi_len", type=number(int, 2), help="frames of a training clip")
+    add("--reference", choices=["video", "clip"], help="known frame: any of the video, or the clip's first")
     add("--flip", type=PROBABILITY, default=0.0, help="probability that a clip is mirrored")
-    add("--pose_window", type=int, default=3, choices=[1, 3, 5, 7, 9],
+    add("--pose_window", type=int, choices=[1, 3, 5, 7, 9],
         help="pose images that the model sees of each frame: its own, and as many before as after it")  # fmt: skip
     add("--F_dim", type=number(int, 4), default=128, help="channels of the frame features")
-    add("--L_dim", type=number(int, 4), default=64, help="channels of the label (pose) features")
+    add("--L_dim", type=number(int, 4), help="channels of the label (pose) features")
     add("--N_dim", type=COUNT, default=12, help="channels of the latent z")
     add("--D_out_dim", type=number(int, 8, step=8), default=192, help="channels of the decoder fusion's output")
     add("--recompute", type=INDEX, default=0, metavar="N",
@@ -214,7 +216,7 @@ def add_robot_flags(parser: Parser) -> None:
     add("--predictor_rnn_layers", type=COUNT, default=2, help="layers of the frame predictor's LSTM")
     add("--posterior_rnn_layers", type=COUNT, default=1, help="layers of the posterior's LSTM")
     add("--prior_rnn_layers", type=COUNT, default=1, help="layers of the learned prior's LSTM")
-    add("--norm", default="group", choices=["group", "batch"], help="normalisation; batch is the paper's")
-    add("--compose", default="last", choices=["none", "last"], help="paint the whole frame, or over the one that skips come from")
-    add("--width", type=COUNT, default=64, help="channels at full resolution; 64 is the paper's, 8 is for a CPU")
+    add("--norm", choices=["group", "batch"], help="normalisation; batch is the paper's")
+    add("--compose", choices=["none", "last"], help="paint the whole frame, or over the one that skips come from")
+    add("--width", type=COUNT, help="channels at full resolution; 64 is the paper's, 8 is for a CPU")
     add("--last_frame_skip", action="store_true", help="skips come from the frame before, not from the last given one")

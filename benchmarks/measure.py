@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from devices import autocast, find_device
 from flags import parse_trainer_flags
+from schedules import teacher_forcing_ratio
 from Trainer import Trainer
 from utils import UserError
 
@@ -53,6 +54,12 @@ def parse_flags(flags: list[str]) -> Namespace:
     if args.test or args.ckpt_path:
         raise UserError("--test, --ckpt_path: found behind --; expected neither, speed is measured from the first weights on")
     return args
+
+
+def forcing_ratios(flags: Namespace) -> list[float]:
+    """The teacher-forcing ratio of every epoch of the recipe."""
+    course = {"start": flags.tfr, "decay_start": flags.tfr_sde, "step": flags.tfr_d_step, "floor": flags.tfr_floor}
+    return [teacher_forcing_ratio(epoch, interval=flags.tfr_interval, **course) for epoch in range(flags.num_epoch)]
 
 
 def synchronise(device: torch.device) -> None:

@@ -7,6 +7,7 @@ Everything behind -- goes to Trainer.py. Settings are compared on --hold_out, fr
 does not see, so that val/ is left for the final figure. The newest weights are scored, never the epoch that validated best.
 """
 import argparse
+import itertools
 import json
 import shutil
 import sys
@@ -19,6 +20,8 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from measure import forcing_ratios
+
 import Trainer
 from checkpoints import load_checkpoint, model_from_checkpoint
 from dataloader import Sequence, find_dataset, numbered_images
@@ -27,7 +30,6 @@ from evaluation import roll_out, score, summary
 from families import FAMILIES
 from flags import COUNT, INDEX, POSITIVE, Parser, parse_trainer_flags
 from records import read_metrics
-from schedules import teacher_forcing_ratio
 from utils import UserError, check_writable, one_line_errors, seed_for
 
 OPENING_FRAMES = 100
@@ -95,15 +97,11 @@ def epochs_in(minutes: float, argv: list[str], folder: Path) -> int:
         constant = ["--num_epoch", "1", "--tfr", ratio, "--tfr_sde", "1"]
         Trainer.main([*argv, "--save_root", str(folder), *constant])
         seconds[ratio] = training_seconds(folder)
-    args, _ = parse_trainer_flags([*argv, "--save_root", str(folder)])
-    spent, epoch = 0.0, 0
-    while True:
-        ratio = teacher_forcing_ratio(epoch, start=args.tfr, decay_start=args.tfr_sde, step=args.tfr_d_step, floor=args.tfr_floor,
-                                      interval=args.tfr_interval)  # fmt: skip
-        spent += ratio * seconds["1"] + (1 - ratio) * seconds["0"]
-        if spent > 60 * minutes:
-            return max(1, epoch)
-        epoch += 1
+    for epochs in itertools.count(2):
+        args, _ = parse_trainer_flags([*argv, "--save_root", str(folder), "--num_epoch", str(epochs)])
+        ratios = forcing_ratios(args)
+        if sum(ratio * seconds["1"] + (1 - ratio) * seconds["0"] for ratio in ratios) > 60 * minutes:
+            return epochs - 1
 
 
 def training_seconds(folder: Path) -> float:

@@ -29,6 +29,7 @@ from measure import (
     autocast,
     batches,
     by_round,
+    forcing_ratios,
     interleaved,
     machine,
     markdown,
@@ -47,7 +48,6 @@ from dataloader import SUFFIXES, find_dataset
 from evaluation import pad_time
 from flags import COUNT, Parser
 from modules import build_model
-from schedules import teacher_forcing_ratio
 from utils import UserError, one_line_errors, to_model
 
 SIDE_BY_SIDE = 5  # sequences, as many as the course's test set has
@@ -77,12 +77,6 @@ def recipe_rate(forced: float, own: float, ratios: list[float]) -> float:
     Times add up, rates do not: a harmonic mean.
     """
     return len(ratios) / sum(ratio / forced + (1 - ratio) / own for ratio in ratios)
-
-
-def forcing_ratios(flags: Namespace) -> list[float]:
-    """The teacher-forcing ratio of every epoch of the recipe."""
-    course = {"start": flags.tfr, "decay_start": flags.tfr_sde, "step": flags.tfr_d_step, "floor": flags.tfr_floor}
-    return [teacher_forcing_ratio(epoch, interval=flags.tfr_interval, **course) for epoch in range(flags.num_epoch)]
 
 
 def utilisation(device: torch.device) -> list[float]:

@@ -76,7 +76,7 @@ def test_the_rate_of_a_recipe_adds_times_and_not_rates():
 
 def test_the_ratios_are_those_of_every_epoch_of_the_recipe():
     flags = measure.parse_flags(["--DR", ".", "--num_epoch", "4", "--tfr_sde", "1", "--tfr_d_step", "0.25"])
-    assert speed.forcing_ratios(flags) == pytest.approx([1, 0.75, 0.5, 0.25])
+    assert measure.forcing_ratios(flags) == pytest.approx([1, 0.75, 0.5, 0.25])
 
 
 def test_candidates_take_turns_and_warm_up_once():

@@ -12,8 +12,10 @@ from conftest import ROOT, SMALL, refused
 
 import Trainer
 from checkpoints import load_checkpoint
-from flags import MODELS, trainer_parser
+from flags import parse_trainer_flags, trainer_parser
+from presets import MODELS, PRESETS
 from records import read_metrics
+from schedules import teacher_forcing_ratio
 
 
 @pytest.mark.parametrize("package, flag", [("wandb", "--use_wandb"), ("tensorboard", "--use_tensorboard")])
@@ -106,14 +108,42 @@ def test_a_save_root_that_cannot_be_written_is_refused_first(train_args, tmp_pat
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_help_lists_every_flag_with_its_default(capsys, model):
+@pytest.mark.parametrize("preset", PRESETS)
+def test_help_lists_every_flag_with_its_default(capsys, model, preset):
     with pytest.raises(SystemExit) as stop:
-        Trainer.main(["--model", model, "--help"])
+        Trainer.main(["--model", model, "--preset", preset, "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert stop.value.code == 0
-    for action in trainer_parser(model)._actions:
+    for action in trainer_parser(model, preset)._actions:
         assert action.help and f"{action.option_strings[-1]}" in text
-    assert "(default: 0.002)" in text and "None)" not in text
+    assert f"(default: {PRESETS[preset][model]['lr']})" in text and "None)" not in text
+    assert set(PRESETS[preset][model]) <= {action.dest for action in trainer_parser(model, preset)._actions}
+
+
+@pytest.mark.parametrize("preset, epochs", [("course", 70), ("quick", PRESETS["quick"]["pose_cvae"]["num_epoch"])])
+def test_a_preset_sets_defaults_and_a_flag_wins_over_it(preset, epochs):
+    args, given = parse_trainer_flags(["--DR", ".", "--save_root", ".", "--lr", "0.5", "--preset", preset])
+    assert (args.num_epoch, args.lr) == (epochs, 0.5) and given["preset"] == preset and "num_epoch" not in given
+
+
+def test_the_exercises_preset_is_the_exercises():
+    """Flags and defaults of the course's hand-out."""
+    args, _ = parse_trainer_flags(["--DR", ".", "--save_root", ".", "--preset", "course"])
+    course = {"batch_size": 2, "lr": 0.001, "optim": "Adam", "num_epoch": 70, "train_vi_len": 16, "val_vi_len": 630, "frame_H": 32,
+              "frame_W": 64, "F_dim": 128, "L_dim": 32, "N_dim": 12, "D_out_dim": 192, "tfr": 1.0, "tfr_sde": 10, "tfr_d_step": 0.1,
+              "kl_anneal_type": "Cyclical", "kl_anneal_cycle": 10, "kl_anneal_ratio": 1}  # fmt: skip
+    assert {name: getattr(args, name) for name in course} == course
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 20, 60, 333])
+def test_teacher_forcing_fits_itself_to_the_length_of_the_run(epochs):
+    """Half of the run on true frames, and a fifth of it on its own alone; a short run ended before it had begun to decay."""
+    args, _ = parse_trainer_flags(["--DR", ".", "--save_root", ".", "--num_epoch", str(epochs)])
+    ratios = [teacher_forcing_ratio(epoch, start=args.tfr, decay_start=args.tfr_sde, step=args.tfr_d_step, floor=args.tfr_floor,
+                                    interval=args.tfr_interval) for epoch in range(epochs)]  # fmt: skip
+    assert all(ratio == 1 for ratio in ratios[: epochs // 2]) and all(ratio < 1 for ratio in ratios[epochs // 2 :])
+    if epochs > 2:
+        assert ratios.count(0) == pytest.approx(epochs / 5, abs=2)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to one process on Windows")
