@@ -26,7 +26,7 @@ import Trainer
 from checkpoints import load_checkpoint, model_from_checkpoint
 from dataloader import Sequence, find_dataset, numbered_images
 from devices import find_device
-from evaluation import roll_out, score, summary
+from evaluation import HIGHEST_PSNR, roll_out, score, summary
 from families import FAMILIES
 from flags import COUNT, INDEX, POSITIVE, Parser, parse_trainer_flags
 from records import read_metrics
@@ -56,7 +56,7 @@ def foreground_psnr(video: Tensor, sequence: Sequence) -> float:
     seen = mask.flatten(1).any(dim=1)
     error = (video[begin:] - sequence.truth[begin:] / 255).square().mean(dim=1, keepdim=True)
     mse = (error * mask).sum(dim=(1, 2, 3))[seen] / mask.sum(dim=(1, 2, 3))[seen]
-    return (-10 * torch.log10(mse)).mean().item()
+    return (-10 * torch.log10(mse)).clamp(max=HIGHEST_PSNR).mean().item()
 
 
 def hold_out(root: Path, frames: range, folder: Path) -> Path:

@@ -1,0 +1,131 @@
+"""benchmarks/quality.py, rollouts.py and ablation.py: what they measure, by hand, and each of them once as a user runs it."""
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, SMALL, refused
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import ablation
+import quality
+import rollouts
+
+from dance_data import DanceSplit
+from dataloader import Sequence
+
+
+def still(frames: int = 4, *, height: int = 32, width: int = 64) -> Sequence:
+    """Grey frames, white poses with one dark pixel at (10, 20), none in the last frame."""
+    poses = torch.full((frames, 3, height, width), 255, dtype=torch.uint8)
+    poses[:-1, 1, 10, 20] = 0
+    truth = torch.full_like(poses, 102)
+    return Sequence("0", truth[:1], poses, truth)
+
+
+def test_the_skeletons_surroundings_are_a_square_around_its_only_pixel():
+    mask = quality.near_skeleton(still().conditions / 255)
+    assert mask.shape == (4, 1, 32, 64) and mask[0].sum() == 25 and mask[0, 0, 8:13, 18:23].all() and not mask[-1].any()
+
+
+def test_only_errors_near_the_skeleton_count_and_only_in_frames_that_have_one():
+    sequence = still()
+    video = sequence.truth / 255
+    video[:, :, 20:] = 1.0
+    video[-1] = 0.0
+    video[1:3, :, 8:13, 18:23] += 0.1
+    assert quality.foreground_psnr(video, sequence) == pytest.approx(20.0, abs=1e-3)
+    assert quality.foreground_psnr(sequence.truth / 255, sequence) == 100
+    assert math.isnan(quality.foreground_psnr(video, sequence._replace(conditions=torch.zeros(4, 7))))
+
+
+def test_frames_held_out_are_all_of_the_validation_and_none_of_the_training(rendered, tmp_path):
+    size = {"height": 32, "width": 64}
+    whole = DanceSplit(rendered, "train", **size)
+    numbers = whole.numbers.tolist()
+    root = quality.hold_out(rendered, range(numbers[10], numbers[15]), tmp_path / "data")
+    kept, held = (DanceSplit(root, split, **size, cache_dir=tmp_path / "cache") for split in ("train", "val"))
+    assert held.numbers.tolist() == numbers[10:15] and kept.numbers.tolist() == numbers[:10] + numbers[15:]
+    assert np.array_equal(held.images, whole.images[:, 10:15])
+    quality.hold_out(rendered, range(numbers[0], numbers[3]), tmp_path / "data")
+    assert len(list((tmp_path / "data" / "val" / "val_img").iterdir())) == 3
+
+
+def test_the_budget_sets_the_epochs(monkeypatch, tmp_path):
+    """On true frames an epoch takes 10 s, on own ones 30: of n epochs, half at 10 s, then a decay, then a fifth at 30 s."""
+    runs = []
+    monkeypatch.setattr(quality.Trainer, "main", lambda argv: runs.append(argv[argv.index("--tfr") + 1]))
+    monkeypatch.setattr(quality, "training_seconds", lambda folder: {"1": 10.0, "0": 30.0}[runs[-1]])
+    epochs = quality.epochs_in(5, ["--DR", "."], tmp_path)
+    assert runs == ["1", "0"]
+
+    def seconds(n):
+        ratios = [1.0 if epoch < n // 2 else max(0.0, 1 - (epoch - n // 2 + 1) * 10 / (3 * n)) for epoch in range(n)]
+        return sum(10 * ratio + 30 * (1 - ratio) for ratio in ratios)
+
+    assert seconds(epochs) <= 300 < seconds(epochs + 1)
+
+
+def test_quality_trains_every_seed_and_prints_a_table(rendered, tmp_path, capsys):
+    numbers = DanceSplit(rendered, "train", height=32, width=64).numbers
+    held = f"{numbers[0]}-{numbers[11]}"
+    quality.main(["--DR", str(rendered), "--save_root", str(tmp_path), "--epochs", "1", "--seeds", "1", "2", "--hold_out", held,
+                  "--", *SMALL])  # fmt: skip
+    table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    rows = json.loads((tmp_path / "quality.json").read_text())["rows"]
+    assert [row["seed"] for row in rows] == [1, 2] and rows[0]["PSNR"] != rows[1]["PSNR"] and rows[0]["copy"] == rows[1]["copy"]
+    assert [len(line) for line in table] == [10] * 4 and table[1][1] == f"{rows[0]['PSNR']:.2f}"
+    middle, half = (rows[0]["PSNR"] + rows[1]["PSNR"]) / 2, abs(rows[0]["PSNR"] - rows[1]["PSNR"]) / 2
+    assert table[3][1] == f"{middle:.2f} ± {half:.2f}"
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--hold_out", "90000-90001"], "has none of these frames"), (["--hold_out", "9-3"], "first and last frame number expected"),
+    (["--minutes", "0"], "a number above 0 expected"), (["--DR", "nowhere"], "no such folder"),
+])  # fmt: skip
+def test_quality_refuses_in_one_line(rendered, tmp_path, capsys, flags, message):
+    assert message in refused(capsys, quality.main, ["--DR", rendered, "--save_root", tmp_path, *flags, "--", *SMALL])
+
+
+def test_a_lasting_roll_out_is_scored_round_by_round():
+    """Three rounds of four frames and a bit: the first is exact, the third off by 0.1, what follows does not count."""
+    sequence = still()
+    assert torch.equal(rollouts.repeated(sequence, 9).conditions, sequence.conditions[[0, 1, 2, 3, 0, 1, 2, 3, 0]])
+    video = torch.cat([sequence.truth / 255 + error for error in (0, 0.5, 0.1, 0.9)])[:14]
+    assert rollouts.lasting_row(video, sequence)[1:] == ["14", "100.00", "20.00", "-80.00", "yes"]
+
+
+def test_samples_are_compared_with_the_truth_and_with_each_other():
+    sequence = still()
+    truth = sequence.truth / 255
+    row = rollouts.prior_row("0", [truth + 0.1, truth + 0.01], truth + 0.1, sequence)
+    # 20 and 40 dB; two values 0.09 apart have the standard deviation 0.09 / sqrt 2.
+    assert row == ["0", "20.00", "30.00", "40.00", f"{20 / 2**0.5:.3f}", f"{255 * 0.09 / 2**0.5:.3f}"]
+
+
+def test_rollouts_prints_both_tables(rendered, trained, capsys):
+    rollouts.main(["--DR", str(rendered), "--ckpt_path", str(trained), "--samples", "2", "--frames", "20", "--device", "cpu"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("| 0 |") or line.startswith("| 1 |")]) == 4
+    assert lines[0].startswith("| sequence | z_scale 0, dB") and any("last whole round" in line for line in lines)
+
+
+@pytest.mark.parametrize("without", ablation.INPUTS)
+def test_what_is_taken_away_no_longer_matters(without):
+    """And everything else still does."""
+    from conftest import SMALL_POSE_CVAE
+    model = ablation.Blinded(**{name: value for name, value in SMALL_POSE_CVAE.items() if name != "family"})
+    model.without = without
+    inputs = {"previous frame": torch.rand(1, 3, 16, 32), "pose": torch.rand(1, 9, 16, 32), "reference": torch.rand(1, 3, 16, 32),
+              "z": torch.randn(1, 2, 2, 4)}  # fmt: skip
+
+    def predict(values):
+        prepared = model.prepare(model.label_encoder(values["pose"]), model.know(values["reference"]), values["z"])
+        return model.predict(values["previous frame"], prepared.each(lambda x: x[:, 0]), values["reference"])
+
+    for name, value in inputs.items():
+        same = torch.allclose(predict(inputs), predict(inputs | {name: torch.rand_like(value)}))
+        assert same == (name == without)
