@@ -107,12 +107,23 @@ class Clips(Dataset, ABC):
         position = int((index + rng.random()) * len(self.starts) / self.clips)
         clip = self.cut(self.starts[min(position, len(self.starts) - 1)], rng)
         if self.shift:
-            height, width = clip["frames"].shape[-2:]
-            down, right = rng.integers(-self.shift, self.shift + 1, size=2)
-            rows = (torch.arange(height) - down).clamp(0, height - 1)
-            columns = (torch.arange(width) - right).clamp(0, width - 1)
-            clip = {name: part[..., rows, :][..., columns] if part.dtype == torch.uint8 else part for name, part in clip.items()}
+            down, right = rng.integers(-self.shift, self.shift + 1, size=2).tolist()
+            pictures = {name: part for name, part in clip.items() if part.dtype == torch.uint8}
+            clip |= {name: moved(moved(part, down, dim=-2), right, dim=-1) for name, part in pictures.items()}
         return clip
+
+
+def moved(pictures: Tensor, by: int, *, dim: int) -> Tensor:
+    """Pictures moved by whole pixels along one dimension, the border repeated: (..., H, W) -> (..., H, W).
+
+    In whole rows and columns: picking each pixel by its index took a twentieth of a training step.
+    """
+    size = pictures.shape[dim]
+    by = max(-size, min(by, size))
+    kept, first, edge = size - abs(by), max(0, by), 0 if by > 0 else size - 1
+    result = pictures.narrow(dim, edge, 1).expand_as(pictures).clone()
+    result.narrow(dim, first, kept).copy_(pictures.narrow(dim, max(0, -by), kept))
+    return result
 
 
 class ClipSampler(Sampler[tuple[int, int]]):

@@ -8,7 +8,7 @@ from conftest import write_image
 
 import frame_cache
 from dance_data import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences
-from dataloader import ClipSampler, build_loader, find_dataset, numbered_images
+from dataloader import ClipSampler, build_loader, find_dataset, moved, numbered_images
 from utils import UserError
 
 SIZE = {"height": 32, "width": 64}
@@ -262,3 +262,13 @@ def test_conditions_reach_beyond_the_clip_but_not_beyond_the_video(split):
         first = position(split, clip["frames"][0])
         expected = [min(max(i, whole.start), whole.stop - 1) for i in range(first - 2, first + 7)]
         assert np.array_equal(clip["conditions"].numpy(), split.images[1, expected])
+
+
+@pytest.mark.parametrize("by", [-40, -3, 0, 2, 40])
+@pytest.mark.parametrize("dim", [-1, -2])
+def test_moving_repeats_the_border(by, dim):
+    """Pixel by pixel, also further than the picture is wide."""
+    pictures = torch.randint(256, (2, 3, 5, 7), dtype=torch.uint8)
+    size = pictures.shape[dim]
+    at = (torch.arange(size) - by).clamp(0, size - 1)
+    assert torch.equal(moved(pictures, by, dim=dim), pictures.index_select(dim, at))
