@@ -8,12 +8,12 @@ LEAST_EPOCH = 200  # batches; one pass over a short video would be over sooner t
 DANCE = {
     "frame_H": 32, "frame_W": 64, "val_vi_len": 630, "num_epoch": 60, "batch_size": 16, "train_vi_len": 4, "optim": "AdamW",
     "lr": 0.002, "lr_schedule": "cosine", "ema": 0.995, "shift": 2, "reference": "video", "pose_window": 3, "L_dim": 64,
-    "kl_anneal_type": "Cyclical", "kl_anneal_cycle": 10, "kl_anneal_ratio": 1.0, "amp": "auto",
+    "per_save": 10,    "kl_anneal_type": "Cyclical", "kl_anneal_cycle": 10, "kl_anneal_ratio": 1.0, "amp": "auto",
 }  # fmt: skip
 DANCE_COURSE = DANCE | {
     "num_epoch": 70, "epoch_size": 0, "batch_size": 2, "train_vi_len": 16, "optim": "Adam", "lr": 0.001,
     "lr_schedule": "constant", "ema": 0.0, "shift": 0, "reference": "clip", "pose_window": 1, "L_dim": 32, "tfr_sde": 10,
-    "tfr_d_step": 0.1,
+    "tfr_d_step": 0.1, "per_save": 3,
 }  # fmt: skip
 DANCE_QUICK = DANCE | {"num_epoch": 10, "epoch_size": 200}
 ROBOT = {
@@ -23,7 +23,7 @@ ROBOT = {
 }  # fmt: skip
 ROBOT_COURSE = ROBOT | {"lr_schedule": "constant", "ema": 0.0, "norm": "batch", "compose": "none"}
 ROBOT_QUICK = ROBOT | {
-    "num_epoch": 8, "epoch_size": 150, "batch_size": 4, "width": 8, "lr_schedule": "constant", "tfr": 0.5,
+    "num_epoch": 10, "epoch_size": 150, "batch_size": 4, "width": 8, "lr_schedule": "constant", "tfr": 0.5,
     "distortion": "log_mse",
 }  # fmt: skip
 PRESETS = {

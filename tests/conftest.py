@@ -59,7 +59,7 @@ def trained(rendered, tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("trained") / "run"
     torch.set_num_threads(1)
-    Trainer.main(["--DR", str(rendered), "--save_root", str(folder), "--num_epoch", "2", "--per_save", "1", *SMALL])
+    Trainer.main(["--DR", str(rendered), "--save_root", str(folder), "--num_epoch", "2", "--per_save", "1", "--batch_size", "4", *SMALL])
     return folder
 
 

@@ -156,7 +156,7 @@ def test_the_averaged_weights_follow_the_definition(train_args):
 
 def test_every_epoch_trains_with_the_schedules_of_its_own_number(train_args, monkeypatch):
     """beta one epoch off was seen in public code; here the values that reach the batches are compared."""
-    flags = ["--num_epoch", "10", "--tfr_sde", "1", "--kl_anneal_cycle", "2", "--lr_schedule", "cosine", "--lr_warmup", "0"]
+    flags = ["--num_epoch", "10", "--tfr_sde", "1", "--tfr_d_step", "0.1", "--kl_anneal_cycle", "2", "--lr_schedule", "cosine", "--lr_warmup", "0"]
     trainer = make(train_args, *flags)
     betas = []
     monkeypatch.setattr(trainer, "train_batch", lambda batch, epoch, index, forced, beta: betas.append(beta) or (0.7, 0.5, 2.0))
@@ -304,7 +304,7 @@ def test_the_course_commands_run_unchanged(rendered, tmp_path, monkeypatch):
 
 
 def test_test_only_validates(train_args, trained, tmp_path, capsys):
-    without_sizes = [*train_args[: -len(SMALL)], "--device", "cpu"]  # the checkpoint knows them
+    without_sizes = [*train_args[: -len(SMALL)], "--device", "cpu", "--amp", "none"]  # the checkpoint knows them
     Trainer.main([*without_sizes, "--test", "--ckpt_path", str(trained)])
     best = max(row["val_psnr"] for row in read_metrics(trained / "metrics.jsonl"))
     assert f"val {best:.2f} dB" in capsys.readouterr().out and not (tmp_path / "run").exists()
