@@ -5,7 +5,7 @@ RUN = .venv/bin/python
 
 .PHONY: demo demo-robot test
 demo: .venv/ready demo_data
-	$(RUN) Trainer.py --DR demo_data --save_root runs/demo --num_epoch 30 --val_every 5 --per_save 15
+	$(RUN) Trainer.py --DR demo_data --save_root runs/demo --preset quick
 	$(RUN) Tester.py --DR demo_data --ckpt_path runs/demo --save_root results/demo --strip_every 15
 	@echo
 	@echo "Look at results/demo/compare_seq0.gif (truth, pose, prediction), strip_seq0.png and psnr_seq0.png,"

@@ -146,7 +146,7 @@ def trainer_parser(model: str, preset: str) -> Parser:
     (add_dance_flags if model == "pose_cvae" else add_robot_flags)(parser)
 
     add = parser.add_argument_group("optimisation").add_argument
-    add("--distortion", default="mse", choices=["mse", "log_mse"],
+    add("--distortion", choices=["mse", "log_mse"],
         help="squared error, or its logarithm by frame, which is PSNR: still frames count like moving ones")  # fmt: skip
     add("--batch_size", type=COUNT, help="clips per batch")
     add("--accumulate", type=COUNT, default=1, help="batches per optimiser step")

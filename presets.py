@@ -6,20 +6,22 @@ MODELS = ("pose_cvae", "svg_fp", "svg_lp")
 LEAST_EPOCH = 200  # batches; one pass over a short video would be over sooner than its validation
 
 DANCE = {
-    "frame_H": 32, "frame_W": 64, "val_vi_len": 630, "num_epoch": 60, "batch_size": 16, "train_vi_len": 4, "optim": "AdamW",
+    "frame_H": 32, "frame_W": 64, "val_vi_len": 630, "num_epoch": 70, "batch_size": 16, "train_vi_len": 4, "optim": "AdamW",
     "lr": 0.002, "lr_schedule": "cosine", "ema": 0.995, "shift": 2, "reference": "video", "pose_window": 3, "L_dim": 64,
-    "per_save": 10,    "kl_anneal_type": "Cyclical", "kl_anneal_cycle": 10, "kl_anneal_ratio": 1.0, "amp": "auto",
+    "distortion": "log_mse", "kl_anneal_type": "Cyclical", "kl_anneal_cycle": 10, "kl_anneal_ratio": 1.0, "amp": "auto",
+    "per_save": 10,
 }  # fmt: skip
 DANCE_COURSE = DANCE | {
     "num_epoch": 70, "epoch_size": 0, "batch_size": 2, "train_vi_len": 16, "optim": "Adam", "lr": 0.001,
     "lr_schedule": "constant", "ema": 0.0, "shift": 0, "reference": "clip", "pose_window": 1, "L_dim": 32, "tfr_sde": 10,
-    "tfr_d_step": 0.1, "per_save": 3,
+    "tfr_d_step": 0.1, "per_save": 3, "distortion": "mse",
 }  # fmt: skip
-DANCE_QUICK = DANCE | {"num_epoch": 10, "epoch_size": 200}
+DANCE_QUICK = DANCE | {"num_epoch": 11, "epoch_size": 200}
 ROBOT = {
     "frame_H": 64, "frame_W": 64, "val_vi_len": None, "num_epoch": 300, "epoch_size": 600, "batch_size": 12, "optim": "Adam",
     "lr": 0.002, "lr_schedule": "cosine", "ema": 0.995, "shift": 0, "tfr_sde": 0, "tfr_d_step": 0.0, "width": 64, "norm": "group",
-    "compose": "last", "kl_anneal_type": "Monotonic", "kl_anneal_cycle": 3, "kl_anneal_ratio": 0.5, "amp": "none",
+    "compose": "last", "distortion": "mse", "kl_anneal_type": "Monotonic", "kl_anneal_cycle": 3, "kl_anneal_ratio": 0.5,
+    "amp": "none",
 }  # fmt: skip
 ROBOT_COURSE = ROBOT | {"lr_schedule": "constant", "ema": 0.0, "norm": "batch", "compose": "none"}
 ROBOT_QUICK = ROBOT | {
