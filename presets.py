@@ -7,7 +7,7 @@ LEAST_EPOCH = 200  # batches; one pass over a short video would be over sooner t
 
 DANCE = {
     "frame_H": 32, "frame_W": 64, "val_vi_len": 630, "num_epoch": 70, "batch_size": 16, "train_vi_len": 4, "optim": "AdamW",
-    "lr": 0.002, "lr_schedule": "cosine", "ema": 0.995, "shift": 2, "reference": "video", "pose_window": 3, "L_dim": 64,
+    "lr": 0.003, "lr_schedule": "cosine", "ema": 0.995, "shift": 2, "reference": "video", "pose_window": 3, "L_dim": 64,
     "distortion": "log_mse", "kl_anneal_type": "Cyclical", "kl_anneal_cycle": 10, "kl_anneal_ratio": 1.0, "amp": "auto",
     "per_save": 10,
 }  # fmt: skip
