@@ -12,7 +12,7 @@ import torch
 
 from checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
 from dataloader import Sequence
-from devices import compile_parts, fast_precision, find_device
+from devices import compile_parts, find_device, find_precision
 from evaluation import run_tests, shuffle_conditions
 from families import FAMILIES, Family
 from flags import COUNT, INDEX, NOT_NEGATIVE, Parser, add_device_flags, number
@@ -73,7 +73,7 @@ def choose(sequences: list[Sequence], names: list[str] | None) -> list[Sequence]
 def main(argv: list[str] | None = None) -> None:
     args = tester_parser().parse_args(argv)
     device = find_device(args.device)
-    args.amp = fast_precision(device) if args.amp == "auto" else args.amp
+    args.amp = find_precision(args.amp, device)
     check_writable(args.save_root, flag="--save_root")
     path = find_checkpoint(args.ckpt_path, prefer="best")
     state = load_checkpoint(path)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from checkpoints import find_checkpoint, load_checkpoint, load_weights, save_checkpoint
 from dataloader import ClipSampler, build_loader
-from devices import autocast, compile_parts, fast_precision, find_device
+from devices import autocast, compile_parts, find_device, find_precision
 from evaluation import mean_per_step, roll_out, score, summary
 from families import FAMILIES
 from flags import parse_trainer_flags
@@ -63,7 +63,7 @@ class Trainer:
     def __init__(self, args: argparse.Namespace, state: dict | None):
         self.args = args
         self.device = find_device(args.device)
-        args.amp = fast_precision(self.device) if args.amp == "auto" else args.amp
+        args.amp = find_precision(args.amp, self.device)
         self.family = FAMILIES[args.model]
         try:
             self.family.model.check_size(args.frame_H, args.frame_W)

@@ -23,11 +23,13 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def fast_precision(device: torch.device) -> str:
-    """The lowest precision that the device computes at full speed: bfloat16 where it has instructions for it, else none.
+def find_precision(name: str, device: torch.device) -> str:
+    """What --amp `name` means here: `auto` is bfloat16 where the device has instructions for it, else none.
 
     Older torch cannot tell what a CPU has, and a CPU without such instructions is slower in bfloat16 than in float32.
     """
+    if name != "auto":
+        return name
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability(device)[0] >= 8 else "none"
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported") if device.type == "cpu" else ()

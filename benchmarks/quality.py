@@ -25,7 +25,7 @@ from measure import forcing_ratios
 import Trainer
 from checkpoints import load_checkpoint, model_from_checkpoint
 from dataloader import Sequence, find_dataset, numbered_images
-from devices import find_device
+from devices import find_device, find_precision
 from evaluation import HIGHEST_PSNR, roll_out, score, summary
 from families import FAMILIES
 from flags import COUNT, INDEX, POSITIVE, Parser, parse_trainer_flags
@@ -116,11 +116,12 @@ def run_and_score(argv: list[str], folder: Path, seed: int) -> dict[str, float]:
     wall = time.perf_counter() - begin
     args, _ = parse_trainer_flags([*argv, "--save_root", str(folder)])
     family, device = FAMILIES[args.model], find_device(args.device)
+    precision = find_precision(args.amp, device)
     path = folder / "last.ckpt"
     model = model_from_checkpoint(load_checkpoint(path), path).to(device)
     sequences = family.sequences(args, family.validation)
     torch.manual_seed(seed_for(seed, "test"))
-    videos = roll_out(model, sequences, device=device, precision=args.amp, z_scale=1.0, batch_size=Trainer.VALIDATION_BATCH)
+    videos = roll_out(model, sequences, device=device, precision=precision, z_scale=1.0, batch_size=Trainer.VALIDATION_BATCH)
     scores = [score(video, sequence) for video, sequence in zip(videos, sequences)]
     means = summary(scores)
     foreground = [foreground_psnr(video, sequence) for video, sequence in zip(videos, sequences)]

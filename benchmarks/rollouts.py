@@ -19,7 +19,7 @@ from measure import markdown
 
 from checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
 from dataloader import Sequence
-from devices import fast_precision, find_device
+from devices import find_device, find_precision
 from evaluation import roll_out, score
 from families import FAMILIES
 from flags import COUNT, INDEX, Parser, add_device_flags
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     add_device_flags(parser)
     args = parser.parse_args(argv)
     device = find_device(args.device)
-    precision = fast_precision(device) if args.amp == "auto" else args.amp
+    precision = find_precision(args.amp, device)
     path = find_checkpoint(args.ckpt_path, prefer="last")
     state = load_checkpoint(path)
     model = model_from_checkpoint(state, path).to(device)

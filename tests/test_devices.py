@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from devices import autocast, compile_parts, fast_precision, find_device
+from devices import autocast, compile_parts, find_device, find_precision
 from utils import UserError
 
 CPU = torch.device("cpu")
@@ -25,13 +25,18 @@ def test_auto_takes_bfloat16_only_where_the_cpu_has_instructions_for_it(monkeypa
         monkeypatch.delattr(torch.cpu, probe, raising=False)
         if there is not None:
             monkeypatch.setattr(torch.cpu, probe, lambda there=there: there, raising=False)
-    assert fast_precision(CPU) == expected
+    assert find_precision("auto", CPU) == expected
 
 
 @pytest.mark.parametrize("capability, expected", [((7, 5), "none"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")])
 def test_auto_takes_bfloat16_on_graphics_cards_from_ampere_on(monkeypatch, capability, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert fast_precision(torch.device("cuda", 0)) == expected
+    assert find_precision("auto", torch.device("cuda", 0)) == expected
+
+
+@pytest.mark.parametrize("name", ["none", "float16", "bfloat16"])
+def test_a_precision_that_is_asked_for_is_taken(name):
+    assert find_precision(name, CPU) == name
 
 
 @pytest.mark.parametrize("precision, dtype", [("none", torch.float32), ("bfloat16", torch.bfloat16)])

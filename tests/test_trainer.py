@@ -328,3 +328,13 @@ def test_tensorboard_and_wandb_get_the_numbers(train_args, tmp_path, monkeypatch
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [event.value for event in events.Scalars("val_psnr")] == pytest.approx([row["val_psnr"] for row in rows])
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+
+
+def test_compile_is_for_the_weights_that_are_trained(train_args, monkeypatch):
+    """The averaged copy shares no code with them and is left alone: it rolls out in other shapes."""
+    compiled = []
+    monkeypatch.setattr(Trainer, "compile_parts", lambda model, device: compiled.append(model))
+    make(train_args)
+    assert not compiled
+    trainer = make(train_args, "--compile")
+    assert compiled == [trainer.model]
