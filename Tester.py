@@ -46,6 +46,7 @@ def tester_parser() -> Parser:
     add("--show", type=INDEX, metavar="N", help="sequences that get pictures, the first ones (default: dance all, robot 8)")
     add("--fps", type=number(float, 1, 50), help="frames per second of the GIFs (default: dance 20, robot 4)")
     add("--strip_every", type=COUNT, help="frames between two pictures of a strip (default: dance 60, robot 1)")
+    parser.set_defaults(amp=None)  # the family's
     return parser
 
 
@@ -73,7 +74,6 @@ def choose(sequences: list[Sequence], names: list[str] | None) -> list[Sequence]
 def main(argv: list[str] | None = None) -> None:
     args = tester_parser().parse_args(argv)
     device = find_device(args.device)
-    args.amp = find_precision(args.amp, device)
     check_writable(args.save_root, flag="--save_root")
     path = find_checkpoint(args.ckpt_path, prefer="best")
     state = load_checkpoint(path)
@@ -82,6 +82,7 @@ def main(argv: list[str] | None = None) -> None:
         compile_parts(model, device)
     family = FAMILIES[state["model_config"]["family"]]
     args = merge_flags(args, state["flags"], family)
+    args.amp = find_precision(args.amp, device)
     sequences = choose(family.sequences(args, args.split), args.only)
     try:
         model.check_conditions(sequences[0].conditions)

@@ -22,6 +22,7 @@ from flags import parse_trainer_flags
 from modules import build_model
 from pictures import comparison, save_gif
 from plots import draw_training
+from presets import PRESETS
 from records import Records, plain, read_metrics
 from schedules import kl_weight, learning_rate, teacher_forcing_ratio
 from utils import Interrupt, UserError, one_line_errors, seed_for, to_model, versions
@@ -78,6 +79,8 @@ class Trainer:
             self.sampler = ClipSampler(len(clips), seed=args.seed)
             self.loader = build_loader(clips, self.sampler, batch_size=args.batch_size, workers=args.num_workers,
                                        pin=self.device.type == "cuda")  # fmt: skip
+        if self.device.type == "mps" and "recompute" in args and args.recompute:
+            raise UserError("--recompute: torch cannot draw the same z twice on mps; expected --device cpu or 0")
         torch.manual_seed(seed_for(args.seed, "weights"))
         self.model = build_model(self.config).to(self.device)
         try:
@@ -95,6 +98,9 @@ class Trainer:
 
     def resume(self, state: dict, path: Path) -> None:
         """Takes up the state of the checkpoint at `path`; training goes on with the epoch after it. Raises UserError."""
+        preset = state["flags"].get("preset", self.args.preset)
+        if preset != self.args.preset and not self.args.test:
+            raise UserError(f"{path}: was trained with --preset {preset}, not {self.args.preset}")
         theirs, mine = state["model_config"], self.config
         if theirs["family"] != mine["family"]:
             raise UserError(f"{path}: is a checkpoint of {theirs['family']}; --model {self.args.model} is {mine['family']}")
@@ -111,7 +117,8 @@ class Trainer:
             if state["flags"]["optim"] != self.args.optim:
                 raise UserError(f"{path}: was trained with --optim {state['flags']['optim']}, not {self.args.optim}")
             self.optimiser.load_state_dict(state["optimiser"])
-            self.scaler.load_state_dict(state["scaler"])
+            if state["scaler"]:  # empty where the run had no float16 before
+                self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step, self.best_psnr = state["epoch"], state["step"], state["best_psnr"]
 
     def fit(self, records: Records) -> None:
@@ -253,6 +260,10 @@ def main(argv: list[str] | None = None) -> None:
     if args.test:  # the checkpoint knows how it was trained; a student need not repeat it
         trained = {name: value for name, value in state["flags"].items() if name not in MACHINE_FLAGS}
         vars(args).update(trained | given)
+        args.amp = given.get("amp", PRESETS[args.preset][args.model]["amp"])
+    elif state:  # a run that is made longer does not go back to true frames
+        schedule = {name: state["flags"][name] for name in ("tfr_sde", "tfr_d_step") if name not in given}
+        vars(args).update(schedule)
     trainer = Trainer(args, state)
     if checkpoint:
         trainer.resume(state, checkpoint)

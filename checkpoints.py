@@ -7,7 +7,7 @@ from torch import nn
 from modules import VideoModel, build_model
 from utils import UserError
 
-FORMAT = 2  # 2: pose images are standardised
+FORMAT = 2  # 2: PoseCVAE standardises pose images and sees a window of them; SVG is as in 1
 KEYS = {"format", "model_config", "model", "ema", "optimiser", "scaler", "epoch", "step", "best_psnr", "flags", "versions"}
 
 
@@ -45,8 +45,9 @@ def load_checkpoint(path: Path) -> dict:
         raise UserError(f"{path}: is not a checkpoint that can be read ({reason[:100]})") from None
     if not isinstance(state, dict) or "format" not in state:
         raise UserError(f"{path}: is not a checkpoint of this project; expected a file written by Trainer.py")
-    if state["format"] != FORMAT or KEYS - state.keys():
-        raise UserError(f"{path}: has checkpoint format {state['format']}; this version reads format {FORMAT}")
+    known = state["format"] == FORMAT or (state["format"] == 1 and state.get("model_config", {}).get("family") == "svg")
+    if not known or KEYS - state.keys():
+        raise UserError(f"{path}: has checkpoint format {state['format']}; this version reads format {FORMAT}: train again")
     return state
 
 

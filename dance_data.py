@@ -45,10 +45,10 @@ class DanceSplit(FrameStore):
 
 
 class DanceClips(Clips):
-    """Training clips: frames and poses (conditions), (T, 3, H, W) uint8 each, and the reference (3, H, W), the frame of
-    the same video that the model may know: `clip`, the clip's first, or `video`, any of the same unbroken stretch.
+    """Training clips: frames (T, 3, H, W), poses (conditions) (T + 2 * margin, 3, H, W) uint8 and the reference (3, H, W), the
+    frame of the same video that the model may know: `clip`, the clip's first, or `video`, any of the same unbroken stretch.
 
-    Conditions reach `margin` poses beyond the clip at either end; where the video ends, its last one is repeated.
+    The poses reach `margin` beyond the clip at either end; where the video ends, its last one is repeated.
     All pictures of a clip are mirrored with probability `flip`. An epoch has as many clips as fit into the video, unless
     `clips` is set. Raises UserError if no stretch is as long as a clip.
     """
@@ -72,8 +72,10 @@ class DanceClips(Clips):
 
     def condition_scale(self) -> tuple[list[float], list[float]]:
         poses = self.split.images[1]
-        # By counting each of the 256 values of a byte: exact, and without a float copy of every pose image.
-        counts = np.stack([np.bincount(poses[:, colour].ravel(), minlength=256) for colour in range(3)])  # (3, 256)
+        # By counting each of the 256 values of a byte, some images at a time: exact, and without a copy of all of them.
+        counts = np.zeros((3, 256))
+        for some in np.array_split(poses, len(poses) // 1024 + 1):
+            counts += [np.bincount(some[:, colour].ravel(), minlength=256) for colour in range(3)]
         share, values = counts / counts.sum(axis=1, keepdims=True), np.arange(256) / 255
         mean = share @ values
         return standard_scale(mean, np.sqrt((share * (values - mean[:, None]) ** 2).sum(axis=1)))

@@ -110,8 +110,8 @@ def clips_of_smallest_batch(flags: Flags, fraction: float) -> int:
 
 
 DANCE = Family(PoseCVAE, "val", dance_clips, dance_sequences, dance_config,
-               {"fps": 20.0, "strip_every": 60, "show": None}, ("gt",), write_course_files)  # fmt: skip
+               {"amp": "auto", "fps": 20.0, "strip_every": 60, "show": None}, ("gt",), write_course_files)  # fmt: skip
 ROBOT = Family(SVG, "validate", robot_clips, robot_sequences, robot_config,
-               {"fps": 4.0, "strip_every": 1, "show": 8}, ("windows",), None)  # fmt: skip
+               {"amp": "none", "fps": 4.0, "strip_every": 1, "show": 8}, ("windows",), None)  # fmt: skip
 # By the name for --model, and by the name that a checkpoint has for the family of its model.
 FAMILIES = {"pose_cvae": DANCE, "svg_fp": ROBOT, "svg_lp": ROBOT, "svg": ROBOT}

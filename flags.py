@@ -92,8 +92,8 @@ def parse_trainer_flags(argv: list[str] | None) -> tuple[argparse.Namespace, dic
         args.val_vi_len = args.n_past + args.n_future
     if args.tfr_sde is None:
         args.tfr_sde = args.num_epoch // 2
-    if args.tfr_d_step is None:  # the floor is reached when four fifths of the run are over
-        args.tfr_d_step = min(1.0, 10 / (3 * args.num_epoch))
+    if args.tfr_d_step is None:  # 0 is reached when four fifths of the run are over
+        args.tfr_d_step = min(1.0, args.tfr * args.tfr_interval * 10 / (3 * args.num_epoch))
     # A flag that was not given leaves what stands in the namespace.
     unset = object()
     marked = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(args), unset)))
@@ -167,9 +167,9 @@ def trainer_parser(model: str, preset: str) -> Parser:
     add = parser.add_argument_group("teacher forcing").add_argument
     add("--tfr", type=PROBABILITY, default=1.0, help="ratio at the start: probability of feeding the true frame back")
     add("--tfr_sde", "--tfr_start_decay_epoch", type=INDEX, metavar="EPOCH",
-        help="first epoch (from 0) with a lower ratio (dance's default: half of the run)")  # fmt: skip
+        help="first epoch (from 0) with a lower ratio (dance, default preset: half of the run)")  # fmt: skip
     add("--tfr_d_step", "--tfr_decay_step", type=PROBABILITY, metavar="P",
-        help="how much the ratio falls each time (dance's default: to 0 within the next three tenths of the run)")  # fmt: skip
+        help="how much the ratio falls each time (dance, default preset: to 0 within three tenths of the run)")  # fmt: skip
     add("--tfr_floor", "--tfr_lower_bound", type=PROBABILITY, default=0.0, metavar="P", help="the ratio falls no lower")
     add("--tfr_interval", type=COUNT, default=1, help="epochs between two falls")
     add("--tfr_coin", default="batch", choices=["batch", "epoch"], help="how often the coin is tossed")

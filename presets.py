@@ -1,6 +1,6 @@
 """Defaults of the flags of Trainer.py, for each model: the best recipe found, the exercise's own, and minutes on a CPU.
 
-benchmarks/RESULTS.md says what was tried. Flags that are not here have one default, which stands with the flag.
+benchmarks/RESULTS.md says what was tried. A preset's default goes before the one that stands with a flag.
 """
 MODELS = ("pose_cvae", "svg_fp", "svg_lp")
 LEAST_EPOCH = 200  # batches; one pass over a short video would be over sooner than its validation
@@ -12,9 +12,10 @@ DANCE = {
     "per_save": 10,
 }  # fmt: skip
 DANCE_COURSE = DANCE | {
-    "num_epoch": 70, "epoch_size": 0, "batch_size": 2, "train_vi_len": 16, "optim": "Adam", "lr": 0.001,
+    "epoch_size": 0, "batch_size": 2, "train_vi_len": 16, "optim": "Adam", "lr": 0.001,
     "lr_schedule": "constant", "ema": 0.0, "shift": 0, "reference": "clip", "pose_window": 1, "L_dim": 32, "tfr_sde": 10,
     "tfr_d_step": 0.1, "per_save": 3, "distortion": "mse",
+    "tfr_coin": "epoch", "lr_warmup": 0.0, "beta2": 0.999,
 }  # fmt: skip
 DANCE_QUICK = DANCE | {"num_epoch": 11, "epoch_size": 200}
 ROBOT = {
@@ -23,7 +24,9 @@ ROBOT = {
     "compose": "last", "distortion": "mse", "kl_anneal_type": "Monotonic", "kl_anneal_cycle": 3, "kl_anneal_ratio": 0.5,
     "amp": "none",
 }  # fmt: skip
-ROBOT_COURSE = ROBOT | {"lr_schedule": "constant", "ema": 0.0, "norm": "batch", "compose": "none"}
+ROBOT_COURSE = ROBOT | {
+    "lr_schedule": "constant", "lr_warmup": 0.0, "beta2": 0.999, "ema": 0.0, "norm": "batch", "compose": "none",
+}  # fmt: skip
 ROBOT_QUICK = ROBOT | {
     "num_epoch": 10, "epoch_size": 150, "batch_size": 4, "width": 8, "lr_schedule": "constant", "tfr": 0.5,
     "distortion": "log_mse",

@@ -11,8 +11,9 @@ the first step without the imports; where a frame size has no frame cache yet, d
 
 The number of training frames changes no step, only what stands before it. `frames` therefore measures no training: the
 data set's own frames, repeated to that number in a temporary cache file, go through the real DanceClips and loader; start-up
-is from opening the file to the first batch, time that of one batch from the loader, memory that of the process. The file is
-fresh in the system's memory; listing the folder and decoding its images are not in it (`speed.py --only cache`).
+is from opening the file to the first batch, the scale of all pose images included, time that of one batch from the loader,
+memory that of the process. The file is fresh in the system's memory; listing the folder and decoding its images are not in it
+(`speed.py --only cache`).
 
 Writes curves.json (after every point), curves.md and curves.png into --out.
 """

@@ -52,6 +52,7 @@ def loading(args, steps: int, images: Path) -> dict:
     begin = time.perf_counter()
     clips = DanceClips(FileSplit(images), length=args.train_vi_len, partial=args.partial, seed=args.seed,
                        reference=args.reference, flip=args.flip, shift=args.shift, margin=args.pose_window // 2)  # fmt: skip
+    clips.condition_scale()  # looks at every pose image, as a training does when it starts
     sampler = ClipSampler(len(clips), seed=args.seed)
     loader = build_loader(clips, sampler, batch_size=args.batch_size, workers=args.num_workers, pin=False)
     source = iter(loader)

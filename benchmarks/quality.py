@@ -33,6 +33,7 @@ from records import read_metrics
 from utils import UserError, check_writable, one_line_errors, seed_for
 
 OPENING_FRAMES = 100
+MARK = ".made-by-hold-out"  # in the folder of a split, which may be removed again
 INK = 0.15  # a pixel of a pose image belongs to the skeleton if a channel differs so much from the picture's usual colour
 
 
@@ -62,11 +63,15 @@ def foreground_psnr(video: Tensor, sequence: Sequence) -> float:
 def hold_out(root: Path, frames: range, folder: Path) -> Path:
     """A data set in `folder` whose val/ are those frames of train/ in `root`, and whose train/ are the others.
 
-    The pictures are linked where the system lets us, else copied. Raises UserError.
+    The pictures are linked where the system lets us, else copied. Raises UserError, also for a folder made by something else.
     """
-    if folder.exists():
-        shutil.rmtree(folder)
     train, moved = find_dataset(root, "train") / "train", 0
+    if folder.exists() and not (folder / MARK).exists():
+        raise UserError(f"{folder}: stands where the split of --hold_out would go; choose another --save_root")
+    for split in ("train", "val"):
+        shutil.rmtree(folder / split, ignore_errors=True)
+    folder.mkdir(exist_ok=True)
+    (folder / MARK).touch()
     for kind in ("img", "label"):
         for number, path in numbered_images(train / f"train_{kind}").items():
             split = "val" if number in frames else "train"
@@ -94,7 +99,7 @@ def epochs_in(minutes: float, argv: list[str], folder: Path) -> int:
     """How many epochs of Trainer.py with these flags take so long on this machine: one is timed on true, one on own frames."""
     seconds = {}
     for ratio in ("1", "0"):
-        constant = ["--num_epoch", "1", "--tfr", ratio, "--tfr_sde", "1"]
+        constant = ["--num_epoch", "1", "--tfr", ratio, "--tfr_sde", "1", "--fast_train_epoch", "0"]
         Trainer.main([*argv, "--save_root", str(folder), *constant])
         seconds[ratio] = training_seconds(folder)
     for epochs in itertools.count(2):
@@ -164,7 +169,7 @@ def main(argv: list[str] | None = None) -> None:
     add("trainer_flags", nargs="*", help="behind --: flags of Trainer.py")
     args = parser.parse_args(argv)
     check_writable(args.save_root, flag="--save_root")
-    root = hold_out(args.DR, args.hold_out, args.save_root / "data") if args.hold_out else args.DR
+    root = hold_out(args.DR, args.hold_out, args.save_root / "held_out") if args.hold_out else args.DR
     flags = ["--DR", str(root), *args.trainer_flags]
     if args.minutes:
         flags += ["--num_epoch", str(epochs_in(args.minutes, flags, args.save_root / "pace"))]

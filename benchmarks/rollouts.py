@@ -19,10 +19,10 @@ from measure import markdown
 
 from checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
 from dataloader import Sequence
-from devices import find_device, find_precision
+from devices import compile_parts, find_device, find_precision
 from evaluation import roll_out, score
 from families import FAMILIES
-from flags import COUNT, INDEX, Parser, add_device_flags
+from flags import INDEX, Parser, add_device_flags, number
 from Tester import merge_flags
 from utils import UserError, one_line_errors, seed_for
 
@@ -59,13 +59,13 @@ def main(argv: list[str] | None = None) -> None:
     add("--DR", type=Path, required=True, help="data set")
     add("--ckpt_path", type=Path, required=True, help="checkpoint, or run folder (its last.ckpt)")
     add("--split", default="test", help="folder of the data set to roll out")
-    add("--samples", type=COUNT, default=20, help="samples of each sequence")
-    add("--frames", type=INDEX, default=5000, help="frames of the long roll-out; 0: none")
+    add("--samples", type=number(int, 2), default=20, help="samples of each sequence")
+    add("--frames", type=INDEX, default=5000, help="frames of the long roll-out, at least two rounds of a sequence; 0: none")
     add("--seed", type=INDEX, default=1, help="seed of the samples")
     add_device_flags(parser)
+    parser.set_defaults(amp=None)  # the family's
     args = parser.parse_args(argv)
     device = find_device(args.device)
-    precision = find_precision(args.amp, device)
     path = find_checkpoint(args.ckpt_path, prefer="last")
     state = load_checkpoint(path)
     model = model_from_checkpoint(state, path).to(device)
@@ -74,14 +74,22 @@ def main(argv: list[str] | None = None) -> None:
     sequences = [sequence for sequence in family.sequences(flags, args.split) if sequence.truth is not None]
     if not sequences:
         raise UserError(f"{args.DR}, {args.split}: the truth of no sequence is known; expected test_gt/ or another --split")
+    try:
+        model.check_conditions(sequences[0].conditions)
+    except ValueError as error:
+        raise UserError(f"{args.DR}, {args.split}: {error}") from None
+    if short := [s.name for s in sequences if 0 < args.frames < 2 * len(s.conditions)]:
+        raise UserError(f"--frames {args.frames}: expected two rounds through sequence {short[0]} at least, or 0")
+    if args.compile:
+        compile_parts(model, device)
     torch.manual_seed(seed_for(args.seed, "test"))
-    common = {"device": device, "precision": precision, "batch_size": 8}
+    common = {"device": device, "precision": find_precision(flags.amp, device), "batch_size": 8}
     prior, lasting = [], []
     for sequence in sequences:
         (mean,) = roll_out(model, [sequence], z_scale=0.0, **common)
         samples = roll_out(model, [sequence] * args.samples, z_scale=1.0, **common)
         prior.append(prior_row(sequence.name, samples, mean, sequence))
-        if args.frames >= len(sequence.conditions):
+        if args.frames:
             (video,) = roll_out(model, [repeated(sequence, args.frames)], z_scale=1.0, **common)
             lasting.append(lasting_row(video, sequence))
     header = ["sequence", "z_scale 0, dB", "z_scale 1", f"best of {args.samples}", "deviation, dB", "apart, grey levels"]

@@ -51,9 +51,10 @@ class VideoModel(nn.Module, ABC):
     ) -> SequenceLoss:
         """The whole unrolled training pass over one clip, z from the posterior.
 
-        frames (B, T, 3, H, W) in [0, 1] and conditions (B, T, ...) go together by t. With teacher_forcing the frame
-        before is the true one, without it the model's own. feedback_noise is the standard deviation of what is added to
-        it. What else a data set hands over with its clips, a model takes by name.
+        frames (B, T, 3, H, W) in [0, 1] and conditions (B, T, ...) go together by t; a model may take more conditions, as many
+        before the clip as behind it. With teacher_forcing the frame before is the true one, without it the model's own.
+        feedback_noise is the standard deviation of what is added to it. What else a data set hands over with its clips, a
+        model takes by name.
         """
 
     @abstractmethod

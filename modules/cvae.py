@@ -160,14 +160,14 @@ class PoseCVAE(VideoModel):
         if conditions.dim() != 4:
             raise ValueError(f"conditions of shape {tuple(conditions.shape)}: expected pose images")
 
-    def windows(self, conditions: Tensor, length: int) -> Tensor:
-        """(B, length, 3, H, W) pose images, or with pose_window // 2 more at either end, -> (B, length, 3 * pose_window, H, W).
-
-        Where there are no more, the first and the last are repeated.
+    def windows(self, conditions: Tensor, length: int, steps: slice) -> Tensor:
+        """(B, length, 3, H, W) pose images, or with pose_window // 2 more at either end, -> those that belong to the frames at
+        `steps`, (B, S, 3 * pose_window, H, W). Where there are no more, the first and the last are repeated.
         """
         missing = (length + self.pose_window - 1 - conditions.shape[1]) // 2
-        at = torch.arange(-missing, conditions.shape[1] + missing).clamp(0, conditions.shape[1] - 1)
-        return conditions[:, at.unfold(0, self.pose_window, 1)].flatten(2, 3)
+        there = torch.arange(-missing, conditions.shape[1] + missing, device=conditions.device)
+        there = there.clamp(0, conditions.shape[1] - 1).unfold(0, self.pose_window, 1)  # (length, pose_window)
+        return conditions[:, there[steps]].flatten(2, 3)
 
     def joins(self) -> list[JoinLayer]:
         """Where poses and reference enter the decoder, from the finest features to the coarsest."""
@@ -202,11 +202,11 @@ class PoseCVAE(VideoModel):
         """
         reference = frames[:, 0] if reference is None else reference
         known, length = self.know(reference), frames.shape[1]
-        poses = self.windows(conditions, length)                         # (B, T, 3 * pose_window, H, W)
         previous, videos, kls = frames[:, 0], [], []
         for start in range(1, length, recompute or length):
             piece = slice(start, start + (recompute or length))
-            inputs = (previous, frames[:, piece], poses[:, piece], known, reference, teacher_forcing, feedback_noise)
+            poses = self.windows(conditions, length, piece)              # (B, S, 3 * pose_window, H, W)
+            inputs = (previous, frames[:, piece], poses, known, reference, teacher_forcing, feedback_noise)
             video, kl = checkpoint(self.unroll, *inputs, use_reentrant=False) if recompute else self.unroll(*inputs)
             previous = frames[:, piece][:, -1] if teacher_forcing else video[:, -1]
             videos.append(video)
@@ -243,9 +243,10 @@ class PoseCVAE(VideoModel):
     @torch.no_grad()
     def rollout(self, given: Tensor, conditions: Tensor, *, z_scale: float = 1.0) -> Tensor:
         reference, known = given[:, 0], self.know(given[:, 0])
-        poses, video = self.windows(conditions, conditions.shape[1]), [reference]
-        for start in range(1, conditions.shape[1], POSES_AT_ONCE):
-            label = self.label_encoder(fold_time(poses[:, start : start + POSES_AT_ONCE]))
+        length, video = conditions.shape[1], [reference]
+        for start in range(1, length, POSES_AT_ONCE):
+            poses = self.windows(conditions, length, slice(start, start + POSES_AT_ONCE))
+            label = self.label_encoder(fold_time(poses))
             coarsest = label[-1]
             z = z_scale * torch.randn(len(coarsest), self.latent_dim, *coarsest.shape[2:], device=coarsest.device)
             prepared = self.prepare(label, known, z)                     # (B, POSES_AT_ONCE, C, ...)

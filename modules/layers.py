@@ -1,4 +1,5 @@
 """The blocks that every encoder and decoder here is built of (C channels, H x W size)."""
+from functools import reduce
 from math import gcd
 
 import torch
@@ -51,7 +52,8 @@ class JoinLayer(nn.Module):
 
     def partial(self, **inputs: Tensor) -> Tensor:
         """The sum over some of the inputs."""
-        return sum(self.convolutions[name](x) for name, x in inputs.items())
+        # Not sum(), which begins with 0 + x, a pass over x for nothing.
+        return reduce(torch.add, (self.convolutions[name](x) for name, x in inputs.items()))
 
     def forward(self, partial: Tensor, **inputs: Tensor) -> Tensor:
         """The partial sum of all other inputs, and these."""

@@ -78,3 +78,12 @@ def test_a_failed_save_leaves_the_earlier_checkpoint_whole(tmp_path, monkeypatch
         save_checkpoint(path, {"epoch": 2})
     monkeypatch.undo()
     assert torch.load(path, weights_only=True)["epoch"] == 1 and [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_robots_checkpoint_of_the_first_format_is_read_and_a_dancers_is_not(trained, trained_robot, tmp_path):
+    """SVG has not changed since; PoseCVAE has other inputs."""
+    for run in (trained, trained_robot):
+        torch.save(load_checkpoint(run / "last.ckpt") | {"format": 1}, tmp_path / f"{run.parent.name}.ckpt")
+    assert load_checkpoint(tmp_path / f"{trained_robot.parent.name}.ckpt")["epoch"] == 2
+    with pytest.raises(UserError, match="has checkpoint format 1"):
+        load_checkpoint(tmp_path / f"{trained.parent.name}.ckpt")

@@ -239,10 +239,11 @@ def test_windows_hold_the_poses_around_each_frame(window):
     """At a clip's ends the poses beyond it, where they are handed over, else the last one again."""
     model, reach = build_model(SMALL_POSE_CVAE | {"pose_window": window}), window // 2
     poses = torch.arange(9.0).view(1, 9, 1, 1, 1).expand(1, 9, 3, 16, 16)
-    inside = model.windows(poses, 9 - 2 * reach)[0, :, ::3, 0, 0]
+    inside = model.windows(poses, 9 - 2 * reach, slice(None))[0, :, ::3, 0, 0]
     assert inside.tolist() == [list(range(t, t + window)) for t in range(9 - 2 * reach)]
-    ends = model.windows(poses, 9)[0, :, ::3, 0, 0]
+    ends = model.windows(poses, 9, slice(None))[0, :, ::3, 0, 0]
     assert ends.tolist() == [[min(max(i, 0), 8) for i in range(t - reach, t + reach + 1)] for t in range(9)]
+    assert torch.equal(model.windows(poses, 9, slice(3, 7)), model.windows(poses, 9, slice(None))[:, 3:7])
 
 
 @pytest.mark.parametrize("teacher_forcing", [True, False])

@@ -1,3 +1,4 @@
+import itertools
 import pickle
 import shutil
 
@@ -256,12 +257,15 @@ def test_the_scale_of_the_poses_is_that_of_all_training_pose_images(split):
 def test_conditions_reach_beyond_the_clip_but_not_beyond_the_video(split):
     """Clip and poses start and end together; the pose before the first of the video is that first once more."""
     clips = clips_of(split, margin=2)
-    for epoch in range(30):
-        clip = clips[epoch, 0]
-        whole = next(s for s in clips.stretches if position(split, clip["frames"][0]) in s)
+    seen = set()
+    for epoch, index in itertools.product(range(20), range(len(clips))):
+        clip = clips[epoch, index]
         first = position(split, clip["frames"][0])
+        whole = next(s for s in clips.stretches if first in s)
+        seen.add(first)
         expected = [min(max(i, whole.start), whole.stop - 1) for i in range(first - 2, first + 7)]
         assert np.array_equal(clip["conditions"].numpy(), split.images[1, expected])
+    assert {0, 15, 20, 35} <= seen  # the ends of both stretches
 
 
 @pytest.mark.parametrize("by", [-40, -3, 0, 2, 40])

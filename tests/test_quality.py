@@ -16,6 +16,7 @@ import rollouts
 
 from dance_data import DanceSplit
 from dataloader import Sequence
+from utils import UserError
 
 
 def still(frames: int = 4, *, height: int = 32, width: int = 64) -> Sequence:
@@ -52,6 +53,14 @@ def test_frames_held_out_are_all_of_the_validation_and_none_of_the_training(rend
     assert np.array_equal(held.images, whole.images[:, 10:15])
     quality.hold_out(rendered, range(numbers[0], numbers[3]), tmp_path / "data")
     assert len(list((tmp_path / "data" / "val" / "val_img").iterdir())) == 3
+
+
+def test_a_folder_that_hold_out_did_not_make_is_left_alone(dataset):
+    """With the data set itself where the split would go, it once was removed before it was read."""
+    files = sorted(dataset.rglob("*"))
+    with pytest.raises(UserError, match="stands where the split of --hold_out would go"):
+        quality.hold_out(dataset, range(3), dataset)
+    assert sorted(dataset.rglob("*")) == files
 
 
 def test_the_budget_sets_the_epochs(monkeypatch, tmp_path):

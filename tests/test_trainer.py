@@ -12,6 +12,7 @@ import Trainer
 from checkpoints import load_checkpoint
 from flags import parse_trainer_flags
 from records import read_metrics
+from utils import UserError
 
 TIMES = ("seconds", "frames_per_second")  # what a row has that differs from run to run
 
@@ -156,7 +157,8 @@ def test_the_averaged_weights_follow_the_definition(train_args):
 
 def test_every_epoch_trains_with_the_schedules_of_its_own_number(train_args, monkeypatch):
     """beta one epoch off was seen in public code; here the values that reach the batches are compared."""
-    flags = ["--num_epoch", "10", "--tfr_sde", "1", "--tfr_d_step", "0.1", "--kl_anneal_cycle", "2", "--lr_schedule", "cosine", "--lr_warmup", "0"]
+    flags = ["--num_epoch", "10", "--tfr_sde", "1", "--tfr_d_step", "0.1", "--kl_anneal_cycle", "2",
+             "--lr", "0.002", "--lr_schedule", "cosine", "--lr_warmup", "0"]  # fmt: skip
     trainer = make(train_args, *flags)
     betas = []
     monkeypatch.setattr(trainer, "train_batch", lambda batch, epoch, index, forced, beta: betas.append(beta) or (0.7, 0.5, 2.0))
@@ -260,7 +262,7 @@ def test_every_optimiser_and_schedule_takes_a_step(train_args, optim, schedule):
 @pytest.mark.parametrize("kind", ["Cyclical", "Monotonic", "None"])
 def test_ten_times_the_learning_rate_stays_finite_or_stops_with_a_message(train_args, tmp_path, capsys, kind):
     try:
-        Trainer.main([*train_args, "--kl_anneal_type", kind, "--lr", "0.02", "--num_epoch", "4"])
+        Trainer.main([*train_args, "--kl_anneal_type", kind, "--lr", "0.03", "--num_epoch", "4"])
     except SystemExit:
         assert "training stopped" in capsys.readouterr().err
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
@@ -296,7 +298,7 @@ def test_the_course_commands_run_unchanged(rendered, tmp_path, monkeypatch):
     shutil.copytree(rendered, tmp_path / "LAB4_Dataset")
     flags = ["--DR", "LAB4_Dataset", "--save_root", "checkpoints", "--num_epoch", "1", "--per_save", "1", "--num_workers", "2",
              "--batch_size", "8", "--kl_anneal_ratio", "0.5", "--tfr_sde", "20", "--tfr_d_step", "0.05"]  # fmt: skip
-    small = SMALL[:10]
+    small = [*SMALL[:10], "--epoch_size", "2", "--device", "cpu"]
     Trainer.main([*flags, *small])
     for kind in ("Monotonic", "Cyclical", "None"):
         Trainer.main([*flags, *small, "--fast_train", "--kl_anneal_type", kind])
@@ -338,3 +340,22 @@ def test_compile_is_for_the_weights_that_are_trained(train_args, monkeypatch):
     assert not compiled
     trainer = make(train_args, "--compile")
     assert compiled == [trainer.model]
+
+
+def test_a_run_is_not_resumed_under_another_recipe(train_args, trained, capsys):
+    """Stopped in the last epochs of a quick run, it would have become the first epochs of a long one."""
+    message = refused(capsys, Trainer.main, [*train_args, "--num_epoch", "4", "--preset", "quick", "--ckpt_path", str(trained)])
+    assert "was trained with --preset default, not quick" in message
+
+
+def test_a_run_that_is_made_longer_does_not_go_back_to_true_frames(train_args, trained, tmp_path):
+    """Two epochs begin to decay at 1; of six, the default would feed true frames back until epoch 3."""
+    Trainer.main([*train_args, "--num_epoch", "6", "--ckpt_path", str(trained)])
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["tfr"] for row in rows] == [1, 0, 0, 0, 0, 0]
+
+
+def test_recomputing_is_refused_where_torch_cannot_draw_twice(train_args, monkeypatch):
+    monkeypatch.setattr(Trainer, "find_device", lambda name: torch.device("mps"))
+    with pytest.raises(UserError, match="--recompute"):
+        make(train_args, "--recompute", "2")
