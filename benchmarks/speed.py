@@ -150,6 +150,9 @@ def roll_outs(bench: Bench) -> list[Row]:
         rows += [Row(name, "frames/s", rates), Row(f"{COURSE}, {name}", "frames/s", theirs, note)]
         if course:
             rows.append(Row(f"{name} / course network", "times", by_round(rates, theirs)))
+    if course:  # which has nothing to gain from company
+        alone = per_second(timings["course", 1])
+        rows.append(Row(f"{name} / course network, one sequence", "times", by_round(rates, alone)))
     return rows
 
 

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from modules.base import SequenceLoss, VideoModel, sequence_loss
 from modules.gaussian import Gaussian, kl_divergence, standard_like
-from modules.layers import JoinLayer, VGGBlock, VGGLayer, fold_time, paint_over, unfold_time
+from modules.layers import JoinLayer, VGGBlock, VGGLayer, fold_time, halve, paint_over, unfold_time
 
 STRIDE = 8  # between a frame and its coarsest features
 NORM = "group"
@@ -46,8 +46,8 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         standard = (images - self.mean) / self.scale
         half = self.at_half(functional.pixel_unshuffle(standard, 2))        # (B, width // 4, H/2, W/2)
-        quarter = self.at_quarter(functional.max_pool2d(half, 2))           # (B, width // 2, H/4, W/4)
-        eighth = self.at_eighth(functional.max_pool2d(quarter, 2))          # (B, width, h, w)
+        quarter = self.at_quarter(halve(half))                             # (B, width // 2, H/4, W/4)
+        eighth = self.at_eighth(halve(quarter))                            # (B, width, h, w)
         return [half, quarter, eighth]
 
 

@@ -60,6 +60,15 @@ class JoinLayer(nn.Module):
         return self.finish(partial + self.partial(**inputs))
 
 
+def halve(x: Tensor) -> Tensor:
+    """Half the size, the largest of every 2 x 2: (B, C, H, W) -> (B, C, H/2, W/2); H and W are even."""
+    if torch.is_grad_enabled() or x.device.type != "cpu":
+        return functional.max_pool2d(x, 2)
+    # Less than half the time in a CPU's roll-out; with gradients it would be five times as slow.
+    rows = torch.maximum(x[..., ::2, :], x[..., 1::2, :])
+    return torch.maximum(rows[..., ::2], rows[..., 1::2])
+
+
 def upsample(x: Tensor) -> Tensor:
     """Twice the size, nearest neighbour: (B, C, H, W) -> (B, C, 2H, 2W)."""
     return functional.interpolate(x, scale_factor=2, mode="nearest")

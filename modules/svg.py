@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from modules.base import SequenceLoss, VideoModel, sequence_loss
 from modules.gaussian import Gaussian, kl_divergence, standard_like
-from modules.layers import VGGBlock, VGGLayer, fold_time, normalisation, paint_over, unfold_time, upsample
+from modules.layers import VGGBlock, VGGLayer, fold_time, halve, normalisation, paint_over, unfold_time, upsample
 
 LAYERS = {32: (2, 2, 3), 64: (2, 2, 3, 3), 128: (2, 2, 3, 3, 3)}  # of each stage, by frame size, down to 4 x 4 pixels
 State = tuple[Tensor, Tensor]  # hidden and cell values of a stacked LSTM, (layers, B, R) each; None is all zeros
@@ -45,7 +44,7 @@ class VGGEncoder(nn.Module):
         x, levels = frames, []
         for stage in self.stages:
             levels.append(stage(x))                                      # (N, width, H, W), (N, 2 width, H/2, W/2), ...
-            x = functional.max_pool2d(levels[-1], 2)
+            x = halve(levels[-1])
         return self.to_vector(x).flatten(1), levels
 
 

@@ -5,7 +5,7 @@ from conftest import SMALL_POSE_CVAE
 from torch import nn
 
 from modules import build_model
-from modules.layers import VGGBlock, VGGLayer, fold_time, paint_over, unfold_time
+from modules.layers import VGGBlock, VGGLayer, fold_time, halve, paint_over, unfold_time
 
 ROBOT = test_svg.SMALL | {"learned_prior": True, "norm": "batch"}
 
@@ -60,3 +60,12 @@ def test_painting_over_a_known_frame_is_exact_under_autocast():
     colour, mask = torch.sigmoid(painted.double()).split([3, 1], dim=1)
     expected = colour * mask + known * (1 - mask)
     torch.testing.assert_close(paint_over(painted, known), expected.float(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2, 2), (2, 3, 4, 6)])
+def test_halving_takes_the_largest_of_four_with_and_without_gradients(shape):
+    x = torch.randn(shape)
+    expected = torch.stack([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]).amax(dim=0)
+    assert torch.equal(halve(x.requires_grad_()), expected)
+    with torch.no_grad():
+        assert torch.equal(halve(x), expected)
