@@ -82,7 +82,7 @@ def draw_training(runs: dict[str, list[dict]], path: Path) -> None:
         if any(row.get("val_closing") != row.get("val_psnr") for row in rows):  # equal where no sequence is longer
             curve(axes[6], rows, "val_closing", **look(1), label="last 100 frames")
             axes[6].lines[0].set_label("all frames")
-    finish(axes[0], "Training loss", "epoch", "MSE + beta x weight x KL", log=True)
+    finish(axes[0], "Training loss", "epoch", "distortion + beta x weight x KL", log=True)
     finish(axes[1], "Reconstruction (distortion)", "epoch", "MSE per pixel, pixels in [0, 1]", log=True)
     finish(axes[2], "KL divergence (rate)", "epoch", "nats per frame", log=True)
     finish(axes[3], "KL annealing", "epoch", "beta")
