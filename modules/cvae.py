@@ -86,6 +86,11 @@ class Prepared(NamedTuple):
         """change(sum) for each of them."""
         return Prepared(*map(change, self))
 
+    def steps(self) -> "list[Prepared]":
+        """(B, T, C, ...) -> T times (B, C, ...)."""
+        # Not x[:, t]: the gradient of each such slice is as large as x, so that a clip's time grew with its square.
+        return [Prepared(*sums) for sums in zip(*(x.unbind(dim=1) for x in self))]
+
 
 class DecoderFusion(nn.Module):
     """Joins previous frame, pose, reference and z at the coarsest size -> (N, D, h, w)."""
@@ -234,8 +239,8 @@ class PoseCVAE(VideoModel):
             video = unfold_time(self.predict(noisy(fold_time(before)), prepared.each(fold_time), everywhere), batch=batch)
         else:
             predictions = []
-            for t in range(steps):
-                previous = self.predict(noisy(previous), prepared.each(lambda x, t=t: x[:, t]), reference)
+            for step in prepared.steps():
+                previous = self.predict(noisy(previous), step, reference)
                 predictions.append(previous)
             video = torch.stack(predictions, dim=1)
         return video, kl_divergence(q, standard_like(q))
@@ -249,7 +254,6 @@ class PoseCVAE(VideoModel):
             label = self.label_encoder(fold_time(poses))
             coarsest = label[-1]
             z = z_scale * torch.randn(len(coarsest), self.latent_dim, *coarsest.shape[2:], device=coarsest.device)
-            prepared = self.prepare(label, known, z)                     # (B, POSES_AT_ONCE, C, ...)
-            for t in range(prepared.fused.shape[1]):
-                video.append(self.predict(video[-1], prepared.each(lambda x, t=t: x[:, t]), reference))
+            for step in self.prepare(label, known, z).steps():
+                video.append(self.predict(video[-1], step, reference))
         return torch.stack(video, dim=1)                                 # (B, T, 3, H, W)

@@ -279,3 +279,15 @@ def test_recomputing_keeps_fewer_activations(model, clip):
         return sum(sizes)
 
     assert kept(1) < 0.5 * kept(0)
+
+
+def test_the_work_of_a_long_clip_grows_with_its_length_and_not_with_its_square(model):
+    """Bytes that the backward pass of four times the frames allocates; each slice of a clip once had a gradient of its size."""
+    def allocated(length):
+        frames, poses = torch.rand(2, 1, length, 3, 16, 16)
+        loss = model(frames, poses, teacher_forcing=False).mse
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            loss.backward()
+        return sum(max(0, event.self_cpu_memory_usage) for event in profile.key_averages())
+
+    assert allocated(33) / allocated(9) < 4.4
