@@ -203,7 +203,7 @@ class PoseCVAE(VideoModel):
         Conditions may reach beyond the clip, see windows().
 
         With `recompute` N the clip is unrolled in pieces of N predicted frames whose activations are computed anew in the
-        backward pass: memory for one piece instead of the whole clip, for a third more time (Chen et al. 2016).
+        backward pass: memory for one piece instead of the whole clip, for a second forward pass (Chen et al. 2016).
         """
         reference = frames[:, 0] if reference is None else reference
         known, length = self.know(reference), frames.shape[1]
