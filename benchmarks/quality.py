@@ -20,13 +20,13 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measure import forcing_ratios
+from measure import forcing_ratios, markdown
 
 import Trainer
 from checkpoints import load_checkpoint, model_from_checkpoint
 from dataloader import Sequence, find_dataset, numbered_images
 from devices import find_device, find_precision
-from evaluation import HIGHEST_PSNR, roll_out, score, summary
+from evaluation import CLOSING_FRAMES, HIGHEST_PSNR, roll_out, score, summary
 from families import FAMILIES
 from flags import COUNT, INDEX, POSITIVE, Parser, parse_trainer_flags
 from records import read_metrics
@@ -66,7 +66,7 @@ def hold_out(root: Path, frames: range, folder: Path) -> Path:
     The pictures are linked where the system lets us, else copied. Raises UserError, also for a folder made by something else.
     """
     train, moved = find_dataset(root, "train") / "train", 0
-    if folder.exists() and not (folder / MARK).exists():
+    if (folder.exists() and not (folder / MARK).exists()) or root.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{folder}: stands where the split of --hold_out would go; choose another --save_root")
     for split in ("train", "val"):
         shutil.rmtree(folder / split, ignore_errors=True)
@@ -133,6 +133,8 @@ def run_and_score(argv: list[str], folder: Path, seed: int) -> dict[str, float]:
     return {
         "seed": seed, "PSNR": means["psnr"], "first 100": torch.cat([s.psnr[:OPENING_FRAMES] for s in scores]).mean().item(),
         "last 100": means["closing"], "near skeleton": sum(foreground) / len(foreground), "SSIM": means["ssim"],
+        "SSIM first 100": torch.cat([s.ssim[:OPENING_FRAMES] for s in scores]).mean().item(),
+        "SSIM last 100": torch.cat([s.ssim[-CLOSING_FRAMES:] for s in scores]).mean().item(),
         "copy": means["copy"], "background": means["background"], "training min": training_seconds(folder) / 60,
         "wall min": wall / 60,
     }  # fmt: skip
@@ -140,18 +142,17 @@ def run_and_score(argv: list[str], folder: Path, seed: int) -> dict[str, float]:
 
 def print_table(rows: list[dict[str, float]]) -> None:
     """Markdown: a row per seed, of several seeds also the mean and half the range."""
-    print(f"| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")
-    for row in rows:
-        print(f"| {' | '.join(shown(name, value) for name, value in row.items())} |")
+    lines = [[shown(name, value) for name, value in row.items()] for row in rows]
     if len(rows) > 1:
         columns = {name: [row[name] for row in rows] for name in rows[0] if name != "seed"}
         means = [f"{shown(name, sum(v) / len(v))} ± {shown(name, (max(v) - min(v)) / 2)}" for name, v in columns.items()]
-        print(f"| {' | '.join(['mean', *means])} |")
+        lines.append(["mean", *means])
+    print(markdown(list(rows[0]), lines))
 
 
 def shown(column: str, value: float) -> str:
     """A number of the table: dB with two digits, SSIM with four, minutes with one."""
-    digits = {"seed": 0, "SSIM": 4, "training min": 1, "wall min": 1}.get(column, 2)
+    digits = 4 if "SSIM" in column else {"seed": 0, "training min": 1, "wall min": 1}.get(column, 2)
     return f"{value:.{digits}f}"
 
 

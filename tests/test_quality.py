@@ -61,6 +61,10 @@ def test_a_folder_that_hold_out_did_not_make_is_left_alone(dataset):
     with pytest.raises(UserError, match="stands where the split of --hold_out would go"):
         quality.hold_out(dataset, range(3), dataset)
     assert sorted(dataset.rglob("*")) == files
+    made = quality.hold_out(dataset, range(3), dataset.parent / "held_out")
+    with pytest.raises(UserError, match="stands where"):  # nor is a split taken from itself
+        quality.hold_out(made, range(3, 5), made)
+    assert len(list((made / "val" / "val_img").iterdir())) == 3
 
 
 def test_the_budget_sets_the_epochs(monkeypatch, tmp_path):
@@ -87,9 +91,9 @@ def test_quality_trains_every_seed_and_prints_a_table(rendered, tmp_path, capsys
     table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     rows = json.loads((tmp_path / "quality.json").read_text())["rows"]
     assert [row["seed"] for row in rows] == [1, 2] and rows[0]["PSNR"] != rows[1]["PSNR"] and rows[0]["copy"] == rows[1]["copy"]
-    assert [len(line) for line in table] == [10] * 4 and table[1][1] == f"{rows[0]['PSNR']:.2f}"
+    assert [len(line) for line in table] == [12] * 5 and table[2][1] == f"{rows[0]['PSNR']:.2f}"
     middle, half = (rows[0]["PSNR"] + rows[1]["PSNR"]) / 2, abs(rows[0]["PSNR"] - rows[1]["PSNR"]) / 2
-    assert table[3][1] == f"{middle:.2f} ± {half:.2f}"
+    assert table[4][1] == f"{middle:.2f} ± {half:.2f}"
 
 
 @pytest.mark.parametrize("flags, message", [
