@@ -8,8 +8,6 @@ from the checkpoint.
 import argparse
 from pathlib import Path
 
-import torch
-
 from checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
 from dataloader import Sequence
 from devices import compile_parts, find_device, find_precision
@@ -17,7 +15,7 @@ from evaluation import run_tests, shuffle_conditions
 from families import FAMILIES, Family
 from flags import COUNT, INDEX, NOT_NEGATIVE, Parser, add_device_flags, number
 from results import remove_earlier, write_pictures, write_scores
-from utils import UserError, check_writable, one_line_errors, seed_for
+from utils import UserError, check_writable, one_line_errors
 
 
 def tester_parser() -> Parser:
@@ -92,9 +90,8 @@ def main(argv: list[str] | None = None) -> None:
         sequences = shuffle_conditions(sequences, args.seed, values=args.shuffle_conditions)
     frames = sum(len(sequence.conditions) for sequence in sequences)
     print(f"{path}: epoch {state['epoch']}; {len(sequences)} sequences, {frames} frames on {device}")
-    torch.manual_seed(seed_for(args.seed, "test"))
-    results = run_tests(model, sequences, samples=args.n_sample, device=device, precision=args.amp, z_scale=args.z_scale,
-                        batch_size=args.batch_size)  # fmt: skip
+    results = run_tests(model, sequences, samples=args.n_sample, seed=args.seed, device=device, precision=args.amp,
+                        z_scale=args.z_scale, batch_size=args.batch_size)  # fmt: skip
     remove_earlier(args.save_root)
     write_pictures(args.save_root, results[: args.show], fps=args.fps, every=args.strip_every)
     genuine = args.split == "test" and args.only is None and args.shuffle_conditions is None

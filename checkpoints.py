@@ -1,24 +1,35 @@
 """Checkpoints: one file of tensors and plain values that is all a run needs to go on and all a test needs to run."""
+import io
+import zipfile
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from files import write_whole
 from modules import VideoModel, build_model
 from utils import UserError
 
-FORMAT = 2  # 2: PoseCVAE standardises pose images and sees a window of them; SVG is as in 1
-KEYS = {"format", "model_config", "model", "ema", "optimiser", "scaler", "epoch", "step", "best_psnr", "flags", "versions"}
+# 2: PoseCVAE standardises pose images and sees a window of them; SVG is as in 1. 3: where a run stands within an epoch.
+FORMAT = 3
+KEYS = {
+    "model_config": dict, "model": dict, "ema": dict, "optimiser": dict, "scaler": dict, "epoch": int, "step": int,
+    "best_psnr": float, "flags": dict, "versions": dict, "progress": dict, "data": str,
+}  # fmt: skip
 
 
-def save_checkpoint(path: Path, state: dict) -> None:
-    """Writes the state beside `path` and moves it into place, so that `path` is always a whole checkpoint."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        torch.save({"format": FORMAT} | state, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def serialise(state: dict) -> memoryview:
+    """The bytes of a checkpoint, which have been read back once: a value that cannot be would not be missed until needed."""
+    memory = io.BytesIO()  # torch's own writer to disk reports a full one as a RuntimeError about an archive
+    torch.save({"format": FORMAT} | state, memory)
+    parse(memory, Path("the new checkpoint"))
+    return memory.getbuffer()
+
+
+def write_checkpoint(path: Path, content: memoryview) -> None:
+    """Writes what serialise() gave; `path` always holds a whole checkpoint, the earlier or the new one. The last.ckpt that stood
+    there before stays as previous.ckpt. Raises OSError."""
+    write_whole(path, content, keep=path.with_name("previous.ckpt") if path.name == "last.ckpt" else None)
 
 
 def find_checkpoint(path: Path, *, prefer: str) -> Path:
@@ -33,21 +44,76 @@ def find_checkpoint(path: Path, *, prefer: str) -> Path:
     raise UserError(f"--ckpt_path {path}: the folder holds no best.ckpt and no last.ckpt")
 
 
+def load_newest(folder: Path) -> tuple[Path, dict, str]:
+    """last.ckpt of a run folder, or previous.ckpt where that cannot be read; its state, and what was wrong ("": nothing).
+
+    Raises UserError if neither can be read.
+    """
+    reasons = []
+    for path in (folder / "last.ckpt", folder / "previous.ckpt"):
+        try:
+            return path, load_checkpoint(path), "; ".join(reasons)
+        except FileNotFoundError:
+            reasons.append(f"{path}: no such file")
+        except UserError as error:
+            reasons.append(str(error))
+    raise UserError(f"{'; '.join(reasons)}; expected a whole one, or another with --ckpt_path")
+
+
 def load_checkpoint(path: Path) -> dict:
-    """The state that save_checkpoint wrote, tensors on the CPU. Only tensors and plain values are read; code in the file
-    is never run. Raises UserError for anything that is not a checkpoint of this project."""
+    """The state that serialise() was given, tensors on the CPU. Only tensors and plain values are read; code in the file
+    is never run. Raises UserError for anything that is not a whole checkpoint of this project."""
+    with open(path, "rb") as file:
+        return parse(file, path)
+
+
+def parse(file: io.BufferedIOBase, path: Path) -> dict:
+    """load_checkpoint() of an open file; `path` is for messages."""
+    if problem := damage(file):
+        raise UserError(f"{path}: is not a checkpoint that can be read ({problem})")
+    file.seek(0)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
+        state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the bytes of a foreign file lead its reader to
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: is not a checkpoint that can be read ({reason[:100]})") from None
-    if not isinstance(state, dict) or "format" not in state:
-        raise UserError(f"{path}: is not a checkpoint of this project; expected a file written by Trainer.py")
-    known = state["format"] == FORMAT or (state["format"] == 1 and state.get("model_config", {}).get("family") == "svg")
-    if not known or KEYS - state.keys():
-        raise UserError(f"{path}: has checkpoint format {state['format']}; this version reads format {FORMAT}: train again")
+    if not isinstance(state, dict) or not isinstance(state.get("format"), int):
+        weights = isinstance(state, dict) and any(isinstance(value, Tensor) for value in state.values())
+        kind = "bare weights" if weights else "something else"
+        raise UserError(f"{path}: is not a checkpoint of this project but {kind}; expected a file written by Trainer.py")
+    return upgraded(state, path)
+
+
+def damage(file: io.BufferedIOBase) -> str | None:
+    """What is wrong with a file that torch.save should have written, a zip archive; None if nothing is.
+
+    torch reads an archive without looking at its check sums: a weight with a flipped bit would go unnoticed.
+    """
+    file.seek(0)
+    begin = file.read(4)
+    if not begin:
+        return "the file is empty"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()
+        return broken and f"the check sum of {broken} is wrong: it was damaged after it was written"
+    except Exception:  # a damaged directory leads zipfile to more than BadZipFile
+        return "the file is cut short or damaged" if begin == b"PK\x03\x04" else "it is no archive of torch.save"
+
+
+def upgraded(state: dict, path: Path) -> dict:
+    """The state in today's format. Raises UserError for a format that this version cannot read, or an incomplete state."""
+    found = state["format"]
+    if found > FORMAT:
+        raise UserError(f"{path}: has checkpoint format {found}; this version reads up to {FORMAT}: take a newer one")
+    if found < 1 or (found == 1 and state.get("model_config", {}).get("family") != "svg"):
+        raise UserError(f"{path}: has checkpoint format {found}, of a model that has changed; expected {FORMAT}: train again")
+    if found < FORMAT:  # was only ever written at the end of an epoch
+        state |= {"progress": {}, "data": ""}
+    for name, kind in KEYS.items():
+        if not isinstance(state.get(name), kind):
+            found = type(state[name]).__name__ if name in state else "nothing"
+            raise UserError(f"{path}: is not a whole checkpoint: {name} is {found}; expected {kind.__name__}")
     return state
 
 

@@ -1,4 +1,6 @@
 """What every data set is made of: numbered images, random training clips, whole sequences (T frames, A condition values)."""
+import atexit
+import multiprocessing
 import os
 import re
 import signal
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from utils import UserError, seed_for
+from utils import STOP_SIGNALS, UserError, seed_for
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
@@ -82,8 +84,9 @@ class FrameStore:
 class Clips(Dataset, ABC):
     """Training clips. Asked for (epoch, index), so that a clip depends on (seed, epoch, index) and nothing else.
 
-    An item is a dict of what the model's forward takes: frames (T, 3, H, W) uint8, conditions (T, ...), and what else a
-    data set knows. Its pictures are moved by up to `shift` whole pixels each way, the border repeated.
+    An item is a dict of what the model's forward takes: frames (T, 3, H, W) uint8, conditions (T, ...), what else a data set
+    knows, and the clip's `seed` for what the model draws. Its pictures are moved by up to `shift` whole pixels each way, the
+    border repeated.
     """
 
     def __init__(self, starts: list, *, clips: int, seed: int, shift: int):
@@ -110,7 +113,7 @@ class Clips(Dataset, ABC):
             down, right = rng.integers(-self.shift, self.shift + 1, size=2).tolist()
             pictures = {name: part for name, part in clip.items() if part.dtype == torch.uint8}
             clip |= {name: moved(moved(part, down, dim=-2), right, dim=-1) for name, part in pictures.items()}
-        return clip
+        return clip | {"seed": seed_for(self.seed, "noise", epoch, index)}
 
 
 def moved(pictures: Tensor, by: int, *, dim: int) -> Tensor:
@@ -126,33 +129,88 @@ def moved(pictures: Tensor, by: int, *, dim: int) -> Tensor:
     return result
 
 
-class ClipSampler(Sampler[tuple[int, int]]):
-    """Shuffled (epoch, index) keys; the order is a function of (seed, epoch). Set `epoch` and `fraction` before each epoch.
+class Place(NamedTuple):
+    """Where in an epoch a batch stands."""
 
-    `fraction` keeps the first clips of the video only (the course's --fast_train).
+    index: int  # of the batch
+    begin: int  # clips of the epoch that were taken before it, by all processes
+    end: int  # and after it
+    weight: float  # of the mean over this process's clips, in a step's gradient that is averaged over the processes
+    ends_step: bool  # whether the optimiser takes its step after it
+
+
+class ClipBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of shuffled (epoch, index) keys for one of `world` processes; the order is a function of (seed, epoch).
+
+    `batch_size` is a process's share; together they take the same clips in the same order as one alone, only more at a time.
+    The last batch is smaller where the clips do not divide; none is dropped. Before each epoch set `epoch`; `fraction`, which
+    keeps the first clips of the video only (the course's --fast_train); and `first`, how many clips of it are done already.
     """
 
-    def __init__(self, clips: int, *, seed: int):
-        self.clips, self.seed = clips, seed
-        self.epoch, self.fraction = 0, 1.0
+    def __init__(self, clips: int, *, batch_size: int, accumulate: int, seed: int, rank: int = 0, world: int = 1):
+        self.clips, self.batch_size, self.accumulate, self.seed = clips, batch_size, accumulate, seed
+        self.rank, self.world = rank, world
+        self.epoch, self.fraction, self.first = 0, 1.0, 0
 
-    def __len__(self) -> int:
+    @property
+    def total(self) -> int:
+        """Clips of the epoch."""
         return max(1, int(self.clips * self.fraction))
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng(seed_for(self.seed, "order", self.epoch)).permutation(len(self))
-        return iter([(self.epoch, int(index)) for index in order])
+    @property
+    def together(self) -> int:
+        """Clips that all processes take at a time."""
+        return self.batch_size * self.world
+
+    def __len__(self) -> int:
+        return len(range(self.first, self.total, self.together))
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng(seed_for(self.seed, "order", self.epoch)).permutation(self.total)
+        for place in self.places():
+            keys = order[place.begin : place.end]
+            # Where fewer clips are left than processes, one that goes without takes a clip again, with weight 0.
+            own = keys[self.share(len(keys))] if place.weight else keys[:1]
+            yield [(self.epoch, int(index)) for index in own]
+
+    def share(self, clips: int) -> slice:
+        """This process's part of so many clips."""
+        return slice(self.rank * clips // self.world, (self.rank + 1) * clips // self.world)
+
+    def places(self) -> Iterator[Place]:
+        """Where each of the batches stands."""
+        for number, begin in enumerate(range(self.first, self.total, self.together)):
+            end = min(begin + self.together, self.total)
+            # A step's batches count by their clips, so that accumulation equals one large batch, the last smaller one included.
+            in_step = number % self.accumulate
+            step_begin = begin - in_step * self.together
+            step_clips = min(self.together * self.accumulate, self.total - step_begin)
+            own = self.share(end - begin)
+            weight = (own.stop - own.start) * self.world / step_clips
+            yield Place(begin // self.together, begin, end, weight, in_step + 1 == self.accumulate or end == self.total)
 
 
-def leave_ctrl_c_to_the_main_process(_worker: int) -> None:
-    """A worker that dies of Ctrl-C would end the run with a traceback before the main process can end it cleanly."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def leave_stopping_to_the_main_process(_worker: int) -> None:
+    """A worker that dies of Ctrl-C, or when a cluster tells all processes to end, would end the run with a traceback amid a
+    step."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
-def build_loader(clips: Clips, sampler: ClipSampler, *, batch_size: int, workers: int, pin: bool) -> DataLoader:
-    """Batches in the sampler's order, the last one smaller where the clips do not divide; never dropped."""
+def end_workers() -> None:
+    """At the end of the program: multiprocessing would ask them to end by a signal that they ignore, and wait for ever."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own takes a worker's death for an error
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
+def build_loader(clips: Clips, batches: ClipBatches, *, workers: int, pin: bool) -> DataLoader:
+    """The batches' clips, collated, read by so many processes."""
     workers = min(workers, os.cpu_count() or 1)  # the course's 6 on a small machine only wait for each other
+    if workers:
+        atexit.register(end_workers)
     return DataLoader(
-        clips, batch_size=batch_size, sampler=sampler, num_workers=workers, pin_memory=pin, persistent_workers=workers > 0,
-        worker_init_fn=leave_ctrl_c_to_the_main_process,
+        clips, batch_sampler=batches, num_workers=workers, pin_memory=pin, persistent_workers=workers > 0,
+        worker_init_fn=leave_stopping_to_the_main_process,
     )  # fmt: skip

@@ -5,21 +5,27 @@ from torch import nn
 from utils import UserError
 
 
-def find_device(name: str) -> torch.device:
-    """`auto` is the first of cuda, mps, cpu that this machine has; any other name must exist. Raises UserError."""
+def find_device(name: str, *, local_rank: int | None = None) -> torch.device:
+    """`auto` is the first of cuda, mps, cpu that this machine has; any other name must exist. Raises UserError.
+
+    Of several processes on a machine, each names itself by its `local_rank` and gets a GPU of its own.
+    """
     available = ["cpu"]
     if torch.backends.mps.is_available():
         available.insert(0, "mps")
     if torch.cuda.is_available():
         available.insert(0, "cuda")
     if name == "auto":
-        return torch.device(available[0])
+        name = available[0]
+    if local_rank is not None and name == "cuda":
+        name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"--device {name}: not a device; expected auto or one of {', '.join(available)}") from None
     if device.type not in available or (device.index or 0) >= max(1, torch.cuda.device_count()):
-        raise UserError(f"--device {name}: not on this machine; expected auto or one of {', '.join(available)}")
+        found = f"; it has {torch.cuda.device_count()} GPUs, one is needed for each process" if local_rank else ""
+        raise UserError(f"--device {name}: not on this machine{found}; expected auto or one of {', '.join(available)}")
     return device
 
 

@@ -27,11 +27,13 @@ class Score(NamedTuple):
 
 
 def roll_out(
-    model: VideoModel, sequences: list[Sequence], *, device: torch.device, precision: str, z_scale: float, batch_size: int
-) -> list[Tensor]:
+    model: VideoModel, sequences: list[Sequence], seeds: list[int], *, device: torch.device, precision: str, z_scale: float,
+    batch_size: int,
+) -> list[Tensor]:  # fmt: skip
     """Predicts every sequence, `batch_size` of them side by side: one (T, 3, H, W) float video in [0, 1] each, on the CPU.
 
-    Sequences of different lengths share a batch: the shorter ones keep their last condition and are cut afterwards.
+    The seed of a sequence decides its samples of the prior. Sequences of different lengths share a batch: the shorter ones
+    keep their last condition and are cut afterwards.
     """
     videos = []
     model.eval()
@@ -41,7 +43,8 @@ def roll_out(
         given = torch.stack([sequence.given for sequence in batch])
         conditions = torch.stack([pad_time(sequence.conditions, longest) for sequence in batch])
         with autocast(device, precision):
-            rolled = model.rollout(to_model(given, device), to_model(conditions, device), z_scale=z_scale)
+            inputs = to_model(given, device), to_model(conditions, device)
+            rolled = model.rollout(*inputs, z_scale=z_scale, seeds=seeds[start : start + batch_size])
         videos += [video[: len(sequence.conditions)].clamp(0, 1).cpu() for video, sequence in zip(rolled, batch)]
     return videos
 
@@ -94,8 +97,8 @@ class Result(NamedTuple):
 
 
 def run_tests(
-    model: VideoModel, sequences: list[Sequence], *, samples: int, device: torch.device, precision: str, z_scale: float,
-    batch_size: int,
+    model: VideoModel, sequences: list[Sequence], *, samples: int, seed: int, device: torch.device, precision: str,
+    z_scale: float, batch_size: int,
 ) -> list[Result]:  # fmt: skip
     """Rolls out every sequence `samples` times, as many side by side as `batch_size` allows, and scores each."""
     results = []
@@ -103,7 +106,8 @@ def run_tests(
     for start in tqdm(range(0, len(sequences), together), desc="rolling out", unit="batch", leave=False, disable=None):
         group = sequences[start : start + together]
         copies = [sequence for sequence in group for _ in range(samples)]
-        videos = roll_out(model, copies, device=device, precision=precision, z_scale=z_scale, batch_size=batch_size)
+        seeds = [seed_for(seed, "test", sequence.name, n) for sequence in group for n in range(samples)]
+        videos = roll_out(model, copies, seeds, device=device, precision=precision, z_scale=z_scale, batch_size=batch_size)
         for i, sequence in enumerate(group):
             own = videos[i * samples : (i + 1) * samples]
             scores: list[Score] = []

@@ -1,5 +1,6 @@
 """The flags of Trainer.py: names and meanings of the course, types that check, one default each."""
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -23,7 +24,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False, **settings)
 
     def error(self, message: str):
-        print(f"error: {message} ({self.hint})", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of many processes that torchrun starts, one says it
+            print(f"error: {message} ({self.hint})", file=sys.stderr)
         sys.exit(2)
 
 
@@ -88,6 +90,10 @@ def parse_trainer_flags(argv: list[str] | None) -> tuple[argparse.Namespace, dic
     chosen = first.parse_known_args(argv)[0]
     parser = trainer_parser(chosen.model, chosen.preset)
     args = parser.parse_args(argv)
+    if args.resume and args.overwrite:
+        parser.error("--resume and --overwrite: found both; expected one, to go on with a run or to begin anew")
+    if args.test and args.ckpt_path is None:
+        parser.error("--test: needs --ckpt_path, the checkpoint to validate")
     if args.val_vi_len is None:
         args.val_vi_len = args.n_past + args.n_future
     if args.tfr_sde is None:
@@ -121,9 +127,14 @@ def trainer_parser(model: str, preset: str) -> Parser:
     add("--num_epoch", "--niter", type=COUNT, metavar="N", help="epochs of the whole run")
     add("--epoch_size", type=INDEX if model == "pose_cvae" else COUNT, metavar="N",
         help=f"batches of an epoch (dance: 0 is one pass over the video; default: that, at least {LEAST_EPOCH})")  # fmt: skip
-    add("--ckpt_path", "--model_dir", type=Path, metavar="PATH", help="checkpoint or run folder to resume from")
+    add("--resume", nargs="?", const="auto", choices=["auto"],
+        help="go on with the run in --save_root as if it had never stopped; begin one if there is none")  # fmt: skip
+    add("--overwrite", action="store_true", help="begin anew where a run lies, which is moved to a folder earlier-N/ in there")
+    add("--ckpt_path", "--model_dir", type=Path, metavar="PATH", help="checkpoint or run folder to train on from")
     add("--test", action="store_true", help="only validate --ckpt_path, train nothing")
     add("--per_save", type=COUNT, default=3, help="epochs between two epoch=N.ckpt")
+    add("--save_minutes", type=NOT_NEGATIVE, default=10.0, metavar="MINUTES",
+        help="most time between two writings of last.ckpt, which every epoch ends with too; 0: after every step")  # fmt: skip
     add("--val_every", type=COUNT, default=1, help="epochs between two validations; the last epoch is always validated")
     add("--store_visualization", action="store_true", help="write a GIF of the validation beside each validated epoch=N.ckpt")
     add("--seed", type=INDEX, default=1, help="seed of everything drawn at random")
@@ -148,7 +159,7 @@ def trainer_parser(model: str, preset: str) -> Parser:
     add = parser.add_argument_group("optimisation").add_argument
     add("--distortion", choices=["mse", "log_mse"],
         help="squared error, or its logarithm by frame, which is PSNR: still frames count like moving ones")  # fmt: skip
-    add("--batch_size", type=COUNT, help="clips per batch")
+    add("--batch_size", type=COUNT, help="clips per batch, of each process where torchrun starts several")
     add("--accumulate", type=COUNT, default=1, help="batches per optimiser step")
     optimisers = "Adam", "AdamW", "SGD", "RMSprop"
     add("--optim", "--optimizer", type=choice(*optimisers), metavar="NAME", help=", ".join(optimisers))
@@ -162,6 +173,7 @@ def trainer_parser(model: str, preset: str) -> Parser:
     add("--beta2", type=number(float, 0, 0.999999), default=0.95, help="memory of the squared gradient (Adam, AdamW, RMSprop)")
     add("--weight_decay", type=NOT_NEGATIVE, help="weight decay (default: 0.01 for AdamW, 0 for the others)")
     add("--grad_clip", type=POSITIVE, default=1.0, help="largest norm of the gradient")
+    add("--bad_steps", type=COUNT, default=10, help="the run stops after so many steps in a row whose numbers are not finite")
     add("--ema", type=number(float, 0, 1), help="decay per step of the averaged weights that are tested")
 
     add = parser.add_argument_group("teacher forcing").add_argument

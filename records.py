@@ -1,11 +1,16 @@
-"""What a run leaves to read: config.json, metrics.jsonl, and copies for Weights & Biases and TensorBoard."""
+"""What a run leaves behind: checkpoints, config.json, metrics.jsonl, and copies for Weights & Biases and TensorBoard."""
 import json
 import math
+import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+from checkpoints import serialise, write_checkpoint
+from files import claim, write_whole
 from utils import UserError, check_writable, optional_package, versions
 
-OUTPUTS = ("*.ckpt", "config.json", "metrics.jsonl", "training.png", "val_epoch=*.gif", "tensorboard")
+OUTPUTS = ("*.ckpt", "config.json", "metrics.jsonl", "timings.jsonl", "training.png", "val_epoch=*.gif", "tensorboard")
 
 
 def plain(flags: dict) -> dict:
@@ -38,33 +43,49 @@ def finite(value):
 
 
 class Records:
-    """The written side of one run in `folder`. Raises UserError at once if the folder cannot be written or a package for
-    an extra log is missing."""
+    """The written side of one run, which has `folder` to itself. Raises UserError at once if the folder cannot be written, if
+    another run writes there, or if a package for an extra log is missing.
+
+    Once it has begun, a file that cannot be written, because the disk is full or the folder gone, does not end the training:
+    it is said, and tried again with the next one.
+    """
 
     def __init__(self, folder: Path, *, use_wandb: bool, use_tensorboard: bool):
         check_writable(folder, flag="--save_root")
-        self.folder, self.metrics = folder, folder / "metrics.jsonl"
-        self.wandb = optional_package("wandb", flag="--use_wandb") if use_wandb else None
-        # Asked for by its own name first: torch's wrapper reports a missing tensorboard less clearly.
-        self.tensorboard = optional_package("tensorboard", flag="--use_tensorboard") if use_tensorboard else None
+        self.folder = folder
+        self.lock = claim(folder, flag="--save_root")
+        try:
+            self.wandb = optional_package("wandb", flag="--use_wandb") if use_wandb else None
+            # Asked for by its own name first: torch's wrapper reports a missing tensorboard less clearly.
+            self.tensorboard = optional_package("tensorboard", flag="--use_tensorboard") if use_tensorboard else None
+        except UserError:
+            self.lock.release()
+            raise
         self.board = None
+        self.rows: dict[str, list[dict]] = {"metrics.jsonl": [], "timings.jsonl": []}
+        self.failure = ""  # why the newest last.ckpt could not be written
 
-    def begin(self, flags: dict, *, first_epoch: int = 0, resumed: Path | None = None) -> Path | None:
+    def begin(
+        self, flags: dict, *, first_epoch: int = 0, resumed: Path | None = None, in_place: bool = False
+    ) -> Path | None:  # fmt: skip
         """Opens the logs and writes config.json. Raises UserError if an extra log does not open.
 
-        A run resumed from the checkpoint `resumed` takes the rows before `first_epoch` along. Unless it simply goes on
-        from the last.ckpt of this folder, whatever run the folder holds is moved to earlier-N/, whose path is returned.
+        A run resumed from the checkpoint `resumed` takes the rows before `first_epoch` along. Unless it goes on `in_place`,
+        whatever run the folder holds is moved to earlier-N/, whose path is returned.
         """
         self.open_extra_logs(flags)
-        source = resumed.parent / "metrics.jsonl" if resumed else None
-        kept = [row for row in read_metrics(source) if row["epoch"] < first_epoch] if source and source.exists() else []
-        goes_on = resumed is not None and resumed.resolve() == (self.folder / "last.ckpt").resolve()
-        earlier = None if goes_on else self.set_aside()
-        self.metrics.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        (self.folder / "config.json").write_text(json.dumps({"flags": flags, "versions": versions()}, indent=2) + "\n")
+        for name, rows in self.rows.items():
+            source = resumed.parent / name if resumed else self.folder / "none"
+            rows[:] = [row for row in read_metrics(source) if row["epoch"] < first_epoch] if source.exists() else []
+        earlier = None if in_place else self.set_aside()
+        if in_place and resumed.name == "previous.ckpt" and (self.folder / "last.ckpt").exists():
+            (self.folder / "last.ckpt").replace(self.folder / "damaged.ckpt")  # which must not become the next previous.ckpt
+        config = json.dumps({"flags": flags, "versions": versions()}, indent=2) + "\n"
+        self.attempt("config.json", lambda path: write_whole(path, config.encode()))
+        self.write_rows()
         if self.tensorboard:  # opened last: its folder must not be taken for one of an earlier run
             writer = optional_package("torch.utils.tensorboard", flag="--use_tensorboard").SummaryWriter
-            self.board = writer(str(self.folder / "tensorboard"))
+            self.board = writer(str(self.folder / "tensorboard"), purge_step=first_epoch if resumed else None)
         return earlier
 
     def open_extra_logs(self, flags: dict) -> None:
@@ -78,7 +99,8 @@ class Records:
 
     def set_aside(self) -> Path | None:
         """Moves what a run wrote into a new folder earlier-N/ and returns it; None if there is nothing of worth."""
-        if not any(self.folder.glob("*.ckpt")) and not (self.metrics.exists() and read_metrics(self.metrics)):
+        metrics = self.folder / "metrics.jsonl"
+        if not any(self.folder.glob("*.ckpt")) and not (metrics.exists() and read_metrics(metrics)):
             return None
         numbers = [int(path.name.split("-")[1]) for path in self.folder.glob("earlier-*") if path.name.split("-")[1].isdigit()]
         earlier = self.folder / f"earlier-{max(numbers, default=0) + 1}"
@@ -88,21 +110,79 @@ class Records:
                 path.rename(earlier / path.name)
         return earlier
 
-    def add(self, row: dict) -> None:
-        """Appends one epoch. Numbers that are not finite are written as null, which every JSON reader takes."""
-        clean = finite(row)
-        with open(self.metrics, "a") as file:
-            file.write(json.dumps(clean) + "\n")
-        scalars = {name: value for name, value in clean.items() if isinstance(value, (int, float))}
+    def attempt(self, name: str, write: Callable[[Path], None]) -> bool:
+        """write(path of `name`); whether it could be written. What is in the way is said in one line, not raised."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
+            write(self.folder / name)
+        except OSError as error:
+            self.failure = error.strerror or str(error)
+            print(f"{self.folder / name}: cannot be written ({self.failure}); training goes on", file=sys.stderr)
+            return False
+        return True
+
+    def write_rows(self) -> None:
+        """Writes both files of rows whole: a line is never half there, and rows that a full disk refused come after all."""
+        for name, rows in self.rows.items():
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            self.attempt(name, lambda path, text=text: write_whole(path, text.encode()))
+
+    def add(self, row: dict, timing: dict) -> None:
+        """One epoch's row of metrics.jsonl, the same whenever a run is repeated, and of timings.jsonl, which is not.
+
+        Numbers that are not finite are written as null, which every JSON reader takes.
+        """
+        for name, values in zip(self.rows, (row, timing)):
+            self.rows[name].append(finite(values))
+        self.write_rows()
+        scalars = {name: value for name, value in finite(row | timing).items() if isinstance(value, (int, float))}
         if self.wandb:
             self.wandb.log(scalars, step=row["epoch"])
         if self.board:
             for name, value in scalars.items():
                 self.board.add_scalar(name, value, row["epoch"])
 
+    def save(self, names: list[str], state: dict) -> list[str]:
+        """Writes a checkpoint under each name; returns the names for which it could be done."""
+        content = serialise(state)
+        return [name for name in names if self.attempt(name, lambda path: write_checkpoint(path, content))]
+
+    def rescue(self, state: dict) -> None:
+        """When a run ends and its newest checkpoint could not be written, writes it where there is room. Raises UserError that
+        says where."""
+        refuge = Path(tempfile.mkdtemp(prefix="pose-video-"))
+        try:
+            write_checkpoint(refuge / "last.ckpt", serialise(state))
+            for name, rows in self.rows.items():
+                write_whole(refuge / name, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be written ({self.failure}), nor can {refuge} ({error.strerror})") from None
+        raise UserError(
+            f"{self.folder}: cannot be written ({self.failure}); the run is saved in {refuge}, go on with --ckpt_path {refuge}"
+        )
+
     def close(self) -> None:
-        """Ends the extra logs."""
+        """Ends the extra logs and leaves the folder to others."""
         if self.wandb and self.wandb.run:
             self.wandb.finish()
         if self.board:
             self.board.close()
+        self.lock.release()
+
+
+class NoRecords:
+    """What every process but the first has in place of Records: nothing is written."""
+
+    def begin(self, *_, **__) -> None:
+        """Nothing."""
+
+    add = rescue = close = begin
+    rows: dict[str, list[dict]] = {"metrics.jsonl": []}  # noqa: RUF012
+
+    def attempt(self, *_) -> bool:
+        """Nothing, and nothing was in the way."""
+        return True
+
+    def save(self, names: list[str], _state: dict) -> list[str]:
+        """Nothing, under any name."""
+        return names

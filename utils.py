@@ -21,7 +21,7 @@ class UserError(ValueError):
 
 
 def one_line_errors(main):
-    """Lets main(argv) end on bad input with one line on stderr and status 1, on Ctrl-C with status 130."""
+    """Lets main(argv) end on bad input with one line on stderr and status 1, on Ctrl-C with status 130, when Stopped with its."""
 
     @functools.wraps(main)
     def guarded(argv: list[str] | None = None) -> None:
@@ -32,30 +32,44 @@ def one_line_errors(main):
             sys.exit(1)
         except KeyboardInterrupt as stop:
             print(str(stop) or "stopped by Ctrl-C", file=sys.stderr)
-            sys.exit(130)
+            sys.exit(getattr(stop, "status", 130))
 
     return guarded
 
 
+# Ctrl-C; what kill, clusters and torchrun send; what a cluster sends when told to warn. Windows lacks the last.
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+
+
+class Stopped(KeyboardInterrupt):
+    """The program was asked to stop by the signal `number` and did so in order; the message says what is left to do."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.status = 130 if number == signal.SIGINT else 143
+
+
 class Interrupt:
-    """Within `with Interrupt() as interrupt`, the first Ctrl-C only sets `requested`; a second one acts as usual.
+    """Within `with Interrupt() as interrupt`, a signal to stop only sets `received`, its number; a second Ctrl-C ends at once.
 
     The loop asks at a place where it can stop cleanly. A KeyboardInterrupt may come up anywhere, in a library's
     clean-up code for one, where it is printed and lost.
     """
 
-    requested = False
+    received = 0
 
     def __enter__(self) -> "Interrupt":
-        self.before = signal.signal(signal.SIGINT, self.note)
+        self.before = {number: signal.signal(number, self.note) for number in STOP_SIGNALS}
         return self
 
-    def note(self, *_) -> None:
-        self.requested = True
-        signal.signal(signal.SIGINT, self.before)
+    def note(self, number: int, _frame) -> None:
+        self.received = self.received or number
+        # Not Python's own: it waits for the call at hand, and one that waits for other processes may never return.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def __exit__(self, *_) -> None:
-        signal.signal(signal.SIGINT, self.before)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
 
 def optional_package(name: str, *, flag: str) -> ModuleType:

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     rows = []
     for Blinded.without in args.without:
         run = args.save_root / Blinded.without.replace(" ", "_")
-        Trainer.main(["--DR", args.DR, "--save_root", str(run), *args.trainer_flags])
+        Trainer.main(["--DR", args.DR, "--save_root", str(run), "--resume", *args.trainer_flags])
         Tester.main(["--DR", args.DR, "--ckpt_path", str(run), "--save_root", str(run / "test")])
         with open(run / "test" / "scores.csv", newline="") as file:
             rows.append((Blinded.without, list(csv.DictReader(file))[-1]))

@@ -18,8 +18,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dataloader import Place
 from devices import autocast, find_device
 from flags import parse_trainer_flags
+from ranks import Ranks
+from resuming import Start
 from schedules import teacher_forcing_ratio
 from Trainer import Trainer
 from utils import UserError
@@ -100,27 +103,32 @@ def by_round(ours: list[float], theirs: list[float]) -> list[float]:
     return [a / b for a, b in zip(ours, theirs)]
 
 
-def batches(trainer: Trainer) -> Iterator[tuple[int, int, dict]]:
-    """(epoch, index, batch) without end, in the order of a real run; only whole batches, so that all steps are alike."""
-    sampler, size = trainer.sampler, trainer.args.batch_size
-    if sampler.clips > size:
-        sampler.clips -= sampler.clips % size
-    for sampler.epoch in itertools.count():
-        for index, batch in enumerate(trainer.loader):
-            yield sampler.epoch, index, batch
+def new_trainer(flags: Namespace) -> Trainer:
+    """A run from the first weights on, alone, that writes nothing."""
+    return Trainer(flags, Start(), Ranks())
 
 
-def train_steps(trainer: Trainer, source: Iterator[tuple[int, int, dict]], steps: int, *, forced: bool) -> Timing:
+def batches(trainer: Trainer) -> Iterator[tuple[int, Place, dict]]:
+    """(epoch, place, batch) without end, in the order of a real run; only whole batches, so that all steps are alike."""
+    order = trainer.batches
+    if order.clips > order.batch_size:
+        order.clips -= order.clips % order.batch_size
+    for order.epoch in itertools.count():
+        for batch, place in zip(trainer.loader, order.places()):
+            yield order.epoch, place, batch
+
+
+def train_steps(trainer: Trainer, source: Iterator[tuple[int, Place, dict]], steps: int, *, forced: bool) -> Timing:
     """`steps` training steps as Trainer takes them, loading included, with true frames or the model's own fed back."""
-    trainer.model.train()
+    trainer.learner.model.train()
     synchronise(trainer.device)
     frames, loading, begin = 0, 0.0, time.perf_counter()
     for _ in range(steps):
         asked = time.perf_counter()
-        epoch, index, batch = next(source)
+        trainer.epoch, place, batch = next(source)
         loading += time.perf_counter() - asked
-        trainer.learning_rate(epoch + (index + 0.5) / len(trainer.loader))
-        trainer.train_batch(batch, epoch, index, forced, 1.0)
+        trainer.learner.learning_rate(trainer.epoch + (place.begin + place.end) / 2 / trainer.batches.total)
+        trainer.train_batch(batch, place, forced, 1.0)
         clips, length = batch["frames"].shape[:2]
         frames += clips * (length - 1)
     synchronise(trainer.device)

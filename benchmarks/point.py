@@ -17,10 +17,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measure import Trainer, batches, find_device, name_of, parse_flags, peak_memory, precision_in_use, train_steps
+from measure import batches, find_device, name_of, new_trainer, parse_flags, peak_memory, precision_in_use, train_steps
 
 from dance_data import DanceClips, DanceSplit
-from dataloader import ClipSampler, build_loader
+from dataloader import ClipBatches, build_loader
 from flags import COUNT, Parser
 from utils import one_line_errors
 
@@ -38,7 +38,7 @@ class FileSplit(DanceSplit):
 def training(args, steps: int) -> dict:
     """Seconds per predicted frame, the median step's, behind one step of warm-up."""
     begin = time.perf_counter()
-    trainer = Trainer(args, None)
+    trainer = new_trainer(args)
     source = batches(trainer)
     first = train_steps(trainer, source, 1, forced=False)
     start_up = time.perf_counter() - begin - first.seconds
@@ -53,8 +53,8 @@ def loading(args, steps: int, images: Path) -> dict:
     clips = DanceClips(FileSplit(images), length=args.train_vi_len, partial=args.partial, seed=args.seed,
                        reference=args.reference, flip=args.flip, shift=args.shift, margin=args.pose_window // 2)  # fmt: skip
     clips.condition_scale()  # looks at every pose image, as a training does when it starts
-    sampler = ClipSampler(len(clips), seed=args.seed)
-    loader = build_loader(clips, sampler, batch_size=args.batch_size, workers=args.num_workers, pin=False)
+    batches = ClipBatches(len(clips), batch_size=args.batch_size, accumulate=1, seed=args.seed)
+    loader = build_loader(clips, batches, workers=args.num_workers, pin=False)
     source = iter(loader)
     next(source)
     start_up, times = time.perf_counter() - begin, []

@@ -100,7 +100,7 @@ def epochs_in(minutes: float, argv: list[str], folder: Path) -> int:
     seconds = {}
     for ratio in ("1", "0"):
         constant = ["--num_epoch", "1", "--tfr", ratio, "--tfr_sde", "1", "--fast_train_epoch", "0"]
-        Trainer.main([*argv, "--save_root", str(folder), *constant])
+        Trainer.main([*argv, "--save_root", str(folder), "--overwrite", *constant])
         seconds[ratio] = training_seconds(folder)
     for epochs in itertools.count(2):
         args, _ = parse_trainer_flags([*argv, "--save_root", str(folder), "--num_epoch", str(epochs)])
@@ -111,13 +111,13 @@ def epochs_in(minutes: float, argv: list[str], folder: Path) -> int:
 
 def training_seconds(folder: Path) -> float:
     """Seconds that the training of a run took, without validation and plots."""
-    return sum(row["seconds"] for row in read_metrics(folder / "metrics.jsonl"))
+    return sum(row["seconds"] for row in read_metrics(folder / "timings.jsonl"))
 
 
 def run_and_score(argv: list[str], folder: Path, seed: int) -> dict[str, float]:
     """Trains into `folder` and rolls out its newest averaged weights from prior samples: a row of the table."""
     begin = time.perf_counter()
-    Trainer.main([*argv, "--save_root", str(folder), "--seed", str(seed)])
+    Trainer.main([*argv, "--save_root", str(folder), "--seed", str(seed), "--overwrite"])
     wall = time.perf_counter() - begin
     args, _ = parse_trainer_flags([*argv, "--save_root", str(folder)])
     family, device = FAMILIES[args.model], find_device(args.device)
@@ -125,8 +125,9 @@ def run_and_score(argv: list[str], folder: Path, seed: int) -> dict[str, float]:
     path = folder / "last.ckpt"
     model = model_from_checkpoint(load_checkpoint(path), path).to(device)
     sequences = family.sequences(args, family.validation)
-    torch.manual_seed(seed_for(seed, "test"))
-    videos = roll_out(model, sequences, device=device, precision=precision, z_scale=1.0, batch_size=Trainer.VALIDATION_BATCH)
+    seeds = [seed_for(seed, "test", sequence.name) for sequence in sequences]
+    videos = roll_out(model, sequences, seeds, device=device, precision=precision, z_scale=1.0,
+                      batch_size=Trainer.VALIDATION_BATCH)  # fmt: skip
     scores = [score(video, sequence) for video, sequence in zip(videos, sequences)]
     means = summary(scores)
     foreground = [foreground_psnr(video, sequence) for video, sequence in zip(videos, sequences)]

@@ -82,15 +82,15 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--frames {args.frames}: expected two rounds through sequence {short[0]} at least, or 0")
     if args.compile:
         compile_parts(model, device)
-    torch.manual_seed(seed_for(args.seed, "test"))
     common = {"device": device, "precision": find_precision(flags.amp, device), "batch_size": 8}
     prior, lasting = [], []
     for sequence in sequences:
-        (mean,) = roll_out(model, [sequence], z_scale=0.0, **common)
-        samples = roll_out(model, [sequence] * args.samples, z_scale=1.0, **common)
+        seeds = [seed_for(args.seed, "test", sequence.name, n) for n in range(args.samples)]
+        (mean,) = roll_out(model, [sequence], seeds[:1], z_scale=0.0, **common)
+        samples = roll_out(model, [sequence] * args.samples, seeds, z_scale=1.0, **common)
         prior.append(prior_row(sequence.name, samples, mean, sequence))
         if args.frames:
-            (video,) = roll_out(model, [repeated(sequence, args.frames)], z_scale=1.0, **common)
+            (video,) = roll_out(model, [repeated(sequence, args.frames)], seeds[:1], z_scale=1.0, **common)
             lasting.append(lasting_row(video, sequence))
     header = ["sequence", "z_scale 0, dB", "z_scale 1", f"best of {args.samples}", "deviation, dB", "apart, grey levels"]
     print(markdown(header, prior))

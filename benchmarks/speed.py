@@ -34,6 +34,7 @@ from measure import (
     machine,
     markdown,
     name_of,
+    new_trainer,
     parse_flags,
     per_second,
     precision_in_use,
@@ -63,7 +64,7 @@ class Bench:
 
     @cached_property
     def trainer(self) -> Trainer:
-        return Trainer(self.flags, None)
+        return new_trainer(self.flags)
 
     @cached_property
     def course(self):
@@ -125,8 +126,8 @@ def training(bench: Bench) -> list[Row]:
 def roll_outs(bench: Bench) -> list[Row]:
     """Roll-outs of one sequence and of several side by side."""
     trainer = bench.trainer
-    model, device = trainer.ema.module.eval(), trainer.device
-    sequence, length = trainer.validation[0], bench.options.rollout_frames + trainer.model.context
+    model, device = trainer.learner.ema.module.eval(), trainer.device
+    sequence, length = trainer.validation[0], bench.options.rollout_frames + trainer.learner.model.context
 
     def ours(width: int) -> Timing:
         conditions = pad_time(sequence.conditions[:length], length)

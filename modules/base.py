@@ -48,19 +48,22 @@ class VideoModel(nn.Module, ABC):
         *,
         teacher_forcing: bool,
         feedback_noise: float = 0.0,
+        seeds: list[int] | None = None,
     ) -> SequenceLoss:
         """The whole unrolled training pass over one clip, z from the posterior.
 
         frames (B, T, 3, H, W) in [0, 1] and conditions (B, T, ...) go together by t; a model may take more conditions, as many
         before the clip as behind it. With teacher_forcing the frame before is the true one, without it the model's own.
-        feedback_noise is the standard deviation of what is added to it. What else a data set hands over with its clips, a
-        model takes by name.
+        feedback_noise is the standard deviation of what is added to it. `seeds`, one for each clip, decide all that is drawn
+        at random, see Noise. What else a data set hands over with its clips, a model takes by name.
         """
 
     @abstractmethod
-    def rollout(self, given: Tensor, conditions: Tensor, *, z_scale: float = 1.0) -> Tensor:
+    def rollout(
+        self, given: Tensor, conditions: Tensor, *, z_scale: float = 1.0, seeds: list[int] | None = None
+    ) -> Tensor:  # fmt: skip
         """Predicts (B, T, 3, H, W) from given (B, context, 3, H, W) and conditions (B, T, ...); the given frames come first.
 
-        z is a prior sample times z_scale: 1 samples, 0 takes the prior's mean. No gradients. Draws from torch's
-        global generator of the device, so torch.manual_seed fixes the result.
+        z is a prior sample times z_scale: 1 samples, 0 takes the prior's mean. `seeds`, one for each sequence, decide the
+        samples, see Noise. No gradients.
         """

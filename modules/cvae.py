@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from modules.base import SequenceLoss, VideoModel, sequence_loss
-from modules.gaussian import Gaussian, kl_divergence, standard_like
+from modules.gaussian import Gaussian, Noise, kl_divergence, standard_like
 from modules.layers import JoinLayer, VGGBlock, VGGLayer, fold_time, halve, paint_over, unfold_time
 
 STRIDE = 8  # between a frame and its coarsest features
@@ -196,7 +196,7 @@ class PoseCVAE(VideoModel):
         return self.generator(fused, prepared, reference)                # (N, 3, H, W)
 
     def forward(
-        self, frames, conditions, reference=None, *, teacher_forcing, feedback_noise=0.0, recompute=0
+        self, frames, conditions, reference=None, *, teacher_forcing, feedback_noise=0.0, seeds=None, recompute=0
     ) -> SequenceLoss:  # fmt: skip
         """As in VideoModel; reference (B, 3, H, W) is the known frame of the same video, where it is None the clip's first.
 
@@ -206,54 +206,59 @@ class PoseCVAE(VideoModel):
         backward pass: memory for one piece instead of the whole clip, for a second forward pass (Chen et al. 2016).
         """
         reference = frames[:, 0] if reference is None else reference
-        known, length = self.know(reference), frames.shape[1]
+        known, (batch, length, *pixels) = self.know(reference), frames.shape
+        # Drawn for the whole clip at once, so that pieces of any length, computed once or twice, see the same.
+        noise = Noise(seeds, batch=batch, device=frames.device)
+        z_noise = noise.draw(length - 1, self.latent_dim, pixels[1] // STRIDE, pixels[2] // STRIDE)
+        disturbance = feedback_noise * noise.draw(length - 1, *pixels) if feedback_noise else None
         previous, videos, kls = frames[:, 0], [], []
         for start in range(1, length, recompute or length):
-            piece = slice(start, start + (recompute or length))
+            piece, drawn = slice(start, start + (recompute or length)), slice(start - 1, start - 1 + (recompute or length))
             poses = self.windows(conditions, length, piece)              # (B, S, 3 * pose_window, H, W)
-            inputs = (previous, frames[:, piece], poses, known, reference, teacher_forcing, feedback_noise)
-            video, kl = checkpoint(self.unroll, *inputs, use_reentrant=False) if recompute else self.unroll(*inputs)
+            added = None if disturbance is None else disturbance[:, drawn]
+            inputs = (previous, frames[:, piece], poses, known, reference, z_noise[:, drawn], added, teacher_forcing)
+            recomputed = {"use_reentrant": False, "preserve_rng_state": False}
+            video, kl = checkpoint(self.unroll, *inputs, **recomputed) if recompute else self.unroll(*inputs)
             previous = frames[:, piece][:, -1] if teacher_forcing else video[:, -1]
             videos.append(video)
             kls.append(kl)
         return sequence_loss(torch.cat(videos, dim=1), frames[:, 1:], torch.cat(kls).mean())
 
     def unroll(
-        self, previous: Tensor, targets: Tensor, poses: Tensor, known: Prepared, reference: Tensor, teacher_forcing: bool,
-        feedback_noise: float,
+        self, previous: Tensor, targets: Tensor, poses: Tensor, known: Prepared, reference: Tensor, z_noise: Tensor,
+        disturbance: Tensor | None, teacher_forcing: bool,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """From the frame before them (B, 3, H, W), predicts the frames of targets (B, S, 3, H, W) and of windows of poses
-        (B, S, 3 * pose_window, H, W), z from the posterior: frames (B, S, 3, H, W) and the KL of each (B*S,)."""
+        (B, S, 3 * pose_window, H, W), z from the posterior with noise (B, S, Z, h, w): frames (B, S, 3, H, W) and the KL of
+        each (B*S,). `disturbance` (B, S, 3, H, W) is added to the frames that are fed back."""
         batch, steps = targets.shape[:2]
         label = self.label_encoder(fold_time(poses))
         q = self.posterior(self.frame_encoder(fold_time(targets))[-1], label[-1])
-        prepared = self.prepare(label, known, q.sample())                # (B, S, C, ...)
-
-        def noisy(frame: Tensor) -> Tensor:
-            return frame + feedback_noise * torch.randn_like(frame) if feedback_noise else frame
-
+        prepared = self.prepare(label, known, q.sample(fold_time(z_noise)))  # (B, S, C, ...)
         if teacher_forcing:
             # Every frame before is known, so all steps are one batch as well: the same numbers as the loop, sooner.
             before = torch.cat([previous.unsqueeze(1), targets[:, :-1]], dim=1)
+            before = before if disturbance is None else before + disturbance
             everywhere = reference.repeat_interleave(steps, dim=0)
-            video = unfold_time(self.predict(noisy(fold_time(before)), prepared.each(fold_time), everywhere), batch=batch)
+            video = unfold_time(self.predict(fold_time(before), prepared.each(fold_time), everywhere), batch=batch)
         else:
             predictions = []
-            for step in prepared.steps():
-                previous = self.predict(noisy(previous), step, reference)
+            for t, step in enumerate(prepared.steps()):
+                before = previous if disturbance is None else previous + disturbance[:, t]
+                previous = self.predict(before, step, reference)
                 predictions.append(previous)
             video = torch.stack(predictions, dim=1)
         return video, kl_divergence(q, standard_like(q))
 
     @torch.no_grad()
-    def rollout(self, given: Tensor, conditions: Tensor, *, z_scale: float = 1.0) -> Tensor:
+    def rollout(self, given, conditions, *, z_scale=1.0, seeds=None) -> Tensor:
         reference, known = given[:, 0], self.know(given[:, 0])
         length, video = conditions.shape[1], [reference]
+        noise, (height, width) = Noise(seeds, batch=len(given), device=given.device), given.shape[-2:]
         for start in range(1, length, POSES_AT_ONCE):
             poses = self.windows(conditions, length, slice(start, start + POSES_AT_ONCE))
             label = self.label_encoder(fold_time(poses))
-            coarsest = label[-1]
-            z = z_scale * torch.randn(len(coarsest), self.latent_dim, *coarsest.shape[2:], device=coarsest.device)
+            z = z_scale * fold_time(noise.draw(poses.shape[1], self.latent_dim, height // STRIDE, width // STRIDE))
             for step in self.prepare(label, known, z).steps():
                 video.append(self.predict(video[-1], step, reference))
         return torch.stack(video, dim=1)                                 # (B, T, 3, H, W)

@@ -7,6 +7,26 @@ from torch import Tensor
 LOGVAR_BOUND = 8.0
 
 
+class Noise:
+    """Standard normal numbers for a batch of B samples.
+
+    With a seed for each sample, its numbers depend on that seed and on the draws before, not on what else is in the batch or
+    on how many processes share it. Without seeds they come from torch's global generator. Raises ValueError for other than B.
+    """
+
+    def __init__(self, seeds: list[int] | None, *, batch: int, device: torch.device):
+        if seeds is not None and len(seeds) != batch:
+            raise ValueError(f"{len(seeds)} seeds for a batch of {batch}; expected one for each sample")
+        self.batch, self.device = batch, device
+        self.generators = None if seeds is None else [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def draw(self, *shape: int) -> Tensor:
+        """(B, *shape), float32."""
+        if self.generators is None:
+            return torch.randn(self.batch, *shape, device=self.device)
+        return torch.stack([torch.randn(shape, generator=own, device=self.device) for own in self.generators])
+
+
 class Gaussian(NamedTuple):
     """N(mu, exp(logvar)), one independent value per latent element; both tensors (B, ...), float32."""
 
@@ -24,9 +44,10 @@ class Gaussian(NamedTuple):
         mu, logvar = parameters.float().chunk(2, dim=1)
         return cls(mu, LOGVAR_BOUND * torch.tanh(logvar / LOGVAR_BOUND))
 
-    def sample(self) -> Tensor:
-        """One reparameterised draw, mu + sigma * eps: gradients reach mu and logvar (Kingma and Welling 2014, 2.4)."""
-        return self.mu + torch.exp(0.5 * self.logvar) * torch.randn_like(self.mu)
+    def sample(self, noise: Tensor) -> Tensor:
+        """mu + sigma * noise, a draw if the noise (B, ...) is standard normal: gradients reach mu and logvar by
+        reparameterisation (Kingma and Welling 2014, 2.4)."""
+        return self.mu + torch.exp(0.5 * self.logvar) * noise
 
 
 def standard_like(gaussian: Gaussian) -> Gaussian:

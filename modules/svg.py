@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.base import SequenceLoss, VideoModel, sequence_loss
-from modules.gaussian import Gaussian, kl_divergence, standard_like
+from modules.gaussian import Gaussian, Noise, kl_divergence, standard_like
 from modules.layers import VGGBlock, VGGLayer, fold_time, halve, normalisation, paint_over, unfold_time, upsample
 
 LAYERS = {32: (2, 2, 3), 64: (2, 2, 3, 3), 128: (2, 2, 3, 3, 3)}  # of each stage, by frame size, down to 4 x 4 pixels
@@ -172,24 +172,26 @@ class SVG(VideoModel):
         painted = self.decoder(vectors, known.levels)                    # (N, 3 or 4, H, W)
         return paint_over(painted, known.frame) if self.paints_over else torch.sigmoid(painted.float())
 
-    def forward(self, frames, conditions, *, teacher_forcing, feedback_noise=0.0) -> SequenceLoss:
+    def forward(self, frames, conditions, *, teacher_forcing, feedback_noise=0.0, seeds=None) -> SequenceLoss:
         batch, targets = len(frames), frames[:, 1:]
+        noise = Noise(seeds, batch=batch, device=frames.device)
+        z_noise = fold_time(noise.draw(targets.shape[1], self.z_dim))    # (B*(T-1), Z)
+        disturbance = feedback_noise * noise.draw(*targets.shape[1:]) if feedback_noise else None
         # Every true frame is encoded once: for the posterior, as the frame before, and for the decoder to know.
         vectors, levels = self.encoder(fold_time(frames))
         vectors = unfold_time(vectors, batch=batch)                      # (B, T, G)
         levels = [unfold_time(level, batch=batch) for level in levels]
         q, _ = self.posterior(vectors[:, 1:], None)
-        z = unfold_time(q.sample(), batch=batch)                         # (B, T-1, Z)
+        z = unfold_time(q.sample(z_noise), batch=batch)                  # (B, T-1, Z)
         previous = vectors[:, :-1]
-        if feedback_noise:
-            noisy = frames[:, :-1] + feedback_noise * torch.randn_like(frames[:, :-1])
-            previous = unfold_time(self.encoder(fold_time(noisy))[0], batch=batch)
+        if disturbance is not None:
+            previous = unfold_time(self.encoder(fold_time(frames[:, :-1] + disturbance))[0], batch=batch)
         conditions = self.leading_conditions(conditions)                 # (B, T-1, A)
         true = Known(frames, levels)
         if teacher_forcing:
             predicted, p = self.predict_together(true, previous, conditions, z)
         else:
-            predicted, p = self.predict_in_turn(true, previous, conditions, z, feedback_noise)
+            predicted, p = self.predict_in_turn(true, previous, conditions, z, disturbance)
         kl = kl_divergence(q, standard_like(q) if p is None else p).mean()
         return sequence_loss(predicted, targets, kl)
 
@@ -208,9 +210,10 @@ class SVG(VideoModel):
         return unfold_time(self.paint(fold_time(vectors), known), batch=batch), p
 
     def predict_in_turn(
-        self, true: Known, previous: Tensor, conditions: Tensor, z: Tensor, feedback_noise: float
+        self, true: Known, previous: Tensor, conditions: Tensor, z: Tensor, disturbance: Tensor | None
     ) -> tuple[Tensor, Gaussian | None]:
-        """Without teacher forcing: behind the given frames, each frame follows from the prediction before it."""
+        """Without teacher forcing: behind the given frames, each frame follows from the prediction before it, to which its
+        disturbance (B, T-1, 3, H, W) is added."""
         state = prior_state = None
         video, priors = [true.frame[:, 0]], []
         for t in range(1, z.shape[1] + 1):
@@ -219,8 +222,8 @@ class SVG(VideoModel):
             else:
                 vector, levels = self.encoder(video[-1])                 # (B, G)
                 latest = Known(video[-1], levels)
-                if feedback_noise:  # on what is fed back, not on what the decoder knows
-                    vector, _ = self.encoder(video[-1] + feedback_noise * torch.randn_like(video[-1]))
+                if disturbance is not None:  # on what is fed back, not on what the decoder knows
+                    vector, _ = self.encoder(video[-1] + disturbance[:, t - 1])
             if self.known_frame(t, self.context) == t - 1:
                 known = latest
             seen = torch.cat([vector, conditions[:, t - 1]], dim=1).unsqueeze(1)  # (B, 1, G + A)
@@ -233,8 +236,9 @@ class SVG(VideoModel):
         return torch.stack(video[1:], dim=1), p
 
     @torch.no_grad()
-    def rollout(self, given: Tensor, conditions: Tensor, *, z_scale: float = 1.0) -> Tensor:
+    def rollout(self, given, conditions, *, z_scale=1.0, seeds=None) -> Tensor:
         conditions, context = self.leading_conditions(conditions), given.shape[1]
+        noise = Noise(seeds, batch=len(given), device=given.device)
         state = prior_state = posterior_state = None
         video = list(given.unbind(dim=1))
         for t in range(1, conditions.shape[1] + 1):
@@ -247,9 +251,9 @@ class SVG(VideoModel):
                 p, prior_state = self.prior(seen, prior_state)
             if t < context:  # a given frame, which the posterior may see
                 q, posterior_state = self.posterior(self.encoder(video[t])[0].unsqueeze(1), posterior_state)
-                z = q.sample()
+                z = q.sample(noise.draw(self.z_dim))
             else:
-                z = p.mu + z_scale * (p.sample() - p.mu)                 # (B, Z)
+                z = p.sample(z_scale * noise.draw(self.z_dim))           # (B, Z)
             predicted, state = self.predictor(torch.cat([seen, z.unsqueeze(1)], dim=2), state)
             if t >= context:
                 video.append(self.paint(predicted[:, 0], known))

@@ -1,16 +1,35 @@
+import os
 import pickle
+import shutil
+import zipfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from conftest import SMALL, refused
 
-from checkpoints import KEYS, find_checkpoint, load_checkpoint, model_from_checkpoint, save_checkpoint
+import Trainer
+from checkpoints import (
+    FORMAT,
+    KEYS,
+    find_checkpoint,
+    load_checkpoint,
+    load_newest,
+    model_from_checkpoint,
+    serialise,
+    write_checkpoint,
+)
+from files import write_whole
 from utils import UserError
+
+STORED = Path(__file__).parent / "checkpoints"  # written by earlier releases
 
 
 def test_a_checkpoint_holds_all_a_resumed_run_needs(trained):
-    """'optimizer': self.state_dict() saved the weights twice and no optimiser."""
+    """'optimiser': self.state_dict() saved the weights twice and no optimiser."""
     state = load_checkpoint(trained / "last.ckpt")
-    assert set(state) >= KEYS
+    assert set(state) >= set(KEYS)
     moments = state["optimiser"]["state"]
     assert len(moments) == len(state["model"]) and {"exp_avg", "exp_avg_sq", "step"} <= set(moments[0])
     assert state["epoch"] == 2 and state["step"] == 4 and state["flags"]["num_epoch"] == 2
@@ -37,25 +56,97 @@ def test_a_run_folder_means_its_best_or_its_last(trained, tmp_path):
 
 
 class Malicious:
+    """Unpickled, it makes a file."""
+
     def __reduce__(self):
-        return print, ("code from the file was run",)
+        return Path.touch, (Path("was-run"),)
 
 
-@pytest.mark.parametrize("content", ["text", "short text", "empty", "cut", "weights", "list", "malicious", "newer"])
-def test_what_is_no_checkpoint_is_refused_in_one_sentence(trained, tmp_path, capsys, content):
-    path = tmp_path / "file.ckpt"
-    whole = (trained / "last.ckpt").read_bytes()
-    if content in ("text", "short text", "empty", "cut"):
+def spoil(path: Path, kind: str) -> None:
+    """Makes the checkpoint at `path` something else."""
+    whole = path.read_bytes()
+    state = load_checkpoint(path)
+    if kind == "flipped":
+        with zipfile.ZipFile(path) as archive:  # a bit in the middle of a weight
+            entry = max(archive.infolist(), key=lambda info: info.file_size)
+        middle = entry.header_offset + 200 + entry.file_size // 2
+        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 8]) + whole[middle + 1 :])
+    elif kind in ("text", "short text", "empty", "cut", "one byte short"):
         # The short one reads as pickle opcodes and made torch's reader raise an IndexError.
-        path.write_bytes({"text": b"hello, this is text", "short text": b"text", "empty": b"", "cut": whole[: len(whole) // 2]}[content])
-    elif content == "malicious":
+        texts = {"text": b"hello, this is text", "short text": b"text", "empty": b"", "cut": whole[: len(whole) // 2]}
+        path.write_bytes(texts.get(kind, whole[:-1]))
+    elif kind == "malicious":
         path.write_bytes(pickle.dumps(Malicious()))
+    elif kind == "malicious inside":
+        torch.save(state | {"flags": Malicious()}, path)
+    elif kind == "archive":
+        np.savez(path.with_suffix(".npz"), weights=np.zeros(3))
+        path.with_suffix(".npz").replace(path)
     else:
-        value = {"weights": {"layer.weight": torch.zeros(2)}, "list": [1, 2], "newer": load_checkpoint(trained / "last.ckpt") | {"format": 99}}
-        torch.save(value[content], path)
-    with pytest.raises(UserError, match=r"file\.ckpt: (is not a checkpoint|has checkpoint format 99)"):
-        load_checkpoint(path)
-    assert "code from the file" not in capsys.readouterr().out
+        torch.save({"weights": {"layer.weight": torch.zeros(2)}, "list": [1, 2], "newer": state | {"format": 99},
+                    "older": state | {"format": 1}, "incomplete": {"format": FORMAT, "epoch": 1},
+                    "wrong inside": state | {"epoch": "two"}}[kind], path)  # fmt: skip
+
+
+SPOILT = {
+    "text": "it is no archive of torch.save", "short text": "it is no archive of torch.save", "empty": "the file is empty",
+    "cut": "cut short or damaged", "one byte short": "cut short or damaged", "flipped": "the check sum of", "weights": "but bare weights",
+    "list": "but something else", "archive": "is not a checkpoint", "newer": "checkpoint format 99; this version reads up to",
+    "older": "checkpoint format 1, of a model that has changed", "incomplete": "model_config is nothing", "wrong inside": "epoch is str",
+    "malicious": "it is no archive of torch.save", "malicious inside": "is not a checkpoint that can be read",
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("kind", SPOILT)
+def test_what_is_no_checkpoint_is_refused_in_one_line(train_args, trained, tmp_path, monkeypatch, capsys, kind):
+    """By Trainer.py as a user runs it; code in the file is not run."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(trained / "last.ckpt", tmp_path / "file.ckpt")
+    spoil(tmp_path / "file.ckpt", kind)
+    message = refused(capsys, Trainer.main, [*train_args, "--ckpt_path", "file.ckpt"])
+    assert "file.ckpt" in message and SPOILT[kind] in message
+    assert not (tmp_path / "was-run").exists() and not list((tmp_path / "run").glob("*.ckpt"))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("kind", ["cut", "flipped", "malicious", "gone"])
+def test_the_previous_checkpoint_is_used_when_the_newest_cannot_be_read(train_args, trained, tmp_path, capsys, kind):
+    """The damaged one is kept by another name, so that it does not become the previous one in turn."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    flags = [*train_args, "--batch_size", "4", "--num_epoch", "3", "--resume"]
+    if kind == "gone":
+        (run / "last.ckpt").unlink()
+    else:
+        spoil(run / "last.ckpt", kind)
+    assert load_newest(run)[0].name == "previous.ckpt"
+    Trainer.main(flags)
+    said = capsys.readouterr().out
+    assert "last.ckpt" in said and f"going on from {run / 'previous.ckpt'}" in said
+    assert load_checkpoint(run / "last.ckpt")["epoch"] == 3 and load_checkpoint(run / "previous.ckpt")["epoch"] < 3
+    assert (run / "damaged.ckpt").exists() is (kind != "gone")
+    for name in ("last", "previous"):
+        spoil(run / f"{name}.ckpt", "cut")
+    message = refused(capsys, Trainer.main, flags)
+    assert "last.ckpt" in message and "previous.ckpt" in message and "--ckpt_path" in message
+
+
+def test_every_flipped_bit_is_noticed_or_changes_nothing(trained, tmp_path):
+    """torch reads an archive without looking at its check sums."""
+    whole = (trained / "last.ckpt").read_bytes()
+    expected = load_checkpoint(trained / "last.ckpt")
+    noticed = 0
+    for position in np.random.default_rng(0).integers(0, len(whole), 60).tolist():
+        flipped = whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :]
+        (tmp_path / "file.ckpt").write_bytes(flipped)
+        try:
+            state = load_checkpoint(tmp_path / "file.ckpt")
+        except UserError:
+            noticed += 1
+        else:
+            assert all(torch.equal(state[part][name], value) for part in ("model", "ema") for name, value in expected[part].items())
+            assert state["flags"] == expected["flags"] and state["progress"] == expected["progress"]
+    assert noticed > 20
 
 
 def test_weights_of_another_model_are_refused(trained):
@@ -65,25 +156,74 @@ def test_weights_of_another_model_are_refused(trained):
             model_from_checkpoint(state | {"model_config": state["model_config"] | config}, trained / "other.ckpt")
 
 
-def test_a_failed_save_leaves_the_earlier_checkpoint_whole(tmp_path, monkeypatch):
-    path = tmp_path / "last.ckpt"
-    save_checkpoint(path, {"epoch": 1})
+def test_what_cannot_be_read_back_is_never_written(trained):
+    """A value of a class that the safe reader does not know would make every checkpoint of the run useless."""
+    state = load_checkpoint(trained / "last.ckpt")
+    with pytest.raises(UserError, match="the new checkpoint"):
+        serialise(state | {"flags": {"DR": Path("data")}})
 
-    def fail(state, file):
-        file.write_bytes(b"half")
+
+def test_a_checkpoint_goes_beside_is_flushed_and_read_before_it_is_moved(trained, tmp_path, monkeypatch):
+    """Whatever fails on the way, what stood there before is whole, and nothing else is left."""
+    content = serialise(load_checkpoint(trained / "last.ckpt"))
+    path = tmp_path / "last.ckpt"
+    write_checkpoint(path, content)
+    before, order = path.read_bytes(), []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr("os.fsync", lambda handle: order.append("fsync") or fsync(handle))
+    monkeypatch.setattr(Path, "replace", lambda self, target: order.append(f"{self.name} -> {target.name}") or replace(self, target))
+    write_checkpoint(path, content)
+    assert order[:3] == ["fsync", "last.ckpt -> previous.ckpt", ".last.ckpt.part -> last.ckpt"]
+    assert path.read_bytes() == (tmp_path / "previous.ckpt").read_bytes() == before
+
+    def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", fail)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(path, {"epoch": 2})
-    monkeypatch.undo()
-    assert torch.load(path, weights_only=True)["epoch"] == 1 and [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+        write_checkpoint(path, content)
+    assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
 
 
-def test_a_robots_checkpoint_of_the_first_format_is_read_and_a_dancers_is_not(trained, trained_robot, tmp_path):
-    """SVG has not changed since; PoseCVAE has other inputs."""
-    for run in (trained, trained_robot):
-        torch.save(load_checkpoint(run / "last.ckpt") | {"format": 1}, tmp_path / f"{run.parent.name}.ckpt")
-    assert load_checkpoint(tmp_path / f"{trained_robot.parent.name}.ckpt")["epoch"] == 2
-    with pytest.raises(UserError, match="has checkpoint format 1"):
-        load_checkpoint(tmp_path / f"{trained.parent.name}.ckpt")
+def test_bytes_that_come_back_otherwise_are_noticed(tmp_path, monkeypatch):
+    """A disk that says yes and writes something else."""
+    real = open
+
+    def lossy(path, mode="r"):
+        if mode == "wb":
+            file = real(path, mode)
+            write = file.write
+
+            class Lossy:
+                def __getattr__(self, name):
+                    return getattr(file, name)
+
+                def __enter__(self):
+                    return self
+
+                def __exit__(self, *_):
+                    file.close()
+
+                def write(self, content):
+                    return write(bytes(content)[:-1] + b"?")
+
+            return Lossy()
+        return real(path, mode)
+
+    monkeypatch.setattr("files.open", lossy, raising=False)
+    with pytest.raises(OSError, match="other bytes"):
+        write_whole(tmp_path / "a", b"content")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name, epoch", [("svg_format1", 1), ("svg_format2", 1), ("pose_cvae_format2", 1)])
+def test_checkpoints_of_earlier_formats_are_read(name, epoch):
+    state = load_checkpoint(STORED / f"{name}.ckpt")
+    assert state["epoch"] == epoch and state["progress"] == {} and state["data"] == ""
+    assert sum(p.numel() for p in model_from_checkpoint(state, STORED / name).parameters()) > 1000
+
+
+def test_a_run_of_an_earlier_format_goes_on(rendered, tmp_path):
+    Trainer.main(["--DR", str(rendered), "--save_root", str(tmp_path / "run"), "--ckpt_path", str(STORED / "pose_cvae_format2.ckpt"),
+                  "--num_epoch", "2", "--batch_size", "3", *SMALL, "--F_dim", "4", "--L_dim", "4", "--N_dim", "1", "--D_out_dim", "8"])  # fmt: skip
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 2

@@ -21,7 +21,7 @@ def clip():
 
 def fix_z(model, monkeypatch):
     """Takes z = mu everywhere, so that two ways of computing the same thing can be compared."""
-    monkeypatch.setattr(Gaussian, "sample", lambda self: self.mu)
+    monkeypatch.setattr(Gaussian, "sample", lambda self, noise: self.mu)
 
 
 def joined(join, **inputs):

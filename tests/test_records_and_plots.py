@@ -17,13 +17,14 @@ def row(epoch: int, **values) -> dict:
 def open_records(folder, **resume) -> Records:
     records = Records(folder, use_wandb=False, use_tensorboard=False)
     records.begin({"lr": 0.001}, **resume)
+    records.close()  # which lets another take the folder
     return records
 
 
 def test_one_json_object_per_epoch_and_null_for_what_is_not_finite(tmp_path):
     records = open_records(tmp_path)
-    records.add(row(0, val_psnr=float("nan")))
-    records.add(row(1, val_psnr=20.0))
+    records.add(row(0, val_psnr=float("nan")), {})
+    records.add(row(1, val_psnr=20.0), {})
     assert [json.loads(line)["val_psnr"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [None, 20.0]
 
 
@@ -39,8 +40,8 @@ def test_a_half_written_last_line_is_passed_over_and_one_in_the_middle_is_not(tm
 def test_resuming_drops_the_epochs_that_are_trained_again(tmp_path):
     records = open_records(tmp_path)
     for epoch in range(4):
-        records.add(row(epoch))
-    open_records(tmp_path, first_epoch=2, resumed=tmp_path / "last.ckpt")
+        records.add(row(epoch), {})
+    open_records(tmp_path, first_epoch=2, resumed=tmp_path / "last.ckpt", in_place=True)
     assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
 
 
@@ -59,7 +60,7 @@ def test_resuming_into_another_folder_takes_the_history_along_and_spoils_no_run_
 def test_going_back_to_an_earlier_epoch_sets_the_later_ones_aside(tmp_path):
     records = open_records(tmp_path)
     for epoch in range(5):
-        records.add(row(epoch))
+        records.add(row(epoch), {})
     (tmp_path / "epoch=1.ckpt").touch()
     earlier = open_records_again(tmp_path)
     assert earlier == tmp_path / "earlier-1" and len(read_metrics(earlier / "metrics.jsonl")) == 5
@@ -73,7 +74,7 @@ def open_records_again(folder):
 def test_a_run_that_never_began_is_no_earlier_run_and_a_users_pictures_are_left_alone(tmp_path):
     open_records(tmp_path)
     (tmp_path / "holiday.png").touch()
-    open_records(tmp_path).add(row(0))
+    open_records(tmp_path).add(row(0), {})
     assert not list(tmp_path.glob("earlier-*"))
     open_records(tmp_path)
     assert (tmp_path / "holiday.png").exists() and (tmp_path / "earlier-1" / "metrics.jsonl").exists()
@@ -121,7 +122,7 @@ def test_epochs_without_validation_and_lost_numbers_are_left_out(tmp_path):
 
 def test_runs_are_compared_from_the_command_line(tmp_path, capsys):
     for name in ("a", "b"):
-        open_records(tmp_path / name).add(row(0))
+        open_records(tmp_path / name).add(row(0), {})
     plots.main([str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "comparison.png")])
     assert (tmp_path / "comparison.png").stat().st_size > 10_000
     assert "metrics.jsonl" in refused(capsys, plots.main, [tmp_path / "nowhere"])
@@ -130,7 +131,7 @@ def test_runs_are_compared_from_the_command_line(tmp_path, capsys):
 
 def test_runs_of_the_same_name_are_all_drawn(tmp_path, monkeypatch):
     for name in ("a", "b"):
-        open_records(tmp_path / name / "run").add(row(0))
+        open_records(tmp_path / name / "run").add(row(0), {})
     drawn = {}
     monkeypatch.setattr(plots, "draw_training", lambda runs, path: drawn.update(runs))
     plots.main([str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")])

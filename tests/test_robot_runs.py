@@ -119,19 +119,19 @@ def test_a_run_goes_on_with_more_data_and_keeps_the_scale_of_its_conditions(rend
         path = next(data.rglob(f"train/*/0/{name}"))
         np.savetxt(path, 3 * np.loadtxt(path, delimiter=","), delimiter=",")
     before = load_checkpoint(tmp_path / "run" / "last.ckpt")["model_config"]
-    train(data, tmp_path / "run", "--niter", 2, "--ckpt_path", tmp_path / "run")
-    after = load_checkpoint(tmp_path / "run" / "last.ckpt")
+    train(data, tmp_path / "more", "--niter", 2, "--ckpt_path", tmp_path / "run")
+    after = load_checkpoint(tmp_path / "more" / "last.ckpt")
     assert after["epoch"] == 2 and after["model_config"] == before
 
 
 def test_another_kind_of_model_cannot_take_a_run_up(rendered, trained_robot, tmp_path, capsys):
     message = refused(capsys, Trainer.main, ["--DR", rendered, "--save_root", tmp_path, "--ckpt_path", trained_robot])
-    assert message.endswith("is a checkpoint of svg; --model pose_cvae is pose_cvae")
+    assert message.endswith("was trained with --model svg_lp, not pose_cvae")
 
 
 def test_another_prior_cannot_take_a_run_up(rendered_robot, trained_robot, tmp_path, capsys):
     argv = ["--model", "svg_fp", "--DR", rendered_robot, "--save_root", tmp_path, *SMALL_SVG, "--niter", "3", "--ckpt_path", trained_robot]
-    assert "learned_prior True there, False here" in refused(capsys, Trainer.main, argv)
+    assert "was trained with --model svg_lp, not svg_fp" in refused(capsys, Trainer.main, argv)
 
 
 def test_a_dance_checkpoint_is_no_robots_and_the_other_way_round(rendered, trained, rendered_robot, trained_robot, tmp_path, capsys):

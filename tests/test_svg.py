@@ -112,7 +112,7 @@ def test_the_training_pass_is_the_papers_loop(clip, monkeypatch, changes, teache
     step or batch was scored: here every step of every sequence counts."""
     model = small(**changes)
     drawn = []
-    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q: drawn.append(q.mu) or q.mu)
+    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: drawn.append(q.mu) or q.mu)
     mse, *_ = model(*clip, teacher_forcing=teacher_forcing)
     z = drawn[0].unflatten(0, (3, 5))
     expected = by_hand(model, *clip, z, true_until=5 if teacher_forcing else model.context)
@@ -155,7 +155,7 @@ def test_the_learned_prior_sees_the_frame_before_and_the_condition_and_never_the
 @pytest.mark.parametrize("batch", [1, 3])
 def test_any_batch_size_works_and_sequences_do_not_touch_each_other(clip, monkeypatch, batch):
     """The hidden state had a fixed batch size in SVG's code, and the last, smaller batch was dropped."""
-    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q: q.mu)
+    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: q.mu)
     model, (frames, conditions) = small(learned_prior=True), clip
     whole = model.rollout(frames[:, :2], conditions)
     torch.testing.assert_close(model.rollout(frames[:batch, :2], conditions[:batch]), whole[:batch])
@@ -187,7 +187,7 @@ def test_each_size_has_its_stages(side, skips):
 def test_noise_goes_to_every_frame_that_is_fed_back_and_not_to_what_the_decoder_knows(clip, monkeypatch, forced, changes):
     """The predictor sees five noisy vectors; the decoder's skips are features of clean frames."""
     model = small(**changes)
-    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q: q.mu)
+    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: q.mu)
     seen, skips, losses = [], [], []
     model.predictor.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()[..., :8]))
     monkeypatch.setattr(model, "paint", lambda vectors, known, paint=model.paint: skips.append(known) or paint(0 * vectors, known))
@@ -216,7 +216,7 @@ def test_the_posterior_of_frame_t_has_seen_frame_t(clip, forced):
 def test_the_gradient_runs_back_through_the_models_own_frames(clip, monkeypatch):
     """Without teacher forcing an error in frame t is also one of the frames before it; a detached frame would hide that."""
     model, (frames, conditions) = small(), clip
-    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q: q.mu.detach())
+    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: q.mu.detach())
     gradients = []
     for redo in (False, True):
         model.zero_grad()

@@ -97,7 +97,7 @@ def test_prior_and_posterior_remember_in_a_roll_out(clip, monkeypatch, context):
     the whole sequence."""
     model, (frames, conditions) = small(learned_prior=True, context=context), clip
     used, calls = [], {"prior": [], "posterior": []}
-    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q: q.mu + 0.1)
+    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: q.mu + 0.1)
     for name, made in calls.items():
         getattr(model, name).register_forward_hook(lambda _, inputs, __, made=made: made.append(inputs[0].detach()))
     hook = model.predictor.register_forward_hook(lambda _, inputs, __: used.append(inputs[0].detach()[:, 0, -3:]))

@@ -5,20 +5,32 @@ import shutil
 
 import pytest
 import torch
-from conftest import SMALL, refused
+from conftest import SMALL
 from torch.utils.data import default_collate
 
 import Trainer
 from checkpoints import load_checkpoint
+from dataloader import Place
 from flags import parse_trainer_flags
+from progress import Progress
+from ranks import Ranks
 from records import read_metrics
-from utils import UserError
-
-TIMES = ("seconds", "frames_per_second")  # what a row has that differs from run to run
+from resuming import Start
 
 
 def make(train_args, *more: str) -> Trainer.Trainer:
-    return Trainer.Trainer(parse_trainer_flags([*train_args, *more])[0], None)
+    return Trainer.Trainer(parse_trainer_flags([*train_args, *more])[0], Start(), Ranks())
+
+
+def at(index: int, *, weight: float = 1.0, ends_step: bool = True) -> Place:
+    """The place of a batch, all that the test does not care about left at 0."""
+    return Place(index, 0, 0, weight, ends_step)
+
+
+def row_of(trainer, epoch: int) -> dict:
+    """Trains a whole epoch; its row."""
+    trainer.progress = Progress()
+    return trainer.train_epoch(epoch)[0]
 
 
 def batch_of(trainer, indices) -> dict[str, torch.Tensor]:
@@ -27,7 +39,8 @@ def batch_of(trainer, indices) -> dict[str, torch.Tensor]:
 
 def test_a_run_leaves_checkpoints_metrics_settings_and_plots(trained):
     assert {path.name for path in trained.iterdir()} == {
-        "best.ckpt", "last.ckpt", "epoch=0.ckpt", "epoch=1.ckpt", "config.json", "metrics.jsonl", "training.png"}  # fmt: skip
+        "best.ckpt", "last.ckpt", "epoch=0.ckpt", "epoch=1.ckpt", "previous.ckpt", "config.json", "metrics.jsonl", "timings.jsonl", "training.png",
+        ".lock"}  # fmt: skip
     rows = read_metrics(trained / "metrics.jsonl")
     assert [row["epoch"] for row in rows] == [0, 1]
     for row in rows:
@@ -52,8 +65,8 @@ def test_every_predicted_frame_is_scored_and_the_given_one_is_not(train_args):
 
 def test_validation_rolls_out_from_the_prior_with_the_averaged_weights(train_args, monkeypatch):
     trainer = make(train_args)
-    monkeypatch.setattr(trainer.ema.module.posterior, "forward", lambda *_: pytest.fail("posterior used"))
-    monkeypatch.setattr(trainer.model, "rollout", lambda *_: pytest.fail("weights of the moment used"))
+    monkeypatch.setattr(trainer.learner.ema.module.posterior, "forward", lambda *_: pytest.fail("posterior used"))
+    monkeypatch.setattr(trainer.learner.model, "rollout", lambda *_: pytest.fail("weights of the moment used"))
     first, _ = trainer.validate()
     second, _ = trainer.validate()
     assert first == second  # the same prior samples each time: epochs can be compared
@@ -70,16 +83,16 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(train_args, mo
     """Five clips in batches of 2, 2 and 1 against one batch of 5: the smaller last batch counts by its clips."""
     gradients = []
     monkeypatch.setattr(torch, "manual_seed", lambda seed: None)
-    monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda self: self.mu)
     for size, groups in [("2", [[0, 1], [2, 3], [4]]), ("5", [[0, 1, 2, 3, 4]])]:
         torch.random.default_generator.manual_seed(3)
         trainer = make(train_args, "--batch_size", size, "--accumulate", "3")
-        trainer.sampler.clips = 5
+        trainer.batches.clips = 5
+        places = list(trainer.batches.places())
         seen = []
-        monkeypatch.setattr(trainer.optimiser, "step", lambda seen=seen, t=trainer: seen.append([p.grad.clone() for p in t.model.parameters()]))
+        monkeypatch.setattr(trainer.learner.optimiser, "step", lambda seen=seen, t=trainer: seen.append([p.grad.clone() for p in t.learner.model.parameters()]))
         for index, group in enumerate(groups):
-            trainer.train_batch(batch_of(trainer, group), 0, index, True, 1.0)
-        assert len(seen) == 1 and trainer.step == 1
+            trainer.train_batch(batch_of(trainer, group), places[index], True, 1.0)
+        assert len(seen) == 1 and trainer.learner.steps == 1
         gradients.append(seen[0])
     for a, b in zip(*gradients):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-3)
@@ -88,10 +101,10 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(train_args, mo
 def test_the_loss_weighs_kl_by_beta(train_args, monkeypatch):
     trainer = make(train_args, "--kl_weight", "0.01", "--grad_clip", "1e9")
     found = []
-    monkeypatch.setattr(trainer.optimiser, "step", lambda: found.append([p.grad.clone() for p in trainer.model.parameters()]))
+    monkeypatch.setattr(trainer.learner.optimiser, "step", lambda: found.append([p.grad.clone() for p in trainer.learner.model.parameters()]))
     batch = batch_of(trainer, [0, 1])
     for beta in (0.0, 0.5, 1.0):
-        trainer.train_batch(batch, 0, 0, True, beta)
+        trainer.train_batch(batch, at(0), True, beta)
     for none, half, full in zip(*found):
         torch.testing.assert_close(half, 0.5 * (none + full), atol=1e-6, rtol=1e-2)
     assert any(not torch.allclose(none, full) for none, full in zip(found[0], found[2]))
@@ -100,8 +113,8 @@ def test_the_loss_weighs_kl_by_beta(train_args, monkeypatch):
 def test_the_gradient_is_clipped(train_args, monkeypatch):
     trainer = make(train_args, "--grad_clip", "0.001", "--batch_size", "8")
     norms = []
-    monkeypatch.setattr(trainer.optimiser, "step", lambda: norms.append(sum(p.grad.square().sum() for p in trainer.model.parameters()).sqrt().item()))
-    trainer.train_batch(batch_of(trainer, range(8)), 0, 0, True, 1.0)
+    monkeypatch.setattr(trainer.learner.optimiser, "step", lambda: norms.append(sum(p.grad.square().sum() for p in trainer.learner.model.parameters()).sqrt().item()))
+    trainer.train_batch(batch_of(trainer, range(8)), at(0), True, 1.0)
     assert norms == [pytest.approx(0.001, rel=1e-3)]
 
 
@@ -109,11 +122,11 @@ def test_the_averaged_weights_follow_the_definition(train_args):
     trainer = make(train_args, "--ema", "0.6")
     expected = None
     for step in range(4):
-        trainer.train_batch(batch_of(trainer, [0, 1, 2]), 0, step, True, 1.0)
-        weight = next(trainer.model.parameters()).detach().clone()
+        trainer.train_batch(batch_of(trainer, [0, 1, 2]), at(step), True, 1.0)
+        weight = next(trainer.learner.model.parameters()).detach().clone()
         decay = min(0.6, (1 + step) / (10 + step))
         expected = weight if expected is None else decay * expected + (1 - decay) * weight
-    torch.testing.assert_close(next(trainer.ema.module.parameters()).detach(), expected)
+    torch.testing.assert_close(next(trainer.learner.ema.module.parameters()).detach(), expected)
 
 
 def test_every_epoch_trains_with_the_schedules_of_its_own_number(train_args, monkeypatch):
@@ -122,11 +135,11 @@ def test_every_epoch_trains_with_the_schedules_of_its_own_number(train_args, mon
              "--lr", "0.002", "--lr_schedule", "cosine", "--lr_warmup", "0"]  # fmt: skip
     trainer = make(train_args, *flags)
     betas = []
-    monkeypatch.setattr(trainer, "train_batch", lambda batch, epoch, index, forced, beta: betas.append(beta) or (0.7, 0.5, 2.0))
+    monkeypatch.setattr(trainer, "train_batch", lambda batch, place, forced, beta: betas.append(beta) or (0.7, 0.5, 2.0))
     for epoch, ratio in [(0, 1.0), (1, 0.9), (7, 0.3)]:
         betas.clear()
-        row = trainer.train_epoch(epoch)
-        expected = [((epoch + i / 3) % 5) / 5 for i in range(3)]  # two cycles of five epochs, three batches an epoch
+        row = row_of(trainer, epoch)
+        expected = [((epoch + i / 8) % 5) / 5 for i in (0, 3, 6)]  # two cycles of five epochs, three batches of 8 clips in each
         assert betas == pytest.approx(expected) and row["tfr"] == pytest.approx(ratio) and row["epoch"] == epoch
         assert row["beta"] == pytest.approx((3 * expected[0] + 3 * expected[1] + 2 * expected[2]) / 8)  # batches of 3, 3, 2
         assert row["lr"] == pytest.approx(0.002 * 0.5 * (1 + math.cos(math.pi * (epoch + 2.5 / 3) / 10)))
@@ -145,10 +158,10 @@ def test_flags_reach_the_parts_they_are_for(train_args, monkeypatch):
     trainer = make(train_args, *flags)
     clips = trainer.loader.dataset
     assert (clips.length, clips.reference, clips.flip, clips.shift, clips.seed, len(clips)) == (5, "clip", 0.25, 3, 9, 6)
-    assert trainer.optimiser.param_groups[0]["weight_decay"] == 0.3
-    noise, forward = [], trainer.model.forward
-    monkeypatch.setattr(trainer.model, "forward", lambda *a, **k: noise.append(k["feedback_noise"]) or forward(*a, **k))
-    trainer.train_batch(batch_of(trainer, [0]), 0, 0, True, 1.0)
+    assert trainer.learner.optimiser.param_groups[0]["weight_decay"] == 0.3
+    noise, forward = [], trainer.learner.model.forward
+    monkeypatch.setattr(trainer.learner.model, "forward", lambda *a, **k: noise.append(k["feedback_noise"]) or forward(*a, **k))
+    trainer.train_batch(batch_of(trainer, [0]), at(0), True, 1.0)
     assert noise == [0.07]
     rolled, roll_out = {}, Trainer.roll_out
     monkeypatch.setattr(Trainer, "roll_out", lambda *a, **k: rolled.update(k) or roll_out(*a, **k))
@@ -157,21 +170,21 @@ def test_flags_reach_the_parts_they_are_for(train_args, monkeypatch):
     seen = []
     monkeypatch.setattr(trainer, "train_batch", lambda batch, *_: seen.append(len(batch["frames"])) or (0.0, 0.0, 0.0))
     for epoch in range(4):
-        trainer.train_epoch(epoch)
+        row_of(trainer, epoch)
     assert seen == [3, 3, 3, 3, 3, 3]  # 3 of 6 clips in the first two epochs, all in the others
 
 
 @pytest.mark.parametrize("optim, decay", [("AdamW", 0.01), ("Adam", 0), ("SGD", 0), ("RMSprop", 0)])
 def test_only_adamw_decays_weights_by_default(train_args, optim, decay):
-    assert make(train_args, "--optim", optim).optimiser.param_groups[0]["weight_decay"] == decay
+    assert make(train_args, "--optim", optim).learner.optimiser.param_groups[0]["weight_decay"] == decay
 
 
 def test_coins_follow_the_ratio_and_can_be_tossed_per_epoch(train_args, monkeypatch):
     for coin in ("batch", "epoch"):
         trainer = make(train_args, "--tfr", "0.5", "--tfr_d_step", "0", "--tfr_coin", coin, "--batch_size", "1")
         fell = []
-        monkeypatch.setattr(trainer, "train_batch", lambda batch, epoch, index, forced, beta, fell=fell: fell.append(forced) or (0.0, 0.0, 0.0))
-        rows = [trainer.train_epoch(epoch) for epoch in range(20)]
+        monkeypatch.setattr(trainer, "train_batch", lambda batch, place, forced, beta, fell=fell: fell.append(forced) or (0.0, 0.0, 0.0))
+        rows = [row_of(trainer, epoch) for epoch in range(20)]
         by_epoch = [fell[i : i + 8] for i in range(0, 160, 8)]
         assert 0.3 < sum(fell) / 160 < 0.7
         assert all(len(set(epoch)) == 1 for epoch in by_epoch) is (coin == "epoch")
@@ -182,11 +195,11 @@ def test_coins_follow_the_ratio_and_can_be_tossed_per_epoch(train_args, monkeypa
 @pytest.mark.parametrize("schedule", ["constant", "step", "exponential", "cosine"])
 def test_every_optimiser_and_schedule_takes_a_step(train_args, optim, schedule):
     trainer = make(train_args, "--optim", optim, "--lr_schedule", schedule, "--lr_warmup", "0.5")
-    before = next(trainer.model.parameters()).clone()
-    trainer.learning_rate(1.0)
-    trainer.train_batch(batch_of(trainer, range(3)), 0, 0, False, 1.0)
-    trainer.train_batch(batch_of(trainer, range(3)), 0, 1, True, 1.0)
-    assert not torch.equal(before, next(trainer.model.parameters()))
+    before = next(trainer.learner.model.parameters()).clone()
+    trainer.learner.learning_rate(1.0)
+    trainer.train_batch(batch_of(trainer, range(3)), at(0), False, 1.0)
+    trainer.train_batch(batch_of(trainer, range(3)), at(1), True, 1.0)
+    assert not torch.equal(before, next(trainer.learner.model.parameters()))
 
 
 @pytest.mark.parametrize("kind", ["Cyclical", "Monotonic", "None"])
@@ -199,22 +212,6 @@ def test_ten_times_the_learning_rate_stays_finite_or_stops_with_a_message(train_
     assert all(math.isfinite(row["loss"]) for row in rows)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_saved(train_args, tmp_path, capsys, monkeypatch):
-    Trainer.main([*train_args, "--num_epoch", "1"])
-    before = (tmp_path / "run" / "last.ckpt").read_bytes()
-    trainer_forward = Trainer.Trainer.train_batch
-
-    def poisoned(self, batch, epoch, index, forced, beta):
-        with torch.no_grad():
-            next(self.model.parameters()).fill_(math.nan)
-        return trainer_forward(self, batch, epoch, index, forced, beta)
-
-    monkeypatch.setattr(Trainer.Trainer, "train_batch", poisoned)
-    message = refused(capsys, Trainer.main, [*train_args, "--num_epoch", "3", "--ckpt_path", str(tmp_path / "run")])
-    assert "epoch 2, batch 1: the loss is nan" in message and "lower --lr" in message
-    assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
-
-
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_autocast_trains(train_args, tmp_path, precision):
     Trainer.main([*train_args, "--amp", precision, "--num_epoch", "1"])
@@ -223,7 +220,7 @@ def test_autocast_trains(train_args, tmp_path, precision):
 
 
 def test_the_course_commands_run_unchanged(rendered, tmp_path, monkeypatch):
-    """Only num_epoch is shorter and clips and model are small; three runs after the first set the earlier ones aside."""
+    """Only num_epoch is shorter and clips and model are small; each run has its folder, which holds a run for good."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(rendered, tmp_path / "LAB4_Dataset")
     flags = ["--DR", "LAB4_Dataset", "--save_root", "checkpoints", "--num_epoch", "1", "--per_save", "1", "--num_workers", "2",
@@ -231,8 +228,8 @@ def test_the_course_commands_run_unchanged(rendered, tmp_path, monkeypatch):
     small = [*SMALL[:10], "--epoch_size", "2", "--device", "cpu"]
     Trainer.main([*flags, *small])
     for kind in ("Monotonic", "Cyclical", "None"):
-        Trainer.main([*flags, *small, "--fast_train", "--kl_anneal_type", kind])
-    assert len(list((tmp_path / "checkpoints").glob("earlier-*"))) == 3
+        Trainer.main([*flags, *small, "--fast_train", "--kl_anneal_type", kind, "--save_root", kind])
+        assert (tmp_path / kind / "best.ckpt").exists()
 
 
 def test_test_only_validates(train_args, trained, tmp_path, capsys):
@@ -265,14 +262,8 @@ def test_tensorboard_and_wandb_get_the_numbers(train_args, tmp_path, monkeypatch
 def test_compile_is_for_the_weights_that_are_trained(train_args, monkeypatch):
     """The averaged copy shares no code with them and is left alone: it rolls out in other shapes."""
     compiled = []
-    monkeypatch.setattr(Trainer, "compile_parts", lambda model, device: compiled.append(model))
+    monkeypatch.setattr("learner.compile_parts", lambda model, device: compiled.append(model))
     make(train_args)
     assert not compiled
     trainer = make(train_args, "--compile")
-    assert compiled == [trainer.model]
-
-
-def test_recomputing_is_refused_where_torch_cannot_draw_twice(train_args, monkeypatch):
-    monkeypatch.setattr(Trainer, "find_device", lambda name: torch.device("mps"))
-    with pytest.raises(UserError, match="--recompute"):
-        make(train_args, "--recompute", "2")
+    assert compiled == [trainer.learner.model]

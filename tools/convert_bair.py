@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root,
 from tfrecords import FOOTER, HEADER, read_bytes, read_features, read_floats, read_length, read_payload
 
 from flags import COUNT, INDEX, Parser
-from utils import Interrupt, UserError, check_writable, one_line_errors
+from utils import Interrupt, Stopped, UserError, check_writable, one_line_errors
 
 SPLITS = ["train", "validate", "test"]
 FILE_NAME = re.compile(r"traj_(\d+)_to_\d+\.tfrecords")
@@ -134,7 +134,7 @@ def convert_all(files: dict[Path, Path], *, view: str, workers: int) -> Counter:
             pending = {pool.submit(convert_file, file, folder, view): folder.parent.name for folder, file in files.items()}
             if os.name == "posix":
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-            while pending and not interrupt.requested:
+            while pending and not interrupt.received:
                 for future in wait(pending, timeout=0.2, return_when=FIRST_COMPLETED).done:
                     total, new = future.result()
                     counts.update({pending.pop(future): total, "new": new})
@@ -145,7 +145,7 @@ def convert_all(files: dict[Path, Path], *, view: str, workers: int) -> Counter:
             event.set()
             pool.shutdown(cancel_futures=True)
     if pending:
-        raise KeyboardInterrupt("stopped by Ctrl-C; the same command goes on from here")
+        raise Stopped("stopped; the same command goes on from here", interrupt.received)
     return counts
 
 

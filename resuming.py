@@ -1,0 +1,90 @@
+"""Where a run begins: anew, where the one in its folder stopped, or with a checkpoint; and with which settings it may go on."""
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+from checkpoints import find_checkpoint, load_checkpoint, load_newest
+from utils import UserError
+
+MACHINE_FLAGS = ("device", "amp", "compile", "cache_dir", "num_workers")  # not taken over from where a checkpoint was trained
+# What may be different each time a run goes on: where and how it runs, how long, and what it writes when.
+FREE_FLAGS = {
+    *MACHINE_FLAGS, "DR", "save_root", "ckpt_path", "resume", "overwrite", "test", "num_epoch", "per_save", "save_minutes",
+    "val_every", "store_visualization", "use_wandb", "use_tensorboard", "recompute", "skip_bad", "bad_steps",
+}  # fmt: skip
+# What may be different when a checkpoint of another folder is trained on; the rest decides what the data or the model are.
+TRAINING_FLAGS = {
+    "distortion", "accumulate", "lr", "lr_schedule", "lr_warmup", "lr_step", "lr_gamma", "lr_final", "beta1", "beta2",
+    "weight_decay", "grad_clip", "ema", "tfr", "tfr_sde", "tfr_d_step", "tfr_floor", "tfr_interval", "tfr_coin",
+    "feedback_noise", "kl_anneal_type", "kl_anneal_cycle", "kl_anneal_ratio", "kl_weight", "batch_size", "epoch_size", "seed",
+}  # fmt: skip
+
+
+class Start(NamedTuple):
+    """What a run begins with."""
+
+    path: Path | None = None  # the checkpoint; None: the first weights
+    state: dict | None = None
+    in_place: bool = False  # whether it is the run of --save_root that goes on
+    note: str = ""  # what the user should know
+
+
+def choose_start(args: argparse.Namespace) -> Start:
+    """What the flags and the content of --save_root ask for. Never begins anew nor goes on unasked where a run lies: raises
+    UserError then, and for a checkpoint that cannot be read."""
+    folder = args.save_root
+    if args.test:
+        path = find_checkpoint(args.ckpt_path, prefer="best")
+        return Start(path, load_checkpoint(path))
+    taken = any(folder.glob("*.ckpt"))
+    if args.resume and taken:
+        return continued(folder)
+    path = find_checkpoint(args.ckpt_path, prefer="last") if args.ckpt_path else None
+    if path and path.resolve() == (folder / "last.ckpt").resolve():
+        return continued(folder)
+    if taken and not args.overwrite:
+        raise UserError(
+            f"--save_root {folder}: holds a run already; expected --resume to go on with it, or --overwrite to begin anew, "
+            "which moves it to a folder earlier-N/ in there"
+        )
+    if path:
+        return Start(path, load_checkpoint(path))
+    return Start(note=f"{folder} holds no checkpoint to resume; the run begins" if args.resume else "")
+
+
+def continued(folder: Path) -> Start:
+    """The newest whole checkpoint of a run folder, in place. Raises UserError."""
+    path, state, trouble = load_newest(folder)
+    return Start(path, state, in_place=True, note=f"{trouble}; going on from {path}" if trouble else "")
+
+
+def take_over(args: argparse.Namespace, given: dict, start: Start) -> None:
+    """Sets the flags that were not given and that a run keeps when it is made longer: it does not go back to true frames."""
+    for name in ("tfr_sde", "tfr_d_step"):
+        if name not in given and name in start.state["flags"]:
+            setattr(args, name, start.state["flags"][name])
+
+
+def check_settings(args: argparse.Namespace, start: Start) -> list[str]:
+    """Raises UserError, with all differences, if the checkpoint was trained with settings that must stay; returns those that
+    differ and may."""
+    theirs = start.state["flags"]
+    for name in ("model", "preset"):  # on which all others depend
+        if theirs.get(name, getattr(args, name)) != getattr(args, name):
+            raise UserError(f"{start.path}: was trained with --{name} {theirs[name]}, not {getattr(args, name)}")
+    mine = {name: value for name, value in vars(args).items() if name in theirs and name not in FREE_FLAGS}
+    differ = {name: f"--{name} {theirs[name]} there, {value} here" for name, value in mine.items() if theirs[name] != value}
+    may = [] if start.in_place else [name for name in differ if name in TRAINING_FLAGS]
+    if fixed := [text for name, text in differ.items() if name not in may]:
+        possible = set(differ) <= TRAINING_FLAGS
+        other = "; with --ckpt_path and another --save_root, training can go on with others" if possible else ""
+        raise UserError(f"{start.path}: was trained with other settings: {', '.join(fixed)}; expected the same{other}")
+    return [differ[name] for name in may]
+
+
+def check_model(config: dict, start: Start) -> None:
+    """Raises UserError, with all differences, if the checkpoint is of another model than `config`."""
+    theirs = start.state["model_config"]
+    if theirs != config:
+        differ = [f"{name} {theirs.get(name)} there, {value} here" for name, value in config.items() if theirs.get(name) != value]
+        raise UserError(f"{start.path}: is a checkpoint of another model: {', '.join(differ)}")

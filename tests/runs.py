@@ -1,0 +1,58 @@
+"""Runs of Trainer.py as processes of their own, and whether two of them ended with the same bits."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from conftest import ROOT
+
+from checkpoints import load_checkpoint
+
+# What a run of a second or two is made of; small enough for many starts.
+TINY = ["--F_dim", "4", "--L_dim", "4", "--N_dim", "1", "--D_out_dim", "8", "--train_vi_len", "3", "--batch_size", "2", "--device", "cpu",
+        "--amp", "none", "--shift", "1", "--feedback_noise", "0.02", "--flip", "0.5"]  # fmt: skip
+
+
+def start(folder: Path, argv: list[str], *, processes: int = 1, torchrun: list[str] | None = None) -> subprocess.Popen:
+    """Trainer.py in `folder`, in a session of its own; with `torchrun` flags or several processes through torchrun."""
+    folder.mkdir(exist_ok=True)
+    launcher = [sys.executable]
+    if processes > 1 or torchrun is not None:
+        launcher += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0", *(torchrun or [])]
+    # One thread each: sums then come out in one order on every machine, and two processes do not wait for each other.
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen([*launcher, str(ROOT / "Trainer.py"), *argv], cwd=folder, env=environment, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+
+
+def finish(run: subprocess.Popen, *, status: int = 0) -> str:
+    """Waits for the end, which must have that status; returns what was written to stderr."""
+    _, errors = run.communicate(timeout=240)
+    assert run.returncode == status, errors
+    return errors
+
+
+def differences(a, b, where: str = "") -> list[str]:
+    """Where two states differ in a bit: nested dicts, lists, tensors and plain values."""
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        return [found for key in a for found in differences(a[key], b[key], f"{where}/{key}")]
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
+        return [found for i, (x, y) in enumerate(zip(a, b)) for found in differences(x, y, f"{where}/{i}")]
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return [] if a.dtype == b.dtype and torch.equal(a, b) else [where]
+    return [] if a == b else [f"{where}: {a} and {b}"]
+
+
+def run_differences(a: Path, b: Path) -> list[str]:
+    """Where two run folders differ in a bit; what is asked of the machine and the clock is left out."""
+    names = sorted(path.name for path in a.glob("*.ckpt"))
+    found = [] if names == sorted(path.name for path in b.glob("*.ckpt")) else ["other checkpoints"]
+    for name in set(names) - {"previous.ckpt"}:  # which depends on when the one before was written
+        states = [load_checkpoint(folder / name) for folder in (a, b)]
+        for state in states:
+            for flag in ("resume", "save_minutes", "num_workers"):
+                state["flags"].pop(flag)
+            state["progress"].pop("seconds")
+        found += differences(*states, where=name)
+    return found + [name for name in ("metrics.jsonl", "training.png") if (a / name).read_bytes() != (b / name).read_bytes()]

@@ -1,0 +1,75 @@
+"""Runs that are killed without warning at random moments, resumed each time, and compared with one that never was."""
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from runs import TINY, finish, run_differences, start
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="process groups are POSIX")
+
+MOMENTS = ("training", "saving", "cache building")
+
+
+def wait_for(condition, run, *, seconds: float = 60) -> bool:
+    """Whether the condition came true while the process lived."""
+    deadline = time.monotonic() + seconds
+    while run.poll() is None and time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.0005)
+    return False
+
+
+def halves(folder: Path, moment: str) -> list[Path]:
+    """Files that are being written: checkpoints, or the frame cache."""
+    return list(folder.glob("run/.*.part" if moment == "saving" else "cache/*/.*.part"))
+
+
+def kill_once(folder: Path, argv: list[str], moment: str, chance: random.Random) -> str:
+    """Starts the run, kills it at about that moment, and says at which it was: "finished" if it came to its end."""
+    if moment == "cache building":
+        for path in folder.glob("cache/*/*.npy"):
+            path.unlink()
+    run = start(folder, argv)
+    if moment == "training":
+        before = (folder / "run" / "last.ckpt").stat().st_mtime_ns if (folder / "run" / "last.ckpt").exists() else 0
+        wait_for(lambda: (folder / "run" / "last.ckpt").exists() and (folder / "run" / "last.ckpt").stat().st_mtime_ns != before, run)
+        time.sleep(chance.uniform(0, 0.4))
+    elif wait_for(lambda: halves(folder, moment), run):
+        time.sleep(chance.choice([0, 0, 0.001, 0.003]))
+    ended = run.poll() is not None
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    return "finished" if ended else moment if moment == "training" or halves(folder, moment) else "elsewhere"
+
+
+def survive(rendered: Path, tmp_path: Path, kills: int, more: list[str], seed: int) -> Counter:
+    """Kills a run so many times; it must end with the bits of one that was not killed. Counts the moments of the kills."""
+    argv = ["--DR", str(rendered), "--save_root", "run", "--cache_dir", "cache", *TINY, "--epoch_size", "6", "--num_epoch", "6", *more]
+    finish(start(tmp_path / "whole", argv))
+    chance, moments = random.Random(seed), Counter()
+    for number in range(kills):
+        moments[kill_once(tmp_path / "killed", [*argv, "--resume", "--save_minutes", "0"], MOMENTS[number % 3], chance)] += 1
+    errors = finish(start(tmp_path / "killed", [*argv, "--resume"]))
+    assert "Traceback" not in errors
+    assert run_differences(tmp_path / "whole" / "run", tmp_path / "killed" / "run") == []
+    left = [path for path in (tmp_path / "killed").rglob("*") if path.name.endswith(".part") and "cache" not in path.parts]
+    assert left == []
+    return moments
+
+
+def test_a_killed_run_loses_nothing(rendered, tmp_path):
+    moments = survive(rendered, tmp_path, 3, ["--accumulate", "2"], seed=1)
+    assert moments["finished"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed, more", [(2, []), (3, ["--accumulate", "2", "--num_workers", "2"]), (4, ["--val_every", "2", "--per_save", "1"])])
+def test_ten_kills_at_random_moments_lose_nothing(rendered, tmp_path, seed, more):
+    moments = survive(rendered, tmp_path, 10, more, seed)
+    print(f"killed in {dict(moments)}")
+    assert sum(moments.values()) - moments["finished"] >= 8
