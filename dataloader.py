@@ -1,9 +1,11 @@
 """What every data set is made of: numbered images, random training clips, whole sequences (T frames, A condition values)."""
 import atexit
+import hashlib
 import multiprocessing
 import os
 import re
 import signal
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from frame_cache import BadImages, cached_frames
 from utils import STOP_SIGNALS, UserError, seed_for
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+Faults = dict[int | str, list[str]]  # what is wrong with a frame, by its number; by the name of a file that has none
 
 
 class Sequence(NamedTuple):
@@ -39,27 +43,50 @@ def find_dataset(root: Path, split: str) -> Path:
     raise UserError(f"--DR {root}: no folder {split}/ in it nor one level below; found {found}")
 
 
-def numbered_images(folder: Path) -> dict[int, Path]:
+def numbered_images(folder: Path, faults: Faults | None = None) -> dict[int, Path]:
     """The images of a folder by the last number in their names, in numeric order: frame9.png stands before frame12.png.
 
-    Raises UserError for a missing or empty folder, a name without a number, or a number that occurs twice.
+    A name without a number and a number that occurs twice are left out and added to `faults`; without it they raise UserError.
+    A missing or empty folder always does.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected images named like frame000001.png")
+    paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    if not paths:
+        raise UserError(f"{folder}: holds no images; expected files named like frame000001.png")
+    found: Faults = {}
     images: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            continue
+    for path in paths:
         digits = re.findall(r"\d+", path.stem)
         if not digits:
-            raise UserError(f"{path}: no frame number in the name; expected one like frame000001.png")
-        number = int(digits[-1])
-        if number in images:
-            raise UserError(f"{folder}: {images[number].name} and {path.name} are both frame {number}; expected each number once")
-        images[number] = path
-    if not images:
-        raise UserError(f"{folder}: holds no images; expected files named like frame000001.png")
+            found[path.name] = [f"{path}: no frame number in the name; expected one like frame000001.png"]
+        elif (number := int(digits[-1])) in images:
+            twice = f"{images[number].name} and {path.name} are both frame {number}; expected each number once"
+            found.setdefault(number, []).append(f"{folder}: {twice}")
+        else:
+            images[number] = path
+    if found and faults is None:
+        raise UserError(f"{folder}: {len(found)} of {len(paths)} images have no number of their own:", problems_of(found))
+    for key, problems in found.items():
+        images.pop(key, None)  # of two with one number, none can be told to be the right one
+        faults.setdefault(key, []).extend(problems)
     return dict(sorted(images.items()))
+
+
+def problems_of(faults: Faults) -> list[str]:
+    """All problems of all frames."""
+    return [problem for problems in faults.values() for problem in problems]
+
+
+def unbroken(numbers: np.ndarray, usable: np.ndarray) -> list[range]:
+    """Which of the positions `usable` hold consecutive numbers, one range per unbroken piece of video."""
+    breaks = np.flatnonzero(np.diff(numbers[usable]) != 1) + 1
+    return [range(piece[0], piece[-1] + 1) for piece in map(np.ndarray.tolist, np.split(usable, breaks)) if piece]
+
+
+def hash_of(*parts: bytes) -> str:
+    """16 hex digits that change with any of the parts and with where one ends."""
+    return hashlib.sha256(b"".join(len(part).to_bytes(8, "little") + part for part in parts)).hexdigest()[:16]
 
 
 def standard_scale(mean: np.ndarray, deviation: np.ndarray) -> tuple[list[float], list[float]]:
@@ -67,13 +94,65 @@ def standard_scale(mean: np.ndarray, deviation: np.ndarray) -> tuple[list[float]
     return [float(f"{m:.6g}") for m in mean], [float(f"{d:.6g}") if d > 1e-6 else 1.0 for d in deviation]
 
 
-class FrameStore:
-    """Images of a split as one read-only memory map `images` (..., 3, H, W) uint8, as cached_frames returns it."""
+class Losses(NamedTuple):
+    """What --skip_bad costs a split: frames left out of those found, and lengths of the unbroken pieces with and without it."""
 
+    frames: int
+    found: int
+    pieces: list[int]
+    whole: list[int]
+
+
+class FrameStore:
+    """Images of a split as one read-only memory map `images` (..., 3, H, W) uint8, and `digest`, the sha256 of all pixels."""
+
+    folder: Path
     images: np.memmap
+    digest: str
+    losses: Losses | None = None
+
+    def decode(
+        self, paths: list[Path], *, height: int, width: int, cache_dir: Path | None, skip_bad: bool | None
+    ) -> dict[int, str]:  # fmt: skip
+        """Sets images (N, 3, H, W) and digest; returns what is wrong with each that cannot be decoded, by its index.
+
+        If there are such, nothing is set, unless `skip_bad`. Raises UserError.
+        """
+        try:
+            cached = cached_frames(paths, root=self.folder.parent, name=self.folder.name, height=height, width=width,
+                                   folder=cache_dir, skip_bad=bool(skip_bad))  # fmt: skip
+            self.images, self.digest, bad = cached
+        except BadImages as error:
+            bad = error.bad
+        return {i: f"{paths[i]}: {why}" for i, why in bad.items()}
+
+    def settle(self, problems: list[str], losses: Losses, *, skip_bad: bool | None) -> None:
+        """Raises UserError with all problems, unless `skip_bad` and some frames are left. None: there is no such choice."""
+        if not problems:
+            return
+        count = f"{losses.frames} of {losses.found} frames"
+        if not skip_bad:
+            way_out = "mend them" if skip_bad is None else "mend them, or leave them out with --skip_bad"
+            raise UserError(f"{self.folder}: {count} cannot be used; {way_out}:", problems)
+        if not losses.pieces:
+            raise UserError(f"{self.folder}: {count} cannot be used and none is left; mend some of them:", problems)
+        self.losses = losses
+
+    def tell_losses(self, length: int | None = None) -> None:
+        """One line on stderr, if frames were left out; with the clips of `length` frames that went with them."""
+        if self.losses:
+            frames, found, *pieces = self.losses
+            line = f"{self.folder}: left out {frames} of {found} frames that cannot be used"
+            if length:
+                left, places = (sum(max(0, n - length + 1) for n in lengths) for lengths in pieces)
+                line += f", and with them {places - left} of {places} places where a clip can start"
+            print(line, file=sys.stderr)
 
     # A memory map pickles as a copy of the whole file; a loader's worker process opens the file itself instead.
     def __getstate__(self) -> dict:
+        # Asked here, in the process that starts the worker, where the answer can still be told in one line.
+        if not Path(self.images.filename).is_file():
+            raise UserError(f"{self.images.filename}: the frame cache was removed or made anew for other images; start again")
         return self.__dict__ | {"images": (self.images.filename, self.images.shape)}
 
     def __setstate__(self, state: dict) -> None:
@@ -95,6 +174,11 @@ class Clips(Dataset, ABC):
     @abstractmethod
     def condition_scale(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each condition value, of each colour of pose images, as standard_scale() gives them."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """16 hex digits that change with any pixel, frame number or condition value of the training data, wherever they lie."""
 
     @abstractmethod
     def cut(self, start, rng: np.random.Generator) -> dict[str, Tensor]:

@@ -35,9 +35,20 @@ def size_flags(flags: Flags) -> dict:
     return {"height": flags.frame_H, "width": flags.frame_W, "cache_dir": flags.cache_dir}
 
 
+def skips_bad(flags: Flags, split: str) -> bool | None:
+    """Whether frames that cannot be used are left out; None where that cannot be asked for: test sequences must be whole."""
+    return None if split == "test" else getattr(flags, "skip_bad", None)
+
+
+def dance_split(flags: Flags, split: str) -> DanceSplit:
+    """train/ or val/."""
+    return DanceSplit(flags.DR, split, **size_flags(flags), skip_bad=skips_bad(flags, split))
+
+
 def dance_clips(flags: Flags) -> DanceClips:
     """The clips of train/."""
-    split = DanceSplit(flags.DR, "train", **size_flags(flags))
+    split = dance_split(flags, "train")
+    split.tell_losses(flags.train_vi_len)
     clips = DanceClips(split, length=flags.train_vi_len, partial=flags.partial, seed=flags.seed, reference=flags.reference,
                        flip=flags.flip, shift=flags.shift, margin=flags.pose_window // 2)  # fmt: skip
     if flags.epoch_size is None:
@@ -50,7 +61,9 @@ def dance_clips(flags: Flags) -> DanceClips:
 def dance_sequences(flags: Flags, split: str) -> list[Sequence]:
     """The sequences of test/ with all truth that can be found, or train/ or val/ cut into sequences of --val_vi_len."""
     if split != "test":
-        return load_validation_sequences(DanceSplit(flags.DR, split, **size_flags(flags)), length=flags.val_vi_len)
+        frames = dance_split(flags, split)
+        frames.tell_losses()
+        return load_validation_sequences(frames, length=flags.val_vi_len)
     sequences = load_test_sequences(flags.DR, **size_flags(flags))
     lengths = {sequence.name: len(sequence.conditions) for sequence in sequences}
     truth = find_truth(find_dataset(flags.DR, "test"), flags.gt, lengths, height=flags.frame_H, width=flags.frame_W)
@@ -73,14 +86,16 @@ def dance_config(flags: Flags, clips: Clips, earlier: dict | None) -> dict:
 
 def robot_split(flags: Flags, split: str, *, shortest: int) -> RobotSplit:
     """A split whose sequences have at least `shortest` frames."""
-    return RobotSplit(flags.DR, split, shortest=shortest, **size_flags(flags))
+    return RobotSplit(flags.DR, split, shortest=shortest, **size_flags(flags), skip_bad=skips_bad(flags, split))
 
 
 def robot_clips(flags: Flags) -> RobotClips:
     """Windows of the frames that are given and those that are predicted, from train/."""
     length = flags.n_past + flags.n_future
-    return RobotClips(robot_split(flags, "train", shortest=length), length=length, partial=flags.partial, seed=flags.seed,
-                      clips=flags.epoch_size * flags.batch_size, shift=flags.shift)  # fmt: skip
+    split = robot_split(flags, "train", shortest=length)
+    split.tell_losses(length)
+    return RobotClips(split, length=length, partial=flags.partial, seed=flags.seed, shift=flags.shift,
+                      clips=flags.epoch_size * flags.batch_size)  # fmt: skip
 
 
 def robot_sequences(flags: Flags, split: str) -> list[Sequence]:
@@ -88,7 +103,9 @@ def robot_sequences(flags: Flags, split: str) -> list[Sequence]:
     length = flags.val_vi_len
     if length <= flags.n_past:
         raise UserError(f"--n_eval {length}: expected more frames than the {flags.n_past} that are given")
-    return fixed_windows(robot_split(flags, split, shortest=length), context=flags.n_past, length=length, most=flags.windows)
+    frames = robot_split(flags, split, shortest=length)
+    frames.tell_losses()
+    return fixed_windows(frames, context=flags.n_past, length=length, most=flags.windows)
 
 
 def robot_config(flags: Flags, clips: RobotClips, earlier: dict | None) -> dict:

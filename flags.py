@@ -150,6 +150,7 @@ def trainer_parser(model: str, preset: str) -> Parser:
     add("--val_vi_len", "--n_eval", type=number(int, 2), metavar="T",
         help="frames of a validation sequence, the given ones included (robot: n_past + n_future unless given)")  # fmt: skip
     add("--partial", type=FRACTION, default=1.0, help="fraction of the training data to use")
+    add("--skip_bad", action="store_true", help="leave out frames that cannot be used, and say how many; off, they are refused")
     add("--fast_train", action="store_true", help="begin with a part of the clips")
     add("--fast_partial", type=FRACTION, default=0.4, help="that part, as a fraction")
     add("--fast_train_epoch", type=INDEX, default=5, help="epochs it lasts")

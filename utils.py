@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -17,17 +18,31 @@ from torch.nn import functional
 
 
 class UserError(ValueError):
-    """What the user must mend; the message is one line that says where, what was found and what was expected."""
+    """What the user must mend; the message is one line that says where, what was found and what was expected.
+
+    `problems` are lines like it, "path: what is wrong", where many things must be mended: they are told together.
+    """
+
+    def __init__(self, message: str, problems: Iterable[str] = ()):
+        super().__init__(message)
+        self.problems = list(problems)
+
+    def __str__(self) -> str:
+        return "\n  ".join(" ".join(line.split()) for line in [*self.args, *self.problems])
 
 
 def one_line_errors(main):
-    """Lets main(argv) end on bad input with one line on stderr and status 1, on Ctrl-C with status 130, when Stopped with its."""
+    """Lets main(argv) end on bad input with one line on stderr, and one for each of its problems if they are many, and status 1;
+    on Ctrl-C with status 130, when Stopped with its own."""
 
     @functools.wraps(main)
     def guarded(argv: list[str] | None = None) -> None:
         try:
             main(argv)
-        except (UserError, OSError) as error:
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except OSError as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt as stop:

@@ -92,10 +92,16 @@ def write_image(path: Path, *, size: tuple[int, int] = (64, 32), mode: str = "RG
 
 def refused(capsys, main, argv: list[str]) -> str:
     """Runs main(argv), which must end with a non-zero status and one line; returns that line."""
+    message, problems = refused_with_list(capsys, main, argv)
+    assert not problems
+    return message
+
+
+def refused_with_list(capsys, main, argv: list[str]) -> tuple[str, list[str]]:
+    """Runs main(argv), which must end with a non-zero status, one line and a list; returns that line and the list."""
     with pytest.raises(SystemExit) as stop:
         main([str(part) for part in argv])
     assert stop.value.code not in (0, None)
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("error: ")
-    return lines[0]
+    message, *problems = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert message.startswith("error: ") and all(problem.startswith("  ") for problem in problems), problems
+    return message, [problem.removeprefix("  ") for problem in problems]

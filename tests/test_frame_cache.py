@@ -1,7 +1,9 @@
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from conftest import ROOT, write_image
 from PIL import Image
 
 import frame_cache
-from frame_cache import cached_frames, read_image
+from frame_cache import BadImages, CachedFrames, cached_frames, read_image
 from utils import UserError
 
 
@@ -20,8 +22,12 @@ def paths(tmp_path) -> list[Path]:
     return [write_image(tmp_path / "data" / f"{i}.png", seed=i) for i in range(5)]
 
 
-def load(paths, **flags) -> np.ndarray:
+def open_or_build(paths, **flags) -> CachedFrames:
     return cached_frames(paths, **{"root": paths[0].parent, "name": "train", "height": 32, "width": 64} | flags)
+
+
+def load(paths, **flags) -> np.ndarray:
+    return open_or_build(paths, **flags).images
 
 
 def cache_files(paths) -> list[Path]:
@@ -74,30 +80,185 @@ def test_a_changed_file_makes_a_new_cache_and_removes_the_old_one(paths, change)
     assert len(cache_files(paths)) == (2 if change == "size" else 1)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "foreign"])
+def spoiled(whole: bytes, damage: str) -> bytes:
+    trailer = int.from_bytes(whole[-8:], "little") + 8
+    return {
+        "cut": whole[:-1000], "one byte short": whole[:-1], "one byte more": whole + b"x", "empty": b"", "foreign": b"something else",
+        "no trailer": whole[:-trailer], "other shape": whole.replace(b"(5, 3, 32, 64)", b"(5, 3, 64, 32)"),
+        "trailer of something else": whole[:-trailer] + b"[1, 2]" + (6).to_bytes(8, "little"),
+    }[damage]  # fmt: skip
+
+
+DAMAGES = ["cut", "one byte short", "one byte more", "empty", "foreign", "no trailer", "other shape", "trailer of something else"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_cache_is_built_again(paths, damage):
     expected = load(paths).copy()
     (file,) = cache_files(paths)
     whole = file.read_bytes()
-    file.write_bytes({"cut": whole[:-1000], "empty": b"", "foreign": b"something else"}[damage])
+    file.write_bytes(spoiled(whole, damage))
     assert np.array_equal(load(paths), expected)
+    assert file.read_bytes() == whole
 
 
-def test_a_failed_build_leaves_nothing_behind(paths):
-    paths[3].write_bytes(paths[3].read_bytes()[:200])
-    with pytest.raises(UserError, match=r"3\.png: cannot be read as an image"):
+def test_a_cache_of_other_images_is_not_believed_by_its_name(paths, tmp_path):
+    """Copied between data sets of the same number of frames, or renamed: the name alone said whose it is."""
+    others = [write_image(tmp_path / "other" / f"{i}.png", seed=50 + i) for i in range(5)]
+    expected = load(others).copy()
+    load(paths)
+    shutil.copy(cache_files(paths)[0], cache_files(others)[0])
+    assert np.array_equal(load(others), expected)
+
+
+def test_a_cache_of_an_earlier_format_is_removed(paths, monkeypatch):
+    monkeypatch.setattr(frame_cache, "FORMAT", frame_cache.FORMAT - 1)
+    load(paths)
+    (earlier,) = cache_files(paths)
+    monkeypatch.undo()
+    load(paths)
+    assert len(cache_files(paths)) == 1 and not earlier.exists()
+
+
+def test_the_digest_is_that_of_the_pixels(paths, tmp_path):
+    """Whatever the files are called and wherever they lie; known when the cache is opened again as well."""
+    pixels = b"".join(np.asarray(Image.open(path)).transpose(2, 0, 1).tobytes() for path in paths)
+    elsewhere = [Path(shutil.copy(path, tmp_path / f"copy-{path.name}")) for path in paths]
+    found = {open_or_build(files).digest for files in (paths, paths, elsewhere)}
+    assert found == {hashlib.sha256(pixels).hexdigest()}
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def test_all_damaged_images_are_named_and_nothing_is_left_behind(paths):
+    for i in (1, 3):
+        damage(paths[i])
+    for _ in range(2):  # nor is it remembered that they were
+        with pytest.raises(BadImages, match="2 of 5") as raised:
+            load(paths)
+        assert list(raised.value.bad) == [1, 3] and cache_files(paths) == []
+        assert all(problem.startswith(f"{paths[i]}: cannot be read as an image (") for i, problem in zip((1, 3), raised.value.problems))
+
+
+def test_damaged_images_can_be_passed_over(paths, monkeypatch):
+    """They are black, and only they are looked at again; without skip_bad the same cache refuses them."""
+    damage(paths[3])
+    expected = [np.zeros((3, 32, 64), np.uint8) if i == 3 else read_image(paths[i], height=32, width=64) for i in range(5)]
+    first = open_or_build(paths, skip_bad=True)
+    assert np.array_equal(first.images, np.stack(expected)) and list(first.bad) == [3]
+    tried, decode = [], read_image
+    monkeypatch.setattr(frame_cache, "read_image", lambda path, **size: tried.append(path) or decode(path, **size))
+    again = open_or_build(paths, skip_bad=True)
+    assert tried == [paths[3]] and again.bad == first.bad and again.digest == first.digest
+    with pytest.raises(BadImages, match=r"1 of 5 images cannot be decoded:\n  .*3\.png: cannot be read as an image"):
         load(paths)
-    assert cache_files(paths) == []
+    assert tried == [paths[3]] * 2
 
 
-def test_a_full_disk_is_reported_and_leaves_nothing_behind(paths, monkeypatch):
+@pytest.mark.parametrize("skip_bad", [True, False])
+def test_an_image_that_can_be_read_again_gets_into_the_cache(paths, monkeypatch, skip_bad):
+    """A network disk had a hiccup when the cache was built: the file itself never changed."""
+    decode = read_image
+
+    def hiccup(path, **size):
+        if path == paths[2]:
+            raise ValueError("cannot be read")
+        return decode(path, **size)
+
+    monkeypatch.setattr(frame_cache, "read_image", hiccup)
+    assert open_or_build(paths, skip_bad=True).bad == {2: "cannot be read"}
+    monkeypatch.undo()
+    cached = open_or_build(paths, skip_bad=skip_bad)
+    assert cached.bad == {} and np.array_equal(cached.images[2], decode(paths[2], height=32, width=64))
+
+
+def test_a_broken_link_is_a_damaged_image(paths):
+    paths[1].unlink()
+    try:
+        paths[1].symlink_to("nowhere.png")
+    except OSError:
+        pytest.skip("this machine makes no links")
+    with pytest.raises(BadImages, match=r"1\.png: cannot be read as an image \(No such file"):
+        load(paths)
+
+
+@pytest.mark.parametrize("place", ["header", "trailer"])
+def test_a_full_disk_is_told_and_leaves_nothing_behind(paths, monkeypatch, place):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(frame_cache, "write_array_header_1_0", full)
-    with pytest.raises(OSError, match="No space left"):
+    if place == "header":
+        monkeypatch.setattr(frame_cache, "write_array_header_1_0", full)
+    else:
+        monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room, or .* --cache_dir$"):
         load(paths)
     assert cache_files(paths) == []
+
+
+def test_a_cache_folder_that_vanishes_is_told(paths, monkeypatch):
+    decode, folder = read_image, paths[0].parent / frame_cache.FOLDER
+
+    def vanish(path, **size):
+        if path == paths[2]:
+            shutil.rmtree(folder)
+        return decode(path, **size)
+
+    monkeypatch.setattr(frame_cache, "read_image", vanish)
+    with pytest.raises(UserError, match=r"\.frame_cache: the frame cache of 0 MB cannot be written \(No such file"):
+        load(paths)
+    assert not folder.exists()
+
+
+def test_the_part_of_a_killed_build_is_removed_and_that_of_a_live_one_kept(paths):
+    """A killed build left its part, up to 16 GB, for good."""
+    code = (
+        "import sys, time; from pathlib import Path; import frame_cache\n"
+        "frame_cache.read_image = lambda *_, **__: time.sleep(600)\n"
+        "root = Path(sys.argv[1])\n"
+        "frame_cache.cached_frames(sorted(root.glob('*.png')), root=root, name='train', height=32, width=64)"
+    )
+    folder = paths[0].parent / frame_cache.FOLDER
+    run = subprocess.Popen([sys.executable, "-c", code, str(paths[0].parent)], cwd=ROOT)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(folder.glob(".*.part")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        (part,) = folder.glob(".*.part")
+        load(paths)
+        assert part.exists()
+    finally:
+        run.kill()
+        run.wait()
+    if os.name == "nt":  # there a process cannot be asked whether it lives
+        os.utime(part, (0, 0))
+    load(paths)
+    assert not part.exists() and len(cache_files(paths)) == 1
+
+
+@pytest.mark.parametrize("name", [".train-32x64-0.npy@another.machine@1@1.part", ".train-32x64-0.npy.1-1.part", ".a@b@c@d.part"])
+def test_a_part_of_unknown_origin_is_removed_after_an_hour_of_silence(paths, name):
+    load(paths)
+    part = paths[0].parent / frame_cache.FOLDER / name
+    for age, kept in [(3000, True), (4000, False)]:
+        part.touch()
+        os.utime(part, (time.time() - age,) * 2)
+        load(paths)
+        assert part.exists() == kept
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+def test_an_open_cache_outlives_the_change_of_its_images(paths):
+    """A training run goes on with the pixels that it began with while another process builds the cache anew."""
+    running = load(paths)
+    before = running.copy()
+    (file,) = cache_files(paths)
+    for path in paths:
+        write_image(path, size=(65, 32), seed=77)
+    assert not np.array_equal(load(paths), before) and not file.exists()
+    assert np.array_equal(running, before)
 
 
 def test_two_processes_that_start_together_both_get_the_whole_cache(tmp_path):
@@ -107,7 +268,7 @@ def test_two_processes_that_start_together_both_get_the_whole_cache(tmp_path):
     code = (
         "import sys; from pathlib import Path; from frame_cache import cached_frames\n"
         "root = Path(sys.argv[1]); paths = sorted(root.glob('*.png'))\n"
-        "print(cached_frames(paths, root=root, name='train', height=32, width=64).sum())"
+        "print(cached_frames(paths, root=root, name='train', height=32, width=64).images.sum())"
     )
     runs = [subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     sums = [run.communicate()[0].strip() for run in runs]
@@ -146,8 +307,8 @@ def test_two_data_sets_can_share_a_chosen_folder(paths, tmp_path, monkeypatch):
 
 
 def test_the_course_data_fit_in_300_megabytes(paths):
-    """23,410 frames and as many poses; the file is its pixels and a short header."""
+    """23,410 frames and as many poses; the file is its pixels, a short header and a short trailer."""
     load(paths)
     (file,) = cache_files(paths)
-    header = file.stat().st_size - 5 * 3 * 32 * 64
-    assert 2 * 23_410 * 3 * 32 * 64 + header < 300e6
+    more = file.stat().st_size - 5 * 3 * 32 * 64
+    assert 2 * 23_410 * 3 * 32 * 64 + more < 300e6

@@ -1,4 +1,5 @@
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -84,3 +85,18 @@ def test_errors_end_a_program_with_one_line(capsys, error, status):
     with pytest.raises(SystemExit) as stop:
         main([])
     assert stop.value.code == status and len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_many_problems_are_told_together_each_on_its_own_line(capsys):
+    @one_line_errors
+    def main(argv):
+        raise UserError("data: 2 of 9\nframes cannot be used:", ["a.png: is\ncut", "b.png: is cut"])
+
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr().err == "error: data: 2 of 9 frames cannot be used:\n  a.png: is cut\n  b.png: is cut\n"
+
+
+def test_an_error_with_its_problems_travels_between_processes():
+    copied = pickle.loads(pickle.dumps(UserError("two", ["a", "b"])))
+    assert str(copied) == "two\n  a\n  b" and copied.problems == ["a", "b"]
