@@ -7,7 +7,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL_SVG, refused
+from conftest import ROOT, SMALL_SVG, refused, refused_with_list
 from PIL import Image
 
 import Tester
@@ -135,8 +135,8 @@ def test_another_prior_cannot_take_a_run_up(rendered_robot, trained_robot, tmp_p
 
 
 def test_a_dance_checkpoint_is_no_robots_and_the_other_way_round(rendered, trained, rendered_robot, trained_robot, tmp_path, capsys):
-    message = refused(capsys, Tester.main, ["--DR", rendered, "--ckpt_path", trained_robot, "--save_root", tmp_path])
-    assert "actions.csv: no such file" in message
+    _, problems = refused_with_list(capsys, Tester.main, ["--DR", rendered, "--ckpt_path", trained_robot, "--save_root", tmp_path])
+    assert all("actions.csv: no such file" in problem for problem in problems)
     message = refused(capsys, Tester.main, ["--DR", rendered_robot, "--ckpt_path", trained, "--save_root", tmp_path])
     assert "test_img: no sequences" in message
     for data, checkpoint, flag in [(rendered, trained, "--windows"), (rendered_robot, trained_robot, "--gt")]:

@@ -8,7 +8,7 @@ import time
 import types
 
 import pytest
-from conftest import ROOT, SMALL, refused
+from conftest import ROOT, SMALL, refused, refused_with_list
 
 import Trainer
 from checkpoints import load_checkpoint
@@ -67,14 +67,16 @@ DAMAGES = {
     "empty folder": "no folder val/",
     "frames without labels": "no such folder",
     "labels without frames": "holds no images",
-    "one label missing": "no pose image for",
-    "truncated PNG": "cannot be read as an image",
-    "not an image": "cannot be read as an image",
+}
+DAMAGED_FRAMES = {
+    "one label missing": "train_label: no pose image for frame000007.png",
+    "truncated PNG": "frame000003.png: cannot be read as an image",
+    "not an image": "frame000003.png: cannot be read as an image",
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_wrong_data_end_in_one_line_that_names_the_place(dataset, tmp_path, capsys, damage):
+@pytest.mark.parametrize("damage", DAMAGES | DAMAGED_FRAMES)
+def test_wrong_data_end_in_a_line_that_names_the_place(dataset, tmp_path, capsys, damage):
     frames, labels = sorted((dataset / "train" / "train_img").iterdir()), sorted((dataset / "train" / "train_label").iterdir())
     if damage in ("missing folder", "empty folder"):
         shutil.rmtree(dataset)
@@ -91,8 +93,13 @@ def test_wrong_data_end_in_one_line_that_names_the_place(dataset, tmp_path, caps
         frames[3].write_bytes(frames[3].read_bytes()[:3000])
     else:
         frames[3].write_text("not an image")
-    message = refused(capsys, Trainer.main, ["--DR", dataset, "--save_root", tmp_path / "run", *SMALL])
-    assert DAMAGES[damage] in message and str(dataset) in message
+    argv = ["--DR", dataset, "--save_root", tmp_path / "run", *SMALL]
+    if damage in DAMAGES:
+        message = refused(capsys, Trainer.main, argv)
+        assert DAMAGES[damage] in message and str(dataset) in message
+    else:
+        message, (problem,) = refused_with_list(capsys, Trainer.main, argv)
+        assert f"{dataset / 'train'}: 1 of 40 frames cannot be used" in message and DAMAGED_FRAMES[damage] in problem
     assert not list((tmp_path / "run").glob("*"))
 
 

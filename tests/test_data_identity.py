@@ -1,0 +1,115 @@
+"""What tells training data apart, and what a running job sees of data that change."""
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_image
+from PIL import Image
+
+from dance_data import DanceClips, DanceSplit
+from dataloader import ClipSampler, build_loader
+from robot_data import RobotClips, RobotSplit
+from utils import UserError
+
+
+def dance_clips(root, *, skip_bad: bool = False) -> DanceClips:
+    split = DanceSplit(root, "train", height=32, width=64, skip_bad=skip_bad)
+    return DanceClips(split, length=5, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=0)
+
+
+def robot_clips(root) -> RobotClips:
+    split = RobotSplit(root, "train", height=32, width=32, shortest=4)
+    return RobotClips(split, length=4, clips=6, partial=1.0, seed=1, shift=0)
+
+
+def change_spot(path) -> None:
+    """Large enough not to vanish when the picture is resized."""
+    pixels = np.array(Image.open(path))
+    pixels[4:8, 4:8] ^= 64
+    Image.fromarray(pixels).save(path)
+
+
+def test_the_same_dance_has_one_identity_wherever_it_lies(dataset, tmp_path):
+    before = dance_clips(dataset).identity
+    assert len(before) == 16 and int(before, 16) >= 0
+    assert dance_clips(dataset).identity == before  # from the cache file
+    moved = shutil.copytree(dataset, tmp_path / "elsewhere", ignore=shutil.ignore_patterns(".frame_cache"))
+    for path in moved.rglob("*.png"):
+        os.utime(path, (1e9, 1e9))
+    assert dance_clips(moved).identity == before
+
+
+@pytest.mark.parametrize("change", ["frame", "pose", "number", "left out"])
+def test_another_dance_has_another_identity(dataset, change):
+    before = dance_clips(dataset).identity
+    frame, pose = (dataset / "train" / f"train_{kind}" / "frame001039.png" for kind in ("img", "label"))
+    if change in ("frame", "pose"):
+        change_spot({"frame": frame, "pose": pose}[change])
+    elif change == "number":  # the same pictures, the last one behind a cut
+        for path in (frame, pose):
+            path.rename(path.with_name("frame001050.png"))
+    else:
+        frame.write_bytes(b"")
+    assert dance_clips(dataset, skip_bad=change == "left out").identity != before
+
+
+def write_sequences(folder, lengths: list[int]) -> None:
+    """The same pictures and actions in a row, whatever the lengths of the sequences."""
+    t = 0
+    for name, frames in enumerate(lengths):
+        times = range(t, t + frames)
+        for i, time in enumerate(times):
+            write_image(folder / "train" / str(name) / f"{i}.png", size=(32, 32), seed=time)
+        np.savetxt(folder / "train" / str(name) / "actions.csv", [[time, 1] for time in times], delimiter=",")
+        t += frames
+
+
+@pytest.mark.parametrize("change", ["nothing", "pixel", "action", "border"])
+def test_the_identity_of_the_robots_data(tmp_path, change):
+    write_sequences(tmp_path / "one", [5, 4])
+    write_sequences(tmp_path / "two", [4, 5] if change == "border" else [5, 4])
+    if change == "pixel":
+        change_spot(tmp_path / "two" / "train" / "0" / "3.png")
+    elif change == "action":
+        table = tmp_path / "two" / "train" / "0" / "actions.csv"
+        table.write_text(table.read_text().replace("1.000000000000000000e+00", "1.000001000000000000e+00", 1))
+    one, two = (robot_clips(tmp_path / name).identity for name in ("one", "two"))
+    assert (one == two) == (change == "nothing") and len(one) == 16
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_running_job_keeps_the_pixels_that_it_began_with(dataset, workers):
+    """Another process makes the cache anew for changed images and removes the old file; also under running workers."""
+    clips = dance_clips(dataset)
+    expected = [[clips[epoch, index]["frames"] for index in range(len(clips))] for epoch in (0, 1)]
+    sampler = ClipSampler(len(clips), seed=1)
+    loader = build_loader(clips, sampler, batch_size=1, workers=workers, pin=False)
+    file, seen = Path(clips.split.images.filename), []
+    for sampler.epoch in (0, 1):
+        order = [index for _, index in sampler]
+        for index, batch in zip(order, loader):
+            seen.append(torch.equal(batch["frames"][0], expected[sampler.epoch][index]))
+        if sampler.epoch == 0:
+            for path in (dataset / "train" / "train_img").iterdir():
+                write_image(path, seed=5)
+            assert dance_clips(dataset).identity != clips.identity
+            assert not file.exists()
+    assert len(seen) == 2 * len(clips) and all(seen)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+def test_a_worker_that_would_find_no_cache_is_refused_in_one_line(dataset):
+    """Where processes are not forked, the clips are pickled for each worker, which opens the cache by its name."""
+    clips = dance_clips(dataset)
+    shutil.rmtree(dataset / ".frame_cache")
+    with pytest.raises(UserError, match=r"\.npy: the frame cache was removed"):
+        pickle.dumps(clips)
+    loader = build_loader(clips, ClipSampler(len(clips), seed=1), batch_size=1, workers=1, pin=False)
+    loader.multiprocessing_context = "spawn"
+    with pytest.raises(UserError, match=r"\.npy: the frame cache was removed"):
+        iter(loader)
