@@ -155,24 +155,19 @@ def load_test_sequences(root: Path, *, height: int, width: int, cache_dir: Path 
     for name in ("test_img", "test_label"):
         if not (folder / name).is_dir() or not sequence_folders(folder / name):
             raise UserError(f"{folder / name}: no sequences; expected numbered folders 0/, 1/, ... in it")
-    sequences, problems = [], []
     names = [path.name for path in sequence_folders(folder / "test_label")]
-    for name in names:
-        try:
-            sequences.append(load_test_sequence(folder, name, height=height, width=width, cache_dir=cache_dir))
-        except DamagedSequence as error:
-            problems += error.problems
+    problems: list[str] = []
+    sequences = [load_test_sequence(folder, name, problems, height=height, width=width, cache_dir=cache_dir) for name in names]
     if problems:
-        raise UserError(f"{folder}: {len(names) - len(sequences)} of {len(names)} sequences cannot be used; mend them:", problems)
+        bad = sequences.count(None)
+        raise UserError(f"{folder}: {bad} of {len(names)} sequences cannot be used; mend them:", problems)
     return sequences
 
 
-class DamagedSequence(UserError):
-    """Something is wrong with the files of one sequence."""
-
-
-def load_test_sequence(folder: Path, name: str, *, height: int, width: int, cache_dir: Path | None) -> Sequence:
-    """The sequence of this name in test/. Raises DamagedSequence with all that is wrong with it."""
+def load_test_sequence(
+    folder: Path, name: str, problems: list[str], *, height: int, width: int, cache_dir: Path | None
+) -> Sequence | None:  # fmt: skip
+    """The sequence of this name in test/; None, and all that is wrong with it added to `problems`, if it is not whole."""
     faults: Faults = {}
     broken: list[str] = []
     pose_folder, truth_folder = folder / "test_label" / name, folder / "test_gt" / name
@@ -198,7 +193,8 @@ def load_test_sequence(folder: Path, name: str, *, height: int, width: int, cach
     except BadImages as error:
         broken += error.problems
     if faults or broken:
-        raise DamagedSequence(f"{pose_folder}: cannot be used", [*problems_of(faults), *broken])
+        problems += [*problems_of(faults), *broken]
+        return None
     images = torch.from_numpy(cached.images.copy())
     end = 1 + len(poses)
     return Sequence(name, images[:1], images[1:end], images[end:] if truth else None)

@@ -84,7 +84,7 @@ def fingerprint(paths: list[Path], *, root: Path, height: int, width: int) -> st
         try:
             status = path.stat()
             state = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:  # a broken link, which is found again, and told, when it is decoded
+        except FileNotFoundError:  # a broken link, which is found again, and told, when it is decoded
             state = "unknown"
         digest.update(os.fsencode(f"{os.path.relpath(path, root)} {state}\n"))
     return digest.hexdigest()[:16]
@@ -188,7 +188,7 @@ def remove_abandoned(folder: Path) -> None:
 def is_dead(part: str) -> bool:
     """Whether the process that wrote a file of this part_name() ran on this machine and is gone."""
     _, host, pid, _ = part.split("@") if part.count("@") == 3 else ("", "", "", "")
-    if os.name != "posix" or host != platform.node() or not pid.isdigit():  # on Windows, os.kill would end the process
+    if os.name != "posix" or host != platform.node() or not pid.isdecimal():  # on Windows, os.kill would end the process
         return False
     try:
         os.kill(int(pid), 0)
