@@ -3,6 +3,8 @@ from collections.abc import Callable
 
 import torch
 from measure import seconds
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -11,6 +13,36 @@ def count_gflop(work: Callable[[], object], frames: int) -> float:
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops() / 1e9 / frames
+
+
+def training_gflop(model: nn.Module, inputs: dict[str, Tensor], *, forced: bool) -> float:
+    """1e9 floating-point operations per predicted frame of forward and backward, true frames or the model's own fed back."""
+    clips, length = inputs["frames"].shape[:2]
+
+    def step() -> None:
+        losses = model(**inputs, teacher_forcing=forced)
+        (losses.mse + losses.kl).backward()
+
+    return count_gflop(step, clips * (length - 1))
+
+
+class OperatorCounter(TorchDispatchMode):
+    """Counts the operators that torch runs and that touch values: views and empty tensors give a GPU nothing to do."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not (func.is_view or func.name().startswith("aten::empty"))
+        return func(*args, **(kwargs or {}))
+
+
+def count_operators(work: Callable[[], object]) -> int:
+    """How many operators `work` runs, backward and optimiser included; on a GPU each is a launch at least."""
+    with OperatorCounter() as counter:
+        work()
+    return counter.count
 
 
 def matrix_rate(dtype: torch.dtype, device: torch.device, size: int, repeats: int = 8) -> float:

@@ -19,7 +19,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from arithmetic import count_gflop, matrix_rate
+from arithmetic import count_gflop, matrix_rate, training_gflop
 from decoding import building_rate, decoding_rate
 from measure import (
     ROOT,
@@ -173,18 +173,12 @@ def compute(bench: Bench) -> list[Row]:
     inputs = {name: to_model(value, device) for name, value in batch.items()}
     clips, length = batch["frames"].shape[:2]
     given, conditions = inputs["frames"][:, : model.context], inputs["conditions"][:, :length]
-
-    def step(forced: bool) -> None:
-        losses = model(**inputs, teacher_forcing=forced)
-        (losses.mse + losses.kl).backward()
-
-    trained = clips * (length - 1)
     gflop = {
-        "training, true frames fed back": count_gflop(lambda: step(True), trained),
-        "training, own frames fed back": count_gflop(lambda: step(False), trained),
+        "training, true frames fed back": training_gflop(model, inputs, forced=True),
+        "training, own frames fed back": training_gflop(model, inputs, forced=False),
         "roll-out": count_gflop(lambda: model.rollout(given, conditions), clips * (length - model.context)),
     }
-    forward = count_gflop(lambda: model(**inputs, teacher_forcing=False), trained)
+    forward = count_gflop(lambda: model(**inputs, teacher_forcing=False), clips * (length - 1))
     rows = [Row("forward pass of training, own frames fed back", "GFLOP/frame", [forward])]
     rows += [Row(name, "GFLOP/frame", [value]) for name, value in gflop.items()]
     used = precision_in_use(trainer)
