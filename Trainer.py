@@ -17,7 +17,7 @@ from tqdm import tqdm
 from dataloader import ClipBatches, Place, build_loader
 from devices import find_device, find_precision
 from evaluation import Score, mean_per_step, roll_out, score, summary
-from families import FAMILIES
+from families import FAMILIES, read_data
 from flags import parse_trainer_flags
 from learner import Learner
 from modules import build_model
@@ -49,15 +49,16 @@ class Trainer:
             self.family.model.check_size(args.frame_H, args.frame_W)
         except ValueError as error:
             raise UserError(f"--frame_H, --frame_W: {error}") from None
-        self.validation = self.ranks.in_turns(lambda: self.family.sequences(args, self.family.validation))
+        self.validation, clips = self.ranks.in_turns(lambda: read_data(args))
         if args.test:
             self.config = start.state["model_config"]
         else:
-            clips = self.ranks.in_turns(lambda: self.family.clips(args))
             self.config = self.family.model_config(args, clips, start.state and start.state["model_config"])
-            self.data = ""
+            self.data = clips.identity
             self.batches = ClipBatches(len(clips), batch_size=args.batch_size, accumulate=args.accumulate, seed=args.seed,
                                        rank=self.ranks.rank, world=self.ranks.world)  # fmt: skip
+            if self.batches.smallest(args.fast_partial if args.fast_train else 1.0) == 1 and self.config.get("norm") == "batch":
+                raise UserError("--norm batch: a batch would hold one clip only, which has no statistics; expected --norm group")
             self.loader = build_loader(clips, self.batches, workers=args.num_workers, pin=self.device.type == "cuda")
         torch.manual_seed(seed_for(args.seed, "weights"))
         self.learner = Learner(build_model(self.config), args, self.device, together=self.ranks.world > 1 and not args.test)

@@ -246,6 +246,11 @@ class ClipBatches(Sampler[list[tuple[int, int]]]):
         """Clips that all processes take at a time."""
         return self.batch_size * self.world
 
+    def smallest(self, fraction: float) -> int:
+        """The fewest clips that a process takes at a time, also in epochs of this fraction."""
+        totals = {self.clips, max(1, int(self.clips * fraction))}
+        return min(max(1, (total % self.together or self.together) // self.world) for total in totals)
+
     def __len__(self) -> int:
         return len(range(self.first, self.total, self.together))
 

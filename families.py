@@ -110,20 +110,30 @@ def robot_sequences(flags: Flags, split: str) -> list[Sequence]:
 
 def robot_config(flags: Flags, clips: RobotClips, earlier: dict | None) -> dict:
     """SVG's sizes, and the scale of the condition values."""
-    fractions = {1.0, flags.fast_partial if flags.fast_train else 1.0}
-    smallest = min(clips_of_smallest_batch(flags, fraction) for fraction in fractions)
-    if flags.norm == "batch" and smallest == 1:
-        raise UserError("--norm batch: a batch would hold a single clip, which has no batch statistics; expected --norm group")
     names = ("cond_shift", "width", "g_dim", "z_dim", "rnn_size", "predictor_rnn_layers", "posterior_rnn_layers",
              "prior_rnn_layers", "norm", "compose", "last_frame_skip")  # fmt: skip
     return {"family": "svg", "image_size": flags.frame_H, "context": flags.n_past, "learned_prior": flags.model == "svg_lp",
             } | condition_scale(clips, earlier) | {name: getattr(flags, name) for name in names}  # fmt: skip
 
 
-def clips_of_smallest_batch(flags: Flags, fraction: float) -> int:
-    """How many clips the last batch of an epoch holds, of which `fraction` is used."""
-    clips = max(1, int(flags.epoch_size * flags.batch_size * fraction))
-    return clips % flags.batch_size or flags.batch_size
+def read_data(flags: Flags) -> tuple[list[Sequence], Clips | None]:
+    """The validation sequences, and the training clips where there is something to train. Raises UserError with all that is
+    wrong with either."""
+    family, readers = FAMILIES[flags.model], []
+    readers.append(lambda: family.sequences(flags, family.validation))
+    readers.append(lambda: None if flags.test else family.clips(flags))
+    found, errors = [], []
+    for read in readers:
+        try:
+            found.append(read())
+        except UserError as error:
+            errors.append(error)
+            if not error.problems:  # no list that another could be added to
+                break
+    if errors:
+        first, *others = errors
+        raise UserError(first.args[0], [*first.problems, *(line for error in others for line in [*error.args, *error.problems])])
+    return tuple(found)
 
 
 DANCE = Family(PoseCVAE, "val", dance_clips, dance_sequences, dance_config,

@@ -50,6 +50,11 @@ def average(decay: float):
     return update
 
 
+def inputs_of(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """What a model's forward takes of a batch of clips, by name; the clips' seeds are no tensors to compute with."""
+    return {name: to_model(value, device) for name, value in batch.items() if name != "seed"}
+
+
 class Learner:
     """A model in training, with flags of Trainer.py. `together`: other processes learn the same, and average their gradients."""
 
@@ -86,7 +91,7 @@ class Learner:
     def learn(self, batch: dict[str, Tensor], *, forced: bool, beta: float, weight: float, waits: bool) -> tuple[float, ...]:
         """Forward and backward of one batch, whose loss counts `weight` times; returns loss, mse, kl. `waits`: more batches of
         the same optimiser step follow, so that the processes need not exchange gradients yet."""
-        inputs = {name: to_model(value, self.device) for name, value in batch.items() if name != "seed"}
+        inputs = inputs_of(batch, self.device)
         alone = self.parallel is self.model or not waits
         with contextlib.nullcontext() if alone else self.parallel.no_sync():
             with autocast(self.device, self.args.amp):

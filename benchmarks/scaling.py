@@ -40,6 +40,7 @@ from measure import (
     machine,
     markdown,
     name_of,
+    new_trainer,
     number,
     parse_flags,
     precision_in_use,
@@ -49,8 +50,9 @@ from measure import (
 )
 
 from flags import COUNT, NOT_NEGATIVE, POSITIVE, Parser
+from learner import inputs_of
 from modules import build_model
-from utils import UserError, one_line_errors, to_model
+from utils import UserError, one_line_errors
 
 # What the table assumes: default, type, meaning. The first two are of no use where a GPU was measured.
 ASSUMED = {
@@ -105,12 +107,12 @@ class Bench:
 
     def __init__(self, options: Namespace, flags: Namespace):
         self.options = options
-        self.trainer = Trainer(flags, None)
+        self.trainer = new_trainer(flags)
         self.aside = self.trainer.loader.num_workers > 0
         self.source = batches(self.trainer)
-        _, _, self.batch = next(self.source)
+        _, self.place, self.batch = next(self.source)
         self.clips, self.length = self.batch["frames"].shape[:2]
-        parameters = [weights for weights in self.trainer.model.parameters() if weights.requires_grad]
+        parameters = [weights for weights in self.trainer.learner.model.parameters() if weights.requires_grad]
         self.parameters = sum(weights.numel() for weights in parameters)
         self.gradients = sum(weights.numel() * weights.element_size() for weights in parameters)
         ratios = forcing_ratios(flags)
@@ -128,7 +130,7 @@ class Bench:
     def flop(self) -> float:
         """Floating-point operations of a step over the recipe, counted on a model as it is built, in float32."""
         model = build_model(self.trainer.config).to(self.trainer.device)
-        inputs = {name: to_model(value, self.trainer.device) for name, value in self.batch.items()}
+        inputs = inputs_of(self.batch, self.trainer.device)
         forced, own = (training_gflop(model, inputs, forced=fed) for fed in (True, False))
         return weighted(self.ratio, forced, own) * 1e9 * self.clips * (self.length - 1)
 
@@ -137,9 +139,9 @@ class Bench:
 
         The optimiser's first step makes its state, which no later one does.
         """
-        self.trainer.model.train()
+        self.trainer.learner.model.train()
         step = self.trainer.train_batch
-        forced, own = (count_operators(lambda fed=fed: step(self.batch, 0, 0, fed, 1.0)) for fed in (True, False))
+        forced, own = (count_operators(lambda fed=fed: step(self.batch, self.place, fed, 1.0)) for fed in (True, False))
         return weighted(self.ratio, forced, own)
 
 
@@ -200,7 +202,7 @@ def table_of_data(trainer: Trainer, options: Namespace) -> str:
     images = clips.split.images  # (..., N, 3, H, W)
     count = images.shape[-4]
     kept, most = bytes_each(lambda: family.clips(args), count)
-    _, order = bytes_each(lambda: list(trainer.sampler), len(trainer.sampler))
+    _, order = bytes_each(lambda: list(trainer.batches), trainer.batches.total)
     start_up = seconds(lambda: family.clips(args).condition_scale(), torch.device("cpu")) / count
     lines = []
     for frames in options.frames:

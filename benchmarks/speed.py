@@ -48,6 +48,7 @@ from yardstick import load_course
 from dataloader import SUFFIXES, find_dataset
 from evaluation import pad_time
 from flags import COUNT, Parser
+from learner import inputs_of
 from modules import build_model
 from utils import UserError, one_line_errors, to_model
 
@@ -170,7 +171,7 @@ def compute(bench: Bench) -> list[Row]:
     device = trainer.device
     model = build_model(trainer.config).to(device)
     _, _, batch = next(batches(trainer))
-    inputs = {name: to_model(value, device) for name, value in batch.items()}
+    inputs = inputs_of(batch, device)
     clips, length = batch["frames"].shape[:2]
     given, conditions = inputs["frames"][:, : model.context], inputs["conditions"][:, :length]
     gflop = {

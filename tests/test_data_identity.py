@@ -11,7 +11,7 @@ from conftest import write_image
 from PIL import Image
 
 from dance_data import DanceClips, DanceSplit
-from dataloader import ClipSampler, build_loader
+from dataloader import ClipBatches, build_loader
 from robot_data import RobotClips, RobotSplit
 from utils import UserError
 
@@ -87,14 +87,14 @@ def test_a_running_job_keeps_the_pixels_that_it_began_with(dataset, workers):
     """Another process makes the cache anew for changed images and removes the old file; also under running workers."""
     clips = dance_clips(dataset)
     expected = [[clips[epoch, index]["frames"] for index in range(len(clips))] for epoch in (0, 1)]
-    sampler = ClipSampler(len(clips), seed=1)
-    loader = build_loader(clips, sampler, batch_size=1, workers=workers, pin=False)
+    batches = ClipBatches(len(clips), batch_size=1, accumulate=1, seed=1)
+    loader = build_loader(clips, batches, workers=workers, pin=False)
     file, seen = Path(clips.split.images.filename), []
-    for sampler.epoch in (0, 1):
-        order = [index for _, index in sampler]
+    for batches.epoch in (0, 1):
+        order = [index for ((_, index),) in batches]
         for index, batch in zip(order, loader):
-            seen.append(torch.equal(batch["frames"][0], expected[sampler.epoch][index]))
-        if sampler.epoch == 0:
+            seen.append(torch.equal(batch["frames"][0], expected[batches.epoch][index]))
+        if batches.epoch == 0:
             for path in (dataset / "train" / "train_img").iterdir():
                 write_image(path, seed=5)
             assert dance_clips(dataset).identity != clips.identity
@@ -109,7 +109,7 @@ def test_a_worker_that_would_find_no_cache_is_refused_in_one_line(dataset):
     shutil.rmtree(dataset / ".frame_cache")
     with pytest.raises(UserError, match=r"\.npy: the frame cache was removed"):
         pickle.dumps(clips)
-    loader = build_loader(clips, ClipSampler(len(clips), seed=1), batch_size=1, workers=1, pin=False)
+    loader = build_loader(clips, ClipBatches(len(clips), batch_size=1, accumulate=1, seed=1), workers=1, pin=False)
     loader.multiprocessing_context = "spawn"
     with pytest.raises(UserError, match=r"\.npy: the frame cache was removed"):
         iter(loader)

@@ -1,17 +1,12 @@
 """What Trainer.py refuses, each in one line and with a non-zero status, and how it stops."""
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 import types
 
 import pytest
-from conftest import ROOT, SMALL, refused, refused_with_list
+from conftest import SMALL, refused, refused_with_list
 
 import Trainer
-from checkpoints import load_checkpoint
 from flags import parse_trainer_flags, trainer_parser
 from presets import MODELS, PRESETS
 from records import read_metrics
@@ -151,20 +146,3 @@ def test_teacher_forcing_fits_itself_to_the_length_of_the_run(epochs):
     assert all(ratio == 1 for ratio in ratios[: epochs // 2]) and all(ratio < 1 for ratio in ratios[epochs // 2 :])
     if epochs > 2:
         assert ratios.count(0) == pytest.approx(epochs / 5, abs=2)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to one process on Windows")
-@pytest.mark.parametrize("workers", ["0", "1"])
-def test_ctrl_c_ends_with_one_line_and_keeps_the_finished_epochs(rendered, tmp_path, workers):
-    """It came up inside another package's clean-up code once, which printed a traceback and went on."""
-    command = [sys.executable, str(ROOT / "Trainer.py"), "--DR", str(rendered), "--save_root", "run", "--num_epoch", "10000",
-               "--num_workers", workers, *SMALL]  # fmt: skip
-    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers as well
-    _, errors = run.communicate(timeout=60)
-    assert run.returncode == 130 and len(errors.splitlines()) == 1, errors
-    assert "stopped by Ctrl-C in epoch" in errors and "--ckpt_path run" in errors
-    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] >= 1

@@ -1,0 +1,183 @@
+"""How a run stops when it is asked to, and what it does with numbers that are none."""
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT
+from runs import TINY, finish, run_differences, start
+from test_resume import run_in
+
+import Trainer
+from checkpoints import load_checkpoint
+from learner import Learner
+from records import read_metrics
+
+posix = pytest.mark.skipif(os.name == "nt", reason="signals to one process are POSIX")
+
+
+def wait_for_training(folder, run) -> None:
+    deadline = time.monotonic() + 90
+    while not (folder / "run" / "last.ckpt").exists() and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+@posix
+@pytest.mark.parametrize("number, status, workers", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 1), (signal.SIGUSR1, 143, 0)])
+def test_a_signal_ends_the_run_after_the_step_with_all_saved(rendered, tmp_path, number, status, workers):
+    """Sent to the whole group, as a terminal and a cluster do: Ctrl-C came up inside another package's clean-up code once, which
+    printed a traceback and went on, and a loader process that died of SIGTERM ended the run amid a step."""
+    argv = ["--DR", str(rendered), "--save_root", "run", *TINY, "--num_workers", str(workers)]
+    run = start(tmp_path, [*argv, "--epoch_size", "4", "--num_epoch", "10000"])
+    wait_for_training(tmp_path, run)
+    os.killpg(run.pid, number)
+    errors = finish(run, status=status)
+    name = "Ctrl-C" if number == signal.SIGINT else number.name
+    assert len(errors.splitlines()) == 1 and f"stopped by {name}" in errors and "go on with --resume" in errors
+    state = load_checkpoint(tmp_path / "run" / "last.ckpt")
+    assert state["step"] == 4 * state["epoch"] + state["progress"]["clips"] // 2
+
+
+@posix
+def test_a_second_ctrl_c_ends_the_run_at_once(rendered, tmp_path):
+    """Even where the step at hand never ends."""
+    script = ("import sys, time, Trainer\n"
+              "Trainer.Trainer.take_up = None\n"
+              "def endless(self, *_):\n"
+              "    print('in a step', flush=True)\n"
+              "    while True: time.sleep(0.1)\n"
+              "Trainer.Trainer.train_batch = endless\n"
+              "Trainer.main(sys.argv[1:])\n")  # fmt: skip
+    command = [sys.executable, "-c", script, "--DR", str(rendered), "--save_root", "run", *TINY]
+    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    for line in run.stdout:
+        if "in a step" in line:
+            break
+    run.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    assert run.wait(timeout=10) == -signal.SIGINT
+    run.stdout.close()
+
+
+def poison(monkeypatch, batches: set[int], what: str) -> None:
+    """Makes the losses, or else the gradients, of these batches of a run nan."""
+    real, count = Learner.learn, []
+
+    def learn(self, batch, **more):
+        count.append(1)
+        if len(count) not in batches:
+            return real(self, batch, **more)
+        if what == "loss":
+            return real(self, {**batch, "conditions": torch.full(batch["conditions"].shape, math.nan)}, **more)
+        losses = real(self, batch, **more)
+        next(iter(self.model.parameters())).grad.view(-1)[0] = math.inf
+        return losses
+
+    monkeypatch.setattr(Learner, "learn", learn)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_is_left_out_counted_and_named(rendered, tmp_path, monkeypatch, capsys, what):
+    """It once vanished from the log at best, or went into the weights. With and without it, the weights are those of the others."""
+    argv = ["--DR", str(rendered), *TINY, "--epoch_size", "4", "--num_epoch", "2", "--optim", "SGD", "--ema", "0"]
+    with monkeypatch.context() as patch:
+        poison(patch, {2, 3, 7}, what)
+        run_in(tmp_path / "poisoned", patch, argv)
+    errors = capsys.readouterr().err
+    for epoch, batch in [(1, 2), (1, 3), (2, 3)]:
+        assert f"epoch {epoch}, batch {batch}: the loss is" in errors
+    rows = read_metrics(tmp_path / "poisoned" / "run" / "metrics.jsonl")
+    assert [row["skipped"] for row in rows] == [[1, 2], [2]] and [row["step"] for row in rows] == [2, 5]
+    assert all(math.isfinite(row[name]) for row in rows for name in ("loss", "mse", "kl", "val_psnr"))
+    left_out, step = [], Learner.step
+
+    def never(self, *, leave_out):
+        left_out.append(1)
+        step(self, leave_out=len(left_out) in {2, 3, 7})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", never)
+        run_in(tmp_path / "left out", patch, argv)
+    weights = [load_checkpoint(tmp_path / name / "run" / "last.ckpt")["model"] for name in ("poisoned", "left out")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_batch_statistics_do_not_keep_what_a_bad_batch_left(rendered_robot, tmp_path, monkeypatch):
+    """The forward pass writes them before anybody sees that the loss is nan, and one nan stays in a running mean for ever."""
+    poison(monkeypatch, {2}, "loss")
+    run_in(tmp_path, monkeypatch, ["--model", "svg_fp", "--DR", str(rendered_robot), "--width", "4", "--g_dim", "8", "--z_dim", "2", "--rnn_size", "8",
+                                   "--n_future", "3", "--epoch_size", "4", "--batch_size", "3", "--niter", "1", "--device", "cpu",
+                                   "--norm", "batch", "--ema", "0", "--frame_H", "32", "--frame_W", "32"])  # fmt: skip
+    state = load_checkpoint(tmp_path / "run" / "last.ckpt")
+    assert all(torch.isfinite(value).all() for name, value in state["model"].items() if "running" in name)
+
+
+def test_after_so_many_in_a_row_the_run_stops_and_the_good_state_stays(train_args, tmp_path, capsys, monkeypatch):
+    Trainer.main([*train_args, "--num_epoch", "1"])
+    before = (tmp_path / "run" / "last.ckpt").read_bytes()
+    argv = [*train_args, "--num_epoch", "9", "--resume", "--bad_steps", "5", "--save_minutes", "0"]
+    with monkeypatch.context() as patch:
+        poison(patch, set(range(1, 99)), "loss")
+        with pytest.raises(SystemExit) as stop:
+            Trainer.main(argv)
+    *skipped, message = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 1 and len(skipped) == 4 and all("the step is left out" in line for line in skipped)
+    assert "epoch 3, batch 2: the loss is nan" in message and "5 such steps in a row" in message and "lower --lr" in message
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["step"] == 2 and load_checkpoint(tmp_path / "run" / "bad.ckpt")["progress"]["in_a_row"] == 5
+    state = load_checkpoint(tmp_path / "run" / "last.ckpt")
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
+    assert state["epoch"] == 2 or (tmp_path / "run" / "last.ckpt").read_bytes() == before
+    Trainer.main([*argv, "--num_epoch", "3"])  # goes on where it is good again
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 3
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("forced", [True, False])
+def test_kl_and_loss_are_float32_under_autocast(clip_of_models, precision, forced):
+    """bfloat16 has eight bits of mantissa: a KL of many small terms, or a small error of pixels, would be lost in it."""
+    for model, inputs in clip_of_models:
+        with torch.autocast("cpu", dtype=getattr(torch, precision)):
+            losses = model(**inputs, teacher_forcing=forced)
+        assert {part.dtype for part in losses} == {torch.float32}
+
+
+@pytest.fixture
+def clip_of_models():
+    from conftest import SMALL_POSE_CVAE
+
+    from modules import build_model
+
+    svg = {"family": "svg", "image_size": 32, "condition_mean": [0.0], "condition_scale": [1.0], "context": 1, "cond_shift": 1, "width": 4,
+           "g_dim": 8, "z_dim": 2, "rnn_size": 8, "predictor_rnn_layers": 1, "posterior_rnn_layers": 1, "prior_rnn_layers": 1,
+           "learned_prior": True, "norm": "group", "compose": "last", "last_frame_skip": False}  # fmt: skip
+    frames = torch.rand(2, 3, 3, 32, 32)
+    return [(build_model(SMALL_POSE_CVAE), {"frames": frames, "conditions": frames.flip(1)}),
+            (build_model(svg), {"frames": frames, "conditions": torch.rand(2, 3, 1)})]  # fmt: skip
+
+
+def test_float16_lowers_its_scale_before_a_step_counts_as_bad(train_args, monkeypatch, tmp_path):
+    """The scaler begins high on purpose and overflows; that is no failure of the run."""
+    poison(monkeypatch, {1, 2}, "gradient")
+    monkeypatch.setattr("learner.find_nothing", None, raising=False)
+    Trainer.main([*train_args, "--num_epoch", "2", "--amp", "float16", "--bad_steps", "1"])
+    state = load_checkpoint(tmp_path / "run" / "last.ckpt")
+    assert state["scaler"]["scale"] == 65536 / 4 and state["step"] == 4 - 2 and state["progress"]["skipped"] == []
+
+
+@posix
+def test_a_run_that_is_stopped_by_a_signal_ends_with_the_bits_of_one_that_is_not(rendered, tmp_path):
+    """As a user has it: processes, Ctrl-C, pictures and all."""
+    argv = ["--DR", str(rendered), "--save_root", "run", *TINY, "--epoch_size", "30", "--num_epoch", "2", "--save_minutes", "0.01"]
+    finish(start(tmp_path / "whole", argv))
+    run = start(tmp_path / "stopped", argv)
+    wait_for_training(tmp_path / "stopped", run)
+    os.killpg(run.pid, signal.SIGINT)
+    finish(run, status=130)
+    finish(start(tmp_path / "stopped", [*argv, "--resume"]))
+    assert run_differences(tmp_path / "whole" / "run", tmp_path / "stopped" / "run") == []
