@@ -27,7 +27,7 @@ from presets import PRESETS
 from progress import Progress
 from ranks import Ranks
 from records import NoRecords, Records, plain
-from resuming import MACHINE_FLAGS, Start, check_model, check_settings, choose_start, take_over
+from resuming import MACHINE_FLAGS, Start, check_model, choose_start, keep_schedule
 from schedules import kl_weight, teacher_forcing_ratio
 from utils import Interrupt, Stopped, UserError, one_line_errors, seed_for, versions
 
@@ -73,8 +73,7 @@ class Trainer:
         self.stop, self.due, self.saved_at = 0, 0, time.perf_counter()  # signal to stop, whether to save, newest checkpoint
 
     def resume(self, start: Start) -> None:
-        """Takes up the state of a checkpoint that check_settings() let pass; training goes on where it was saved. Raises
-        UserError."""
+        """Takes up the state of a checkpoint of choose_start(); training goes on where it was saved. Raises UserError."""
         check_model(self.config, start)
         self.learner.load(start.state, start.path, moments=not self.args.test)
         if not self.args.test:
@@ -163,7 +162,7 @@ class Trainer:
         row = {"epoch": epoch, "step": self.learner.steps, **progress.means(self.ranks), "tfr": ratio, "lr": lr,
                "skipped": progress.skipped}  # fmt: skip
         rate = self.ranks.world * frames / max(time.perf_counter() - begin, 1e-9)
-        return row, {"epoch": epoch, "seconds": round(progress.seconds, 2), "frames_per_second": round(rate, 1)}
+        return row, {"seconds": round(progress.seconds, 2), "frames_per_second": round(rate, 1)}
 
     def train_batch(self, batch: dict[str, Tensor], place: Place, forced: bool, beta: float) -> tuple[float, ...]:
         """Learns from one batch, with the last batch of an optimiser step takes that step; returns loss, mse, kl. Raises
@@ -280,11 +279,9 @@ def only_validate(args: argparse.Namespace, given: dict, ranks: Ranks, start: St
 
 def train(args: argparse.Namespace, given: dict, ranks: Ranks, records: Records | NoRecords) -> None:
     """A whole run, or what is left of one."""
-    start = ranks.share(choose_start(args) if ranks.leads else None)
-    changed = []
+    start = ranks.share(choose_start(args, given) if ranks.leads else None)
     if start.state:
-        take_over(args, given, start)
-        changed = check_settings(args, start)
+        keep_schedule(args, given, start)
     trainer = Trainer(args, start, ranks)
     if start.state:
         trainer.resume(start)
@@ -298,8 +295,7 @@ def train(args: argparse.Namespace, given: dict, ranks: Ranks, records: Records 
         trainer.save("last.ckpt")  # so that this folder can be resumed from before its first epoch ends
     precision = "float32" if args.amp == "none" else args.amp
     left = f"epochs {trainer.epoch + 1} to {args.num_epoch}" if trainer.epoch < args.num_epoch else "no epoch is left to train"
-    lines = [start.note, *(f"trained on with other settings: {text}" for text in changed),
-             earlier and f"the earlier run in {args.save_root} was moved to {earlier}",
+    lines = [*start.notes, earlier and f"the earlier run in {args.save_root} was moved to {earlier}",
              f"{sum(p.numel() for p in trainer.learner.model.parameters()):,} parameters on {trainer.device} in {precision}, "
              f"{trainer.batches.total} clips an epoch, {left}",
              ranks.world > 1 and f"{ranks.world} processes take {trainer.batches.together} clips a batch"]  # fmt: skip
@@ -318,11 +314,16 @@ def main(argv: list[str] | None = None) -> None:
     records: Records | NoRecords = NoRecords()
     try:
         if args.test:
-            only_validate(args, given, ranks, choose_start(args))
+            only_validate(args, given, ranks, choose_start(args, given))
             return
         if ranks.leads:
             records = Records(args.save_root, use_wandb=args.use_wandb, use_tensorboard=args.use_tensorboard)
         train(args, given, ranks, records)
+    except RuntimeError as error:
+        if not ranks.lost(error):
+            raise
+        print(f"process {ranks.rank}: ended, because another one did", file=sys.stderr)
+        sys.exit(1)
     finally:
         records.close()
         ranks.close()

@@ -1,10 +1,10 @@
 """The flags of Trainer.py: names and meanings of the course, types that check, one default each."""
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from presets import LEAST_EPOCH, MODELS, PRESETS
+from utils import RANK
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False, **settings)
 
     def error(self, message: str):
-        if os.environ.get("RANK", "0") == "0":  # of many processes that torchrun starts, one says it
+        if RANK == "0":  # all find the same, one says it
             print(f"error: {message} ({self.hint})", file=sys.stderr)
         sys.exit(2)
 

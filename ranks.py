@@ -5,6 +5,8 @@ and averages its gradients with the others (DistributedDataParallel). All of the
 first alone writes.
 """
 import os
+import time
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
@@ -18,6 +20,27 @@ PATIENCE = timedelta(hours=2)  # for the others, who wait while the first decode
 T = TypeVar("T")
 
 
+def fresh_store(rank: int, world: int) -> dist.Store:
+    """The store through which processes find each other, a corner of it that is used by these very processes alone.
+
+    torchrun's outlives a restart (torch 2.4 to 2.15): with it the addresses of processes that are gone, which the new ones would
+    call. Here each says hello by a name of its own, and the first welcomes it to a corner named after itself.
+    """
+    store, *_ = next(dist.rendezvous("env://", timeout=PATIENCE))
+    name = uuid.uuid4().hex
+    if rank:
+        store.set(f"hello/{rank}", name)
+        corner = store.get(f"welcome/{name}").decode()  # waits for it
+        store.add(f"met/{corner}", 1)
+        return dist.PrefixStore(corner, store)
+    while store.add(f"met/{name}", 0) < world - 1:
+        for other in range(1, world):
+            if store.check([f"hello/{other}"]):
+                store.set(f"welcome/{store.get(f'hello/{other}').decode()}", name)
+        time.sleep(0.02)
+    return dist.PrefixStore(name, store)
+
+
 class Ranks:
     """This process among `world`: `rank` counts through all machines, `local` on this one. Raises UserError if the others
     cannot be reached."""
@@ -29,7 +52,8 @@ class Ranks:
             # Flags and scores travel by gloo between CPUs, gradients by NCCL where there are GPUs.
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
             try:
-                dist.init_process_group(backend, timeout=PATIENCE)
+                store = fresh_store(self.rank, self.world)
+                dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world, timeout=PATIENCE)
             except (RuntimeError, ValueError) as error:
                 reason = str(error).strip().splitlines()[0]
                 raise UserError(f"process {self.rank} of {self.world} cannot reach the others ({reason})") from None
@@ -73,6 +97,10 @@ class Ranks:
             if self.world > 1:
                 dist.barrier()
         return result
+
+    def lost(self, error: RuntimeError) -> bool:
+        """Whether the error comes from another process's end."""
+        return self.world > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error) or "Connection closed" in str(error))
 
     def close(self) -> None:
         """Ends the group."""

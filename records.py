@@ -132,7 +132,7 @@ class Records:
 
         Numbers that are not finite are written as null, which every JSON reader takes.
         """
-        for name, values in zip(self.rows, (row, timing)):
+        for name, values in zip(self.rows, (row, {"epoch": row["epoch"]} | timing)):
             self.rows[name].append(finite(values))
         self.write_rows()
         scalars = {name: value for name, value in finite(row | timing).items() if isinstance(value, (int, float))}

@@ -26,48 +26,51 @@ class Start(NamedTuple):
     path: Path | None = None  # the checkpoint; None: the first weights
     state: dict | None = None
     in_place: bool = False  # whether it is the run of --save_root that goes on
-    note: str = ""  # what the user should know
+    notes: tuple[str, ...] = ()  # what the user should know
 
 
-def choose_start(args: argparse.Namespace) -> Start:
-    """What the flags and the content of --save_root ask for. Never begins anew nor goes on unasked where a run lies: raises
-    UserError then, and for a checkpoint that cannot be read."""
+def choose_start(args: argparse.Namespace, given: dict) -> Start:
+    """What the flags and the content of --save_root ask for; `given` are the flags of the command line. Never begins anew nor
+    goes on unasked where a run lies: raises UserError then, and for a checkpoint that cannot be read or was trained with settings
+    that must stay."""
     folder = args.save_root
     if args.test:
         path = find_checkpoint(args.ckpt_path, prefer="best")
         return Start(path, load_checkpoint(path))
     taken = any(folder.glob("*.ckpt"))
     if args.resume and taken:
-        return continued(folder)
+        return checked(continued(folder), args, given)
     path = find_checkpoint(args.ckpt_path, prefer="last") if args.ckpt_path else None
     if path and path.resolve() == (folder / "last.ckpt").resolve():
-        return continued(folder)
+        return checked(continued(folder), args, given)
     if taken and not args.overwrite:
         raise UserError(
             f"--save_root {folder}: holds a run already; expected --resume to go on with it, or --overwrite to begin anew, "
             "which moves it to a folder earlier-N/ in there"
         )
     if path:
-        return Start(path, load_checkpoint(path))
-    return Start(note=f"{folder} holds no checkpoint to resume; the run begins" if args.resume else "")
+        return checked(Start(path, load_checkpoint(path)), args, given)
+    return Start(notes=(f"{folder} holds no checkpoint to resume; the run begins",) if args.resume else ())
 
 
 def continued(folder: Path) -> Start:
     """The newest whole checkpoint of a run folder, in place. Raises UserError."""
     path, state, trouble = load_newest(folder)
-    return Start(path, state, in_place=True, note=f"{trouble}; going on from {path}" if trouble else "")
+    return Start(path, state, in_place=True, notes=(f"{trouble}; going on from {path}",) if trouble else ())
 
 
-def take_over(args: argparse.Namespace, given: dict, start: Start) -> None:
+def keep_schedule(args: argparse.Namespace, given: dict, start: Start) -> None:
     """Sets the flags that were not given and that a run keeps when it is made longer: it does not go back to true frames."""
     for name in ("tfr_sde", "tfr_d_step"):
         if name not in given and name in start.state["flags"]:
             setattr(args, name, start.state["flags"][name])
 
 
-def check_settings(args: argparse.Namespace, start: Start) -> list[str]:
-    """Raises UserError, with all differences, if the checkpoint was trained with settings that must stay; returns those that
-    differ and may."""
+def checked(start: Start, args: argparse.Namespace, given: dict) -> Start:
+    """The same, with a note on every setting that differs from the checkpoint's and may. Raises UserError, with all differences,
+    for those that must stay."""
+    args = argparse.Namespace(**vars(args))
+    keep_schedule(args, given, start)
     theirs = start.state["flags"]
     for name in ("model", "preset"):  # on which all others depend
         if theirs.get(name, getattr(args, name)) != getattr(args, name):
@@ -79,7 +82,7 @@ def check_settings(args: argparse.Namespace, start: Start) -> list[str]:
         possible = set(differ) <= TRAINING_FLAGS
         other = "; with --ckpt_path and another --save_root, training can go on with others" if possible else ""
         raise UserError(f"{start.path}: was trained with other settings: {', '.join(fixed)}; expected the same{other}")
-    return [differ[name] for name in may]
+    return start._replace(notes=(*start.notes, *(f"trained on with other settings: {differ[name]}" for name in may)))
 
 
 def check_model(config: dict, start: Start) -> None:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+RANK = os.environ.get("RANK", "0")  # of this process among those that torchrun started
+
 
 class UserError(ValueError):
     """What the user must mend; the message is one line that says where, what was found and what was expected.
@@ -39,14 +41,13 @@ def one_line_errors(main):
     def guarded(argv: list[str] | None = None) -> None:
         try:
             main(argv)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
-        except OSError as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        except (UserError, OSError) as error:
+            text = str(error) if isinstance(error, UserError) else " ".join(str(error).split())
+            print(f"{'' if RANK == '0' else f'process {RANK}: '}error: {text}", file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt as stop:
-            print(str(stop) or "stopped by Ctrl-C", file=sys.stderr)
+            if RANK == "0":  # all stop together, one says it
+                print(str(stop) or "stopped by Ctrl-C", file=sys.stderr)
             sys.exit(getattr(stop, "status", 130))
 
     return guarded

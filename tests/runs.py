@@ -19,7 +19,7 @@ def start(folder: Path, argv: list[str], *, processes: int = 1, torchrun: list[s
     folder.mkdir(exist_ok=True)
     launcher = [sys.executable]
     if processes > 1 or torchrun is not None:
-        launcher += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0", *(torchrun or [])]
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), *(torchrun or [])]
     # One thread each: sums then come out in one order on every machine, and two processes do not wait for each other.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen([*launcher, str(ROOT / "Trainer.py"), *argv], cwd=folder, env=environment, stdout=subprocess.PIPE,

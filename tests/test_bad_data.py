@@ -59,7 +59,7 @@ def test_skip_bad_trains_without_them(spoilt, tmp_path, capsys):
     assert left_out(error, spoilt / "train") == [6, 41, whole - usable, whole]
     assert left_out(error, spoilt / "val") == [1, 12]
     assert load_checkpoint(tmp_path / "run" / "last.ckpt")["flags"]["skip_bad"]
-    assert refused_with_list(capsys, Trainer.main, ["--DR", spoilt, "--save_root", tmp_path / "run", *SMALL])[1]
+    assert refused_with_list(capsys, Trainer.main, ["--DR", spoilt, "--save_root", tmp_path / "b", *SMALL])[1]
 
 
 def test_no_clip_holds_a_frame_that_was_left_out(spoilt):

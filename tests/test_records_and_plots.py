@@ -49,7 +49,7 @@ def test_resuming_into_another_folder_takes_the_history_along_and_spoils_no_run_
     for folder, epochs in [("a", 4), ("b", 7)]:
         records = open_records(tmp_path / folder)
         for epoch in range(epochs):
-            records.add(row(epoch, loss=float(len(folder) + epochs)))
+            records.add(row(epoch, loss=float(len(folder) + epochs)), {})
         (tmp_path / folder / "best.ckpt").write_text(folder)
     open_records(tmp_path / "b", first_epoch=3, resumed=tmp_path / "a" / "last.ckpt")
     assert [r["loss"] for r in read_metrics(tmp_path / "b" / "metrics.jsonl")] == [5.0] * 3

@@ -195,7 +195,7 @@ def test_a_failing_run_ends_in_its_last_line(capsys, monkeypatch, tmp_path):
 @pytest.mark.parametrize("options, expected", [
     (["--epochs", "4", "4"], "--epochs 4 4: expected the shorter length first"),
     (["--other", "nowhere"], "--other nowhere: no Trainer.py in it"),
-    (["--", "--test"], "--test, --ckpt_path: found behind --"),
+    (["--", "--test", "--ckpt_path", "run"], "--test, --ckpt_path: found behind --"),
 ])  # fmt: skip
 def test_what_cannot_be_compared_is_refused(capsys, tmp_path, options, expected):
     assert expected in refused(capsys, overhead.main, ["--DR", tmp_path, *options])

@@ -1,0 +1,164 @@
+"""Several processes that train together, on a CPU with gloo: the same result as one, and one end for all."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT
+from runs import TINY, differences, finish, run_differences, start
+
+from checkpoints import load_checkpoint
+from dataloader import ClipBatches
+from ranks import Ranks
+from records import read_metrics
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's processes are stopped by POSIX signals")
+# Without its own random choices; what is left must come from the clips and their seeds.
+ALONE = ["--epoch_size", "5", "--num_epoch", "2", "--save_root", "run", "--distortion", "mse", "--val_vi_len", "4"]
+
+
+@pytest.mark.parametrize("clips", [1, 7, 12, 13, 40])
+@pytest.mark.parametrize("world, accumulate", [(1, 1), (2, 1), (3, 2), (8, 3)])
+def test_every_number_of_processes_takes_the_same_clips_in_the_same_order(clips, world, accumulate):
+    """And weighs them alike: the weights of a step's clips add up to the same for each clip, whoever has it."""
+    alone = [key for batch in ClipBatches(clips, batch_size=4, accumulate=1, seed=3) for key in batch]
+    ranks = [ClipBatches(clips, batch_size=4, accumulate=accumulate, seed=3, rank=rank, world=world) for rank in range(world)]
+    together, weights, step = [], [], []
+    for batches, places in zip(zip(*ranks), zip(*(rank.places() for rank in ranks))):
+        assert len({place._replace(weight=0) for place in places}) == 1
+        for batch, place in zip(batches, places):
+            assert 1 <= len(batch) <= 4
+            own = batch if place.weight else []
+            together += own
+            step += [place.weight / world / len(batch)] * len(own)  # DistributedDataParallel divides by the number of processes
+        if places[0].ends_step:
+            weights.append(step)
+            step = []
+    assert together == alone and not step
+    assert all(weight == pytest.approx(1 / len(step)) for step in weights for weight in step)
+
+
+@pytest.mark.parametrize("first", [0, 5, 8])
+def test_an_epoch_that_is_cut_goes_on_with_the_clips_that_are_left(first):
+    """Whatever the number of processes before and after."""
+    alone = [key for batch in ClipBatches(13, batch_size=4, accumulate=1, seed=3) for key in batch]
+    ranks = [ClipBatches(13, batch_size=2, accumulate=2, seed=3, rank=rank, world=2) for rank in range(2)]
+    for rank in ranks:
+        rank.first = first
+    together = [key for batches, places in zip(zip(*ranks), zip(*(r.places() for r in ranks)))
+                for batch, place in zip(batches, places) if place.weight for key in batch]  # fmt: skip
+    assert together == alone[first:] and [len(rank) for rank in ranks] == [-(-(13 - first) // 4)] * 2
+
+
+def test_alone_nothing_is_asked_of_others():
+    ranks = Ranks()
+    assert (ranks.rank, ranks.world, ranks.leads) == (0, 1, True)
+    assert ranks.highest(True, 3) == [1, 3] and ranks.gather("a") == ["a"] and ranks.share("b") == "b" and ranks.in_turns(lambda: "c") == "c"
+    ranks.close()
+
+
+@pytest.fixture(scope="module")
+def pair(rendered, tmp_path_factory):
+    """The same run, by one process with batches of 4 and by two with batches of 2: (folder of the one, of the two)."""
+    folder = tmp_path_factory.mktemp("pair")
+    sizes = [flag for flag in TINY if flag not in ("--batch_size", "2")]
+    for name, size, processes in [("one", "4", 1), ("two", "2", 2)]:
+        argv = ["--DR", str(rendered), *sizes, *ALONE, "--epoch_size", "5" if name == "one" else "10", "--batch_size", size]
+        finish(start(folder / name, argv, processes=processes))
+    return folder / "one" / "run", folder / "two" / "run"
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(pair):
+    """Weights, averaged weights, Adam's moments (the gradients' means) and all metrics, within what the order of sums changes."""
+    one, two = (load_checkpoint(folder / "last.ckpt") for folder in pair)
+    assert one["step"] == two["step"] == 10
+    for part in ("model", "ema"):
+        for name, value in one[part].items():
+            torch.testing.assert_close(two[part][name], value, atol=2e-4, rtol=2e-3)
+    for key, moments in one["optimiser"]["state"].items():
+        torch.testing.assert_close(two["optimiser"]["state"][key]["exp_avg"], moments["exp_avg"], atol=2e-5, rtol=2e-2)
+    for a, b in zip(*(read_metrics(folder / "metrics.jsonl") for folder in pair)):
+        assert a.keys() == b.keys() and a["step"] == b["step"]
+        assert all(b[name] == pytest.approx(a[name], rel=2e-3) for name in ("loss", "mse", "kl", "beta", "forced", "val_psnr", "val_closing"))
+
+
+def test_the_gradients_of_two_processes_are_those_of_the_doubled_batch(rendered, tmp_path):
+    """Of the very first step, with true and with own frames fed back, a last batch that two cannot share, and noise."""
+    script = tmp_path / "gradients.py"
+    script.write_text(f"""
+import sys; sys.path[:0] = [{str(ROOT)!r}]
+import torch, Trainer
+from flags import parse_trainer_flags
+from ranks import Ranks
+from resuming import Start
+ranks = Ranks()
+trainer = Trainer.Trainer(parse_trainer_flags(sys.argv[2:])[0], Start(), ranks)
+trainer.batches.clips, found = 5, []
+for forced in (True, False):
+    for batch, place in zip(trainer.loader, trainer.batches.places()):
+        trainer.learner.learn(batch, forced=forced, beta=0.5, weight=place.weight, waits=not place.ends_step)
+        found.append([weights.grad.clone() for weights in trainer.learner.model.parameters()])
+        trainer.learner.optimiser.zero_grad()
+if ranks.leads:
+    torch.save(found, sys.argv[1])
+ranks.close()
+""")
+    found = []
+    for size, launcher in [("4", []), ("2", ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"])]:
+        argv = ["--DR", str(rendered), "--save_root", "run", *TINY, "--batch_size", size]
+        subprocess.run([sys.executable, *launcher, str(script), str(tmp_path / size), *argv], check=True, cwd=tmp_path,
+                       env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)  # fmt: skip
+        found.append(torch.load(tmp_path / size))
+    assert len(found[0]) == len(found[1]) == 4  # batches of 4 and 1, twice
+    for one, two in zip(*found):
+        for a, b in zip(one, two):
+            torch.testing.assert_close(b, a, atol=1e-5 * max(1.0, a.abs().max().item()), rtol=1e-3)
+
+
+def test_two_processes_stop_at_the_same_step_and_go_on_to_the_same_bits(rendered, tmp_path, pair):
+    """SIGTERM to torchrun alone, which hands it to both; then a single process takes the run up, which is not to the bit."""
+    sizes = [flag for flag in TINY if flag not in ("--batch_size", "2")]
+    argv = ["--DR", str(rendered), *sizes, *ALONE, "--epoch_size", "10", "--batch_size", "2", "--save_minutes", "0"]
+    run = start(tmp_path, argv, processes=2)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    run.send_signal(signal.SIGTERM)
+    _, errors = run.communicate(timeout=60)
+    assert errors.count("stopped by SIGTERM") == 1 and run.returncode != 0
+    state = load_checkpoint(tmp_path / "run" / "last.ckpt")
+    assert 0 < state["step"] < 10 and state["progress"]["clips"] == 4 * (state["step"] - 5 * state["epoch"])
+    alone = subprocess.run(["cp", "-r", "run", "run of one"], cwd=tmp_path, check=True)
+    finish(start(tmp_path, [*argv, "--resume"], processes=2))
+    assert run_differences(pair[1], tmp_path / "run") == []
+    finish(start(tmp_path, [*argv, "--resume", "--save_root", "run of one"]))
+    one = load_checkpoint(tmp_path / "run of one" / "last.ckpt")
+    assert one["epoch"] == 2 and differences(one["model"], state["model"]) and alone.returncode == 0
+    assert [row["epoch"] for row in read_metrics(tmp_path / "run of one" / "metrics.jsonl")] == [0, 1]
+
+
+def test_a_killed_process_brings_the_run_back_from_its_last_checkpoint(rendered, tmp_path, pair):
+    """torchrun starts all of them again, and with --resume they go on; the result is that of a run without the accident."""
+    sizes = [flag for flag in TINY if flag not in ("--batch_size", "2")]
+    argv = ["--DR", str(rendered), *sizes, *ALONE, "--epoch_size", "10", "--batch_size", "2", "--save_minutes", "0", "--resume"]
+    run = start(tmp_path, argv, processes=2, torchrun=["--max_restarts", "2"])
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    workers = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    finish(run)
+    assert run_differences(pair[1], tmp_path / "run") == []
+
+
+def test_wrong_input_to_many_processes_is_said_once(rendered, tmp_path):
+    for more, status in [(["--lr", "-1"], 2), (["--DR", "nowhere"], 1)]:
+        run = start(tmp_path, ["--DR", str(rendered), "--save_root", "run", *TINY, *more], processes=2)
+        _, errors = run.communicate(timeout=60)
+        assert run.returncode and errors.count("error: ") == 1, (status, errors)
+        assert "Traceback (most recent call last):\n  File \"" + str(ROOT / "Trainer.py") not in errors
+    assert json.dumps(sorted(path.name for path in tmp_path.glob("run/*.ckpt"))) == "[]"
