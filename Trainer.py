@@ -88,6 +88,8 @@ class Trainer:
                     f"{self.args.DR}: the training data are not those that {self.args.save_root} was trained on; expected the "
                     f"same, or --ckpt_path {start.path} with another --save_root to train on with these"
                 )
+            if self.ranks.leads:
+                print(f"trained on with other data than those of {start.path}")
             return  # the epoch begins anew with them
         self.progress = Progress.from_state(start.state["progress"], self.ranks)
 
@@ -112,6 +114,8 @@ class Trainer:
             saved = self.save(*names, "last.ckpt")
             if "best.ckpt" in names and "best.ckpt" not in saved:
                 self.best_psnr = before  # the next good one may find room
+            if last and "last.ckpt" not in saved:
+                self.records.rescue()
             if args.store_visualization and videos and names[-1:] == [f"epoch={epoch}.ckpt"]:
                 video, fps = comparison(videos[:1], self.validation[0]), self.family.tester_defaults["fps"]
                 self.records.attempt(f"val_epoch={epoch}.gif", lambda path, video=video, fps=fps: save_gif(path, video, fps=fps))
@@ -209,7 +213,7 @@ class Trainer:
     def leave(self) -> None:
         """Saves, and raises Stopped."""
         if not self.save("last.ckpt"):
-            self.records.rescue(self.state())
+            self.records.rescue()
         done = f"after {self.epoch} epochs" if not self.progress.clips else f"in epoch {self.epoch + 1} of {self.args.num_epoch}"
         name = "Ctrl-C" if self.stop == signal.SIGINT else signal.Signals(self.stop).name
         raise Stopped(f"stopped by {name} {done}; all is saved in {self.args.save_root}, go on with --resume", self.stop)

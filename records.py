@@ -63,7 +63,8 @@ class Records:
             raise
         self.board = None
         self.rows: dict[str, list[dict]] = {"metrics.jsonl": [], "timings.jsonl": []}
-        self.failure = ""  # why the newest last.ckpt could not be written
+        self.failure = ""  # why the newest file could not be written
+        self.unwritten: memoryview | None = None  # the checkpoint that could not be
 
     def begin(
         self, flags: dict, *, first_epoch: int = 0, resumed: Path | None = None, in_place: bool = False
@@ -145,14 +146,16 @@ class Records:
     def save(self, names: list[str], state: dict) -> list[str]:
         """Writes a checkpoint under each name; returns the names for which it could be done."""
         content = serialise(state)
-        return [name for name in names if self.attempt(name, lambda path: write_checkpoint(path, content))]
+        written = [name for name in names if self.attempt(name, lambda path: write_checkpoint(path, content))]
+        self.unwritten = None if "last.ckpt" in written else content
+        return written
 
-    def rescue(self, state: dict) -> None:
+    def rescue(self) -> None:
         """When a run ends and its newest checkpoint could not be written, writes it where there is room. Raises UserError that
         says where."""
         refuge = Path(tempfile.mkdtemp(prefix="pose-video-"))
         try:
-            write_checkpoint(refuge / "last.ckpt", serialise(state))
+            write_checkpoint(refuge / "last.ckpt", self.unwritten)
             for name, rows in self.rows.items():
                 write_whole(refuge / name, "".join(json.dumps(row) + "\n" for row in rows).encode())
         except OSError as error:

@@ -1,0 +1,175 @@
+"""A run's folder that fills up, vanishes, cannot be written or is taken: what is said, and that nothing is lost."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SMALL, refused
+from runs import TINY, finish, run_differences, start
+
+import files
+import Trainer
+from checkpoints import load_checkpoint
+from records import Records, read_metrics
+
+FULL = OSError(28, "No space left on device")
+
+
+def fill_up(monkeypatch, names: set[str], *, times: int = 10**9) -> list[str]:
+    """Lets writings of files of these names fail as on a full disk, so many times; the list grows with each."""
+    refused_names: list[str] = []
+    real = files.write_whole
+
+    def write(path, content, **more):
+        if path.name in names and len(refused_names) < times and "run" in path.parts:
+            refused_names.append(path.name)
+            raise FULL
+        real(path, content, **more)
+
+    for module in ("checkpoints", "records"):
+        monkeypatch.setattr(f"{module}.write_whole", write)
+    return refused_names
+
+
+def test_a_full_disk_does_not_end_the_training_and_later_all_is_there(train_args, tmp_path, monkeypatch, capsys):
+    """The earlier checkpoint stays whole; what could not be written comes with the next one."""
+    argv = [*train_args, "--num_epoch", "3", "--val_every", "3"]
+    Trainer.main([*argv, "--save_root", str(tmp_path / "whole" / "run")])
+    with monkeypatch.context() as patch:
+        failed = fill_up(patch, {"metrics.jsonl", "last.ckpt"}, times=4)
+        Trainer.main(argv)
+    errors = capsys.readouterr().err
+    assert len(failed) == 4 and errors.count("cannot be written (No space left on device); training goes on") == 4
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 3
+    rows = [(folder / "metrics.jsonl").read_bytes() for folder in (tmp_path / "whole" / "run", tmp_path / "run")]
+    assert rows[0] == rows[1]
+
+
+def test_a_best_checkpoint_that_found_no_room_is_not_the_best_that_others_must_beat(train_args, tmp_path, monkeypatch):
+    scores = iter([30.0, 20.0])
+    monkeypatch.setattr(Trainer.Trainer, "validate", lambda self: ({"val_psnr": next(scores), "val_ssim": 0.5, "val_closing": 1.0}, []))
+    fill_up(monkeypatch, {"best.ckpt"}, times=1)
+    Trainer.main(train_args)
+    assert load_checkpoint(tmp_path / "run" / "best.ckpt")["best_psnr"] == 20.0
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_run_that_ends_on_a_full_disk_is_saved_elsewhere(train_args, tmp_path, monkeypatch, capsys, stopped):
+    """Hours of training must not be thrown away because the disk is full when they are over; nor when they are cut short."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    Trainer.main([*train_args, "--num_epoch", "1"])
+    before = (tmp_path / "run" / "last.ckpt").read_bytes()
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        fill_up(patch, {"last.ckpt", "epoch=1.ckpt", "metrics.jsonl"})
+        if stopped:
+            patch.setattr(Trainer.Trainer, "save_is_due", lambda self: setattr(self.interrupt, "received", 15) or False)
+        with pytest.raises(SystemExit) as stop:
+            Trainer.main([*train_args, "--num_epoch", "2", "--resume"])
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 1 and "error: " in message and "the run is saved in" in message and "--ckpt_path" in message
+    refuge = Path(message.split("--ckpt_path ")[1])
+    state = load_checkpoint(refuge / "last.ckpt")
+    assert (state["epoch"], state["step"]) == ((1, 5) if stopped else (2, 6))
+    assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
+    Trainer.main([*train_args, "--num_epoch", "3", "--ckpt_path", str(refuge), "--save_root", str(tmp_path / "b")])
+    assert [row["epoch"] for row in read_metrics(tmp_path / "b" / "metrics.jsonl")] == [0, 1, 2]
+
+
+def test_a_folder_that_vanishes_comes_back_with_all_of_the_run(train_args, tmp_path, monkeypatch):
+    train_epoch = Trainer.Trainer.train_epoch
+
+    def vanish(self, epoch):
+        if epoch == 1:
+            shutil.rmtree(tmp_path / "run")
+        return train_epoch(self, epoch)
+
+    monkeypatch.setattr(Trainer.Trainer, "train_epoch", vanish)
+    Trainer.main([*train_args, "--num_epoch", "3"])
+    assert [row["epoch"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [0, 1, 2]
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 3 and (tmp_path / "run" / "training.png").exists()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_becomes_read_only(train_args, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    Trainer.main([*train_args, "--num_epoch", "1"])
+    (tmp_path / "run").chmod(0o500)
+    assert "cannot be written" in refused(capsys, Trainer.main, [*train_args, "--resume"])
+
+
+def test_two_runs_do_not_write_into_one_folder(train_args, trained, tmp_path, monkeypatch, capsys):
+    """The second says so and touches nothing; when the first has ended, however it did, the folder is free."""
+    monkeypatch.setattr("files.WAIT", 0.1)
+    shutil.copytree(trained, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    holder = subprocess.Popen([sys.executable, "-c", "import sys, time; from pathlib import Path; from files import claim\n"
+                               f"lock = claim(Path({str(tmp_path / 'run')!r}), flag='--save_root'); print('has it', flush=True); time.sleep(100)"],
+                              cwd=ROOT, stdout=subprocess.PIPE, text=True)  # fmt: skip
+    assert holder.stdout.readline() == "has it\n"
+    for more in (["--resume"], ["--overwrite"], []):
+        assert "another run is writing there" in refused(capsys, Trainer.main, [*train_args, *more])
+    holder.kill()
+    holder.communicate()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    Trainer.main([*train_args, "--batch_size", "4", "--num_epoch", "3", "--resume"])
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 3
+
+
+def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, capsys):
+    def unable(self, timeout):
+        raise NotImplementedError
+
+    monkeypatch.setattr("files.FileLock.acquire", unable)
+    records = Records(tmp_path, use_wandb=False, use_tensorboard=False)
+    records.close()
+    assert "no locks" in capsys.readouterr().err
+
+
+def test_a_half_written_last_line_is_no_epoch_and_is_replaced(train_args, tmp_path):
+    """As an older version left it when it was killed."""
+    Trainer.main([*train_args, "--num_epoch", "1"])
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 1, "los')
+    Trainer.main([*train_args, "--num_epoch", "2", "--resume"])
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [0, 1]
+
+
+def test_other_data_are_not_the_same_run(dataset, tmp_path, capsys):
+    """Changed between two starts they are refused in place, and said where another folder trains on with them."""
+    argv = ["--DR", str(dataset), *TINY, "--epoch_size", "3"]
+    Trainer.main([*argv, "--save_root", str(tmp_path / "run"), "--num_epoch", "1"])
+    frames = sorted((dataset / "train" / "train_img").iterdir())
+    shutil.copy(frames[4], frames[5])
+    message = refused(capsys, Trainer.main, [*argv, "--save_root", str(tmp_path / "run"), "--num_epoch", "2", "--resume"])
+    assert "the training data are not those that" in message and "another --save_root" in message
+    Trainer.main([*argv, "--save_root", str(tmp_path / "b"), "--num_epoch", "2", "--ckpt_path", str(tmp_path / "run")])
+    assert "trained on with other data" in capsys.readouterr().out
+
+
+def test_data_that_move_stay_the_same_run(dataset, tmp_path, monkeypatch):
+    argv = [*TINY, "--epoch_size", "3", "--save_root", str(tmp_path / "run")]
+    Trainer.main(["--DR", str(dataset), *argv, "--num_epoch", "1"])
+    moved = dataset.rename(tmp_path / "elsewhere")
+    for path in moved.rglob("*.png"):
+        os.utime(path, (1, 1))
+    Trainer.main(["--DR", str(moved), *argv, "--num_epoch", "2", "--resume"])
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 2
+
+
+def test_data_that_change_under_a_running_job_do_not_change_it(dataset, tmp_path):
+    """It reads the pixels that it began with, though another job has made the cache anew."""
+    argv = ["--DR", str(dataset), "--save_root", "run", *TINY, "--epoch_size", "20", "--num_epoch", "2", "--num_workers", "1"]
+    finish(start(tmp_path / "whole", argv))
+    run = start(tmp_path / "changed", argv)
+    while not (tmp_path / "changed" / "run" / "last.ckpt").exists():
+        assert run.poll() is None
+    for path in (dataset / "train" / "train_img").iterdir():
+        shutil.copy(next(iter(sorted((dataset / "val" / "val_img").iterdir()))), path)
+    Trainer.main(["--DR", str(dataset), "--save_root", str(tmp_path / "other"), *TINY, "--epoch_size", "1", "--num_epoch", "1", *SMALL[-2:]])
+    finish(run)
+    assert run_differences(tmp_path / "whole" / "run", tmp_path / "changed" / "run") == []
