@@ -26,7 +26,7 @@ from plots import draw_training
 from presets import PRESETS
 from progress import Progress
 from ranks import Ranks
-from records import NoRecords, Records, plain
+from records import NoRecords, Records, describe, plain
 from resuming import MACHINE_FLAGS, Start, check_model, choose_start, keep_schedule
 from schedules import kl_weight, teacher_forcing_ratio
 from utils import Interrupt, Stopped, UserError, one_line_errors, seed_for, versions
@@ -111,14 +111,14 @@ class Trainer:
             if last or self.epoch % args.per_save == 0:
                 names.append(f"epoch={epoch}.ckpt")
             self.records.add(row, timing)
-            saved = self.save(*names, "last.ckpt")
+            if args.store_visualization and videos and names[-1:] == [f"epoch={epoch}.ckpt"]:
+                video, fps = comparison(videos[:1], self.validation[0]), self.family.tester_defaults["fps"]
+                self.records.attempt(f"val_epoch={epoch}.gif", lambda path, video=video, fps=fps: save_gif(path, video, fps=fps))
+            saved = self.save(*names, "last.ckpt")  # behind all else, so that a run that is killed here writes it again
             if "best.ckpt" in names and "best.ckpt" not in saved:
                 self.best_psnr = before  # the next good one may find room
             if last and "last.ckpt" not in saved:
                 self.records.rescue()
-            if args.store_visualization and videos and names[-1:] == [f"epoch={epoch}.ckpt"]:
-                video, fps = comparison(videos[:1], self.validation[0]), self.family.tester_defaults["fps"]
-                self.records.attempt(f"val_epoch={epoch}.gif", lambda path, video=video, fps=fps: save_gif(path, video, fps=fps))
             self.draw()
             left = (time.perf_counter() - begin) / (self.epoch - first) * (args.num_epoch - self.epoch)
             if self.ranks.leads:
@@ -253,18 +253,6 @@ class Trainer:
         """Writes the state under each name; returns the names for which it could be done."""
         self.saved_at = time.perf_counter()
         return self.records.save(list(names), self.state())
-
-
-def describe(row: dict, epochs: int, best: float, seconds_left: float) -> str:
-    """One line for the terminal about a finished epoch."""
-    line = (f"epoch {row['epoch'] + 1}/{epochs}  loss {row['loss']:.5f}  mse {row['mse']:.5f}  kl {row['kl']:.1f} nats  "
-            f"beta {row['beta']:.2f}  tfr {row['tfr']:.2f}  {row['frames_per_second']:.0f} frames/s")  # fmt: skip
-    if row["skipped"]:
-        line += f"  {len(row['skipped'])} steps left out"
-    if "val_psnr" in row:
-        closing = f"last 100 {row['val_closing']:.2f}, " if row["val_closing"] != row["val_psnr"] else ""
-        line += f"  val {row['val_psnr']:.2f} dB ({closing}best {best:.2f})  ssim {row['val_ssim']:.3f}"
-    return line + f"  left {int(seconds_left) // 60}m{int(seconds_left) % 60:02d}s"
 
 
 def only_validate(args: argparse.Namespace, given: dict, ranks: Ranks, start: Start) -> None:

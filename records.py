@@ -42,6 +42,18 @@ def finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def describe(row: dict, epochs: int, best: float, seconds_left: float) -> str:
+    """One line for the terminal about a finished epoch."""
+    line = (f"epoch {row['epoch'] + 1}/{epochs}  loss {row['loss']:.5f}  mse {row['mse']:.5f}  kl {row['kl']:.1f} nats  "
+            f"beta {row['beta']:.2f}  tfr {row['tfr']:.2f}  {row['frames_per_second']:.0f} frames/s")  # fmt: skip
+    if row["skipped"]:
+        line += f"  {len(row['skipped'])} steps left out"
+    if "val_psnr" in row:
+        closing = f"last 100 {row['val_closing']:.2f}, " if row["val_closing"] != row["val_psnr"] else ""
+        line += f"  val {row['val_psnr']:.2f} dB ({closing}best {best:.2f})  ssim {row['val_ssim']:.3f}"
+    return line + f"  left {int(seconds_left) // 60}m{int(seconds_left) % 60:02d}s"
+
+
 class Records:
     """The written side of one run, which has `folder` to itself. Raises UserError at once if the folder cannot be written, if
     another run writes there, or if a package for an extra log is missing.
