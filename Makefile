@@ -5,14 +5,14 @@ RUN = .venv/bin/python
 
 .PHONY: demo demo-robot test
 demo: .venv/ready demo_data
-	$(RUN) Trainer.py --DR demo_data --save_root runs/demo --preset quick
+	$(RUN) Trainer.py --DR demo_data --save_root runs/demo --preset quick --resume
 	$(RUN) Tester.py --DR demo_data --ckpt_path runs/demo --save_root results/demo --strip_every 15
 	@echo
 	@echo "Look at results/demo/compare_seq0.gif (truth, pose, prediction), strip_seq0.png and psnr_seq0.png,"
 	@echo "and at runs/demo/training.png for the curves."
 
 demo-robot: .venv/ready demo_robot
-	$(RUN) Trainer.py --model svg_fp --DR demo_robot --save_root runs/demo_robot --width 8 --batch_size 4 --epoch_size 150 --num_epoch 20 --tfr 0.5 --val_every 4
+	$(RUN) Trainer.py --model svg_fp --DR demo_robot --save_root runs/demo_robot --width 8 --batch_size 4 --epoch_size 150 --num_epoch 20 --tfr 0.5 --val_every 4 --resume
 	$(RUN) Tester.py --DR demo_robot --ckpt_path runs/demo_robot --save_root results/demo_robot
 	@echo
 	@echo "Look at the compare_*.gif (truth, prediction), strip_*.png and psnr.png in results/demo_robot."
