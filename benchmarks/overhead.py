@@ -2,12 +2,13 @@
 
     python benchmarks/overhead.py --DR demo_data --other ../older_checkout -- --preset quick --epoch_size 50
     python benchmarks/overhead.py --DR demo_data --ours "--val_every 2" -- --preset quick --epoch_size 50
+    OMP_NUM_THREADS=1 python benchmarks/overhead.py --DR demo_data --processes 2 -- --preset quick --epoch_size 50
 
-Everything behind -- goes to both sides' Trainer.py, --ours to this checkout's alone; without --other, this checkout is
-compared with itself without --ours, and without either the result is the noise. Every run is a process of its own with a new
---save_root, which is removed behind it. Each side is run with two lengths: what the longer run takes more is the time of the
-epochs that it has more, their validation, saving and plots included; imports and start-up fall out. The training alone is
-that difference, and a ratio above 1 says that this checkout's is the slower one.
+Everything behind -- goes to both sides' Trainer.py, --ours and --processes to this checkout's alone; without --other, this
+checkout is compared with itself without these, and without any the result is the noise. Every run is a process of its own
+with a new --save_root, which is removed behind it. Each side is run with two lengths: what the longer run takes more is the
+time of the epochs that it has more, their validation, saving and plots included; imports and start-up fall out. The training
+alone is that difference, and a ratio above 1 says that this checkout's is the slower one.
 
 --num_epoch and --save_root are set here. So that all epochs are alike, the teacher-forcing ratio stays at --tfr
 (--tfr_d_step 0) unless a flag behind -- says otherwise.
@@ -19,6 +20,7 @@ import tempfile
 import time
 from argparse import Namespace
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -30,17 +32,27 @@ from utils import UserError, check_writable, one_line_errors
 EPOCHS_ALIKE = ["--tfr_d_step", "0"]
 
 
-def run_seconds(checkout: Path, flags: list[str], epochs: int, scratch: Path | None) -> float:
-    """Wall-clock seconds of one training as a process. Raises UserError with its last line if it fails."""
+class Side(NamedTuple):
+    """One of the two that are compared."""
+
+    checkout: Path
+    flags: list[str]
+    processes: int = 1
+
+
+def run_seconds(side: Side, epochs: int, scratch: Path | None) -> float:
+    """Wall-clock seconds of one training, started as a user does. Raises UserError with its last line if it fails."""
+    script = side.checkout / "Trainer.py"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(side.processes)]
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".overhead-") as folder:
         where = ["--num_epoch", str(epochs), "--save_root", str(Path(folder, "run"))]
-        command = [sys.executable, str(checkout / "Trainer.py"), *flags, *where]
+        command = [sys.executable, *(torchrun if side.processes > 1 else []), str(script), *side.flags, *where]
         begin = time.perf_counter()
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         taken = time.perf_counter() - begin
     if done.returncode:
         why = why_failed(done.returncode, done.stderr)
-        raise UserError(f"{checkout / 'Trainer.py'}: failed with --num_epoch {epochs}: {why}")
+        raise UserError(f"{script}: failed with --num_epoch {epochs}: {why}")
     return taken
 
 
@@ -71,11 +83,11 @@ def compared(what: str, sides: list[str], ours: list[float], theirs: list[float]
     ]
 
 
-def measure(options: Namespace, sides: dict[str, tuple[Path, list[str]]]) -> list[Row]:
-    """Both sides {name: (checkout, flags)}, this one first, with both lengths, in turn."""
+def measure(options: Namespace, sides: dict[str, Side]) -> list[Row]:
+    """Both sides by name, this one first, with both lengths, in turn."""
     few, many = options.epochs
     candidates = {
-        (name, epochs): lambda side=side, epochs=epochs: run_seconds(*side, epochs, options.scratch)
+        (name, epochs): lambda side=side, epochs=epochs: run_seconds(side, epochs, options.scratch)
         for epochs in (few, many)
         for name, side in sides.items()
     }
@@ -89,15 +101,17 @@ def measure(options: Namespace, sides: dict[str, tuple[Path, list[str]]]) -> lis
     ]
 
 
-def two_sides(options: Namespace) -> dict[str, tuple[Path, list[str]]]:
-    """What is compared: {name: (checkout, flags)}. Raises UserError for an --other without a Trainer.py."""
+def two_sides(options: Namespace) -> dict[str, Side]:
+    """What is compared, by name. Raises UserError for an --other without a Trainer.py."""
     common = ["--DR", str(options.DR), *EPOCHS_ALIKE, *options.trainer_flags]
     extra = shlex.split(options.ours)
     if options.other and not (options.other / "Trainer.py").is_file():
         raise UserError(f"--other {options.other}: no Trainer.py in it; expected a checkout of this repository")
     with_extra = f" with {options.ours}" if extra else ""
-    other = "the other checkout" if options.other else "the same, without" if extra else "the same, again"
-    return {f"this checkout{with_extra}": (ROOT, common + extra), other: (options.other or ROOT, common)}
+    with_extra += f" in {options.processes} processes" if options.processes > 1 else ""
+    other = "the other checkout" if options.other else "the same, without" if with_extra else "the same, again"
+    return {f"this checkout{with_extra}": Side(ROOT, common + extra, options.processes),
+            other: Side(options.other or ROOT, common)}  # fmt: skip
 
 
 @one_line_errors
@@ -108,6 +122,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--other", type=Path, metavar="FOLDER", help="another checkout of this repository (default: this one)")
     add("--ours", default="", metavar="FLAGS",
         help="more flags for this checkout alone, in one string; a single one as --ours=--FLAG")  # fmt: skip
+    add("--processes", type=COUNT, default=1, metavar="N", help="processes of this checkout's runs, started by torchrun")
     add("--rounds", type=COUNT, default=5, help="turns that each run takes, behind one to warm up")
     add("--epochs", type=COUNT, nargs=2, default=[1, 4], metavar="N", help="the two lengths, the shorter first")
     add("--scratch", type=Path, metavar="FOLDER",
@@ -117,11 +132,10 @@ def main(argv: list[str] | None = None) -> None:
     if options.epochs[0] >= options.epochs[1]:
         raise UserError(f"--epochs {options.epochs[0]} {options.epochs[1]}: expected the shorter length first")
     sides = two_sides(options)
-    _, flags = next(iter(sides.values()))
-    about = machine(parse_flags(flags))
+    about = machine(parse_flags(next(iter(sides.values())).flags))
     if options.scratch:
         check_writable(options.scratch, flag="--scratch")
-    about |= {name: version_of(checkout) for name, (checkout, _) in sides.items()}
+    about |= {name: version_of(side.checkout) for name, side in sides.items()}
     print(f"`{shlex.join(['python', 'benchmarks/overhead.py', *(sys.argv[1:] if argv is None else argv)])}`\n")
     print(markdown(["machine", ""], [list(line) for line in about.items()]), flush=True)
     print(tabulate("overhead", measure(options, sides)))

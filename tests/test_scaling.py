@@ -151,13 +151,13 @@ def test_two_checkouts_take_turns_with_both_lengths(monkeypatch):
     """Start-up of 2 s here and 1 s there, epochs of 3 s here and 2 s there."""
     calls = []
 
-    def run(checkout, flags, epochs, scratch):
-        calls.append((checkout, epochs))
-        return {"here": 2 + 3 * epochs, "there": 1 + 2 * epochs}[checkout]
+    def run(side, epochs, scratch):
+        calls.append((side.checkout, epochs))
+        return {"here": 2 + 3 * epochs, "there": 1 + 2 * epochs}[side.checkout]
 
     monkeypatch.setattr(overhead, "run_seconds", run)
     options = Namespace(epochs=[1, 4], rounds=2, scratch=None)
-    rows = overhead.measure(options, {"ours": ("here", []), "theirs": ("there", [])})
+    rows = overhead.measure(options, {"ours": overhead.Side("here", []), "theirs": overhead.Side("there", [])})
     assert calls == [("here", 1), ("there", 1), ("here", 4), ("there", 4)] * 3
     found = {row.what: row.values for row in rows}
     assert found["whole process, --num_epoch 4: ratio"] == pytest.approx([14 / 9] * 2)
@@ -166,10 +166,20 @@ def test_two_checkouts_take_turns_with_both_lengths(monkeypatch):
 
 
 def test_flags_of_one_side_stay_there(tmp_path):
-    options = Namespace(DR=tmp_path, other=None, ours="--val_every 2", trainer_flags=["--seed", "3"])
+    options = Namespace(DR=tmp_path, other=None, ours="--val_every 2", processes=1, trainer_flags=["--seed", "3"])
     (ours, theirs), names = overhead.two_sides(options).values(), list(overhead.two_sides(options))
-    assert ours == (ROOT, [*theirs[1], "--val_every", "2"]) and theirs[1][-2:] == ["--seed", "3"]
+    assert ours == (ROOT, [*theirs.flags, "--val_every", "2"], 1) and theirs.flags[-2:] == ["--seed", "3"]
     assert names == ["this checkout with --val_every 2", "the same, without"]
+
+
+def test_several_processes_are_started_by_torchrun(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(overhead.subprocess, "run", lambda command, **_: seen.append(command) or Namespace(returncode=0))
+    options = Namespace(DR=tmp_path, other=None, ours="", processes=2, trainer_flags=[])
+    for name, side in overhead.two_sides(options).items():
+        overhead.run_seconds(side, 1, None)
+        assert ("in 2 processes" in name) is ("--nproc_per_node" in seen[-1])
+    assert seen[0][1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] and len(seen) == 2
 
 
 def test_overhead_of_stand_ins(capsys, monkeypatch, tmp_path):
@@ -188,7 +198,7 @@ def test_a_failing_run_ends_in_its_last_line(capsys, monkeypatch, tmp_path):
     broken = stand_in(tmp_path / "broken", "import sys\nsys.exit('a warning\\nerror: no such flag here')")
     monkeypatch.setattr(overhead, "ROOT", stand_in(tmp_path / "a", ""))
     with pytest.raises(overhead.UserError, match=r"broken.Trainer.py: failed with --num_epoch 1: no such flag here"):
-        overhead.run_seconds(broken, [], 1, None)
+        overhead.run_seconds(overhead.Side(broken, []), 1, None)
     assert refused(capsys, overhead.main, ["--DR", tmp_path, "--other", broken, "--rounds", "1"]).endswith("no such flag here")
 
 
@@ -204,7 +214,7 @@ def test_what_cannot_be_compared_is_refused(capsys, tmp_path, options, expected)
 def test_a_real_training_is_timed(rendered, tmp_path):
     """The stand-ins' flags are those of the real Trainer.py."""
     flags = ["--DR", str(rendered), *overhead.EPOCHS_ALIKE, *SMALL]
-    assert overhead.run_seconds(ROOT, flags, 1, tmp_path) > 0.5  # importing torch takes longer
+    assert overhead.run_seconds(overhead.Side(ROOT, flags), 1, tmp_path) > 0.5  # importing torch takes longer
     assert not list(tmp_path.iterdir())
 
 
