@@ -6,14 +6,13 @@ Writes GIFs, strips, the dance's submission.csv and, where the truth is known, s
 from the checkpoint.
 """
 import argparse
-from pathlib import Path
 
 from checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
 from dataloader import Sequence
 from devices import compile_parts, find_device, find_precision
 from evaluation import run_tests, shuffle_conditions
 from families import FAMILIES, Family
-from flags import COUNT, INDEX, NOT_NEGATIVE, Parser, add_device_flags, number
+from flags import COUNT, INDEX, NOT_NEGATIVE, SEED, Parser, add_device_flags, location, number
 from results import remove_earlier, write_pictures, write_scores
 from utils import UserError, check_writable, one_line_errors
 
@@ -22,12 +21,12 @@ def tester_parser() -> Parser:
     """All flags of Tester.py."""
     parser = Parser("Roll out the test sequences with a trained model; write pictures, scores and the dance's submission.csv.")
     add = parser.add_argument_group("run").add_argument
-    add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set in the layout the model was trained on")
-    add("--save_root", "--log_dir", type=Path, required=True, metavar="FOLDER", help="where the results go")
-    add("--ckpt_path", "--model_dir", type=Path, required=True, metavar="PATH", help="checkpoint, or run folder (its best.ckpt)")
+    add("--DR", "--data_root", type=location, required=True, metavar="FOLDER", help="data set in the layout that was trained on")
+    add("--save_root", "--log_dir", type=location, required=True, metavar="FOLDER", help="where the results go")
+    add("--ckpt_path", "--model_dir", type=location, required=True, metavar="PATH", help="checkpoint or run (its best.ckpt)")
     add("--split", default="test", help="folder of the data set to roll out")
     add("--only", nargs="+", metavar="NAME", help="these sequences, named as in scores.csv; no submission.csv (default: all)")
-    add("--gt", type=Path, help="dance: csv with the true frames (default: test/test_gt/ or Demo_Test/GT{i}.csv)")
+    add("--gt", type=location, help="dance: csv with the true frames (default: test/test_gt/ or Demo_Test/GT{i}.csv)")
     add("--n_eval", "--val_vi_len", dest="val_vi_len", type=number(int, 2), metavar="T",
         help="frames of a sequence, the given ones included; dance: not in test/ (default: as in training)")  # fmt: skip
     add("--windows", type=COUNT, metavar="N",
@@ -37,7 +36,7 @@ def tester_parser() -> Parser:
     add = parser.add_argument_group("sampling").add_argument
     add("--z_scale", type=NOT_NEGATIVE, default=1.0, help="z is a prior sample times this; 0 takes the prior's mean")
     add("--n_sample", type=COUNT, default=1, help="samples of each sequence; scores are of the first, and of the best")
-    add("--seed", type=INDEX, default=1, help="seed of the prior samples")
+    add("--seed", type=SEED, default=1, help="seed of the prior samples")
     add("--shuffle_conditions", nargs="?", type=COUNT, const=0, metavar="N",
         help="give every sequence the conditions of another, to see what it costs; N: the first N values only")  # fmt: skip
     add = parser.add_argument_group("pictures").add_argument

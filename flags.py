@@ -25,24 +25,31 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         if RANK == "0":  # all find the same, one says it
-            print(f"error: {message} ({self.hint})", file=sys.stderr)
+            print(f"error: {' '.join(message.split())} ({self.hint})", file=sys.stderr)
         sys.exit(2)
 
 
-def number(kind: type, low: float, high: float = float("inf"), *, above: bool = False, step: int = 0):
-    """An argparse type: an int or float within [low, high], or (low, high] where `above`; a multiple of `step`, if any."""
+LARGEST = 2**31 - 1  # of a whole number: a count that no machine could work off ends otherwise in whatever overflows first
+
+
+def number(kind: type, low: float, high: float | None = None, *, above: bool = False, step: int = 0):
+    """An argparse type: an int or float within [low, high], or (low, high] where `above`; a multiple of `step`, if any. Without
+    `high`, an int is at most LARGEST and a float finite."""
+    most = high if high is not None else LARGEST if kind is int else sys.float_info.max
     expected = f"a multiple of {step}," if step else "an integer" if kind is int else "a number"
     expected += f" {'above' if above else 'of at least'} {low}"
-    expected += f" and at most {high}" if high != float("inf") else ""
+    limit = f" and at most {most}"
+    expected += limit if high is not None else ""
 
     def parse(text: str):
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} found, {expected} expected") from None
-        inside = (low < value if above else low <= value) and value <= high and value != float("inf")
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} found, {expected} expected") from None
+        inside = (low < value if above else low <= value) and value <= most
         if not inside or (step and value % step):
-            raise argparse.ArgumentTypeError(f"{text} found, {expected} expected")
+            too_large = limit if high is None and value > most else ""
+            raise argparse.ArgumentTypeError(f"{text[:40]} found, {expected}{too_large} expected")
         return value
 
     return parse
@@ -50,10 +57,22 @@ def number(kind: type, low: float, high: float = float("inf"), *, above: bool = 
 
 COUNT = number(int, 1)
 INDEX = number(int, 0)
+SEED = number(int, 0, 2**64 - 1)
 PROBABILITY = number(float, 0, 1)
 FRACTION = number(float, 0, 1, above=True)
 POSITIVE = number(float, 0, above=True)
 NOT_NEGATIVE = number(float, 0)
+
+
+def location(text: str) -> Path:
+    """An argparse type: a path. Empty text would mean the folder where the program was started."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} found, a path expected; is a variable of the shell empty?")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a name whose bytes are no text, which cannot be printed, nor drawn into a picture
+        raise argparse.ArgumentTypeError(f"{text!r} found, a path of Unicode characters expected") from None
+    return Path(text)
 
 
 def add_device_flags(parser: Parser):
@@ -64,7 +83,7 @@ def add_device_flags(parser: Parser):
     add("--amp", default="auto", choices=["auto", "none", "bfloat16", "float16"],
         help="autocast precision, loss and KL stay float32; auto: bfloat16 where the machine is fast in it")  # fmt: skip
     add("--compile", action="store_true", help="torch.compile the model: minutes at the start, meant for a GPU")
-    add("--cache_dir", type=Path, help="folder of the decoded frames (default: DR/.frame_cache, else the user's cache)")
+    add("--cache_dir", type=location, help="folder of the decoded frames (default: DR/.frame_cache, else the user's cache)")
     return add
 
 
@@ -122,22 +141,22 @@ def trainer_parser(model: str, preset: str) -> Parser:
     group = parser.add_argument_group("run")
     add_first_flags(group)
     add = group.add_argument
-    add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set in the layout of Lab 4 or Lab 5")
-    add("--save_root", "--log_dir", type=Path, required=True, metavar="FOLDER", help="where checkpoints, metrics and plots go")
+    add("--DR", "--data_root", type=location, required=True, metavar="FOLDER", help="data set in the layout of Lab 4 or Lab 5")
+    add("--save_root", "--log_dir", type=location, required=True, metavar="FOLDER", help="where checkpoints, metrics, plots go")
     add("--num_epoch", "--niter", type=COUNT, metavar="N", help="epochs of the whole run")
     add("--epoch_size", type=INDEX if model == "pose_cvae" else COUNT, metavar="N",
         help=f"batches of an epoch (dance: 0 is one pass over the video; default: that, at least {LEAST_EPOCH})")  # fmt: skip
     add("--resume", nargs="?", const="auto", choices=["auto"],
         help="go on with the run in --save_root as if it had never stopped; begin one if there is none")  # fmt: skip
     add("--overwrite", action="store_true", help="begin anew where a run lies, which is moved to a folder earlier-N/ in there")
-    add("--ckpt_path", "--model_dir", type=Path, metavar="PATH", help="checkpoint or run folder to train on from")
+    add("--ckpt_path", "--model_dir", type=location, metavar="PATH", help="checkpoint or run folder to train on from")
     add("--test", action="store_true", help="only validate --ckpt_path, train nothing")
     add("--per_save", type=COUNT, default=3, help="epochs between two epoch=N.ckpt")
     add("--save_minutes", type=NOT_NEGATIVE, default=10.0, metavar="MINUTES",
         help="most time between two writings of last.ckpt, which every epoch ends with too; 0: after every step")  # fmt: skip
     add("--val_every", type=COUNT, default=1, help="epochs between two validations; the last epoch is always validated")
     add("--store_visualization", action="store_true", help="write a GIF of the validation beside each validated epoch=N.ckpt")
-    add("--seed", type=INDEX, default=1, help="seed of everything drawn at random")
+    add("--seed", type=SEED, default=1, help="seed of everything drawn at random")
     add("--use_wandb", action="store_true", help="also log to Weights & Biases (package wandb)")
     add("--use_tensorboard", action="store_true", help="also log for TensorBoard (package tensorboard)")
 

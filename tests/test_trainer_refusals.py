@@ -39,6 +39,12 @@ WRONG_FLAGS = [
     (["--partial", "0"], "--partial"),
     (["--lr", "nan"], "--lr"),
     (["--lr", "fast"], "'fast' found"),
+    (["--seed", "-7\n"], "-7 found, an integer of at least 0 and at most"),  # float() and int() pass over the line's end
+    (["--nonsense", "a\nb"], "unrecognized arguments: --nonsense a b"),
+    (["--num_epoch", "9" * 400], "9 found, an integer of at least 1 and at most 2147483647 expected"),  # OverflowError, from a schedule
+    (["--DR", ""], "--DR/--data_root: '' found, a path expected"),
+    (["--save_root", " "], "--save_root/--log_dir: ' ' found, a path expected"),  # trained where it was started
+    (["--save_root", "\udce9"], "a path of Unicode characters expected"),  # bytes that are no text
     (["--batch_size", "0"], "--batch_size"),
     (["--kl_anneal_ratio", "2"], "--kl_anneal_ratio"),
     (["--optim", "Lion"], "--optim"),

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root,
 
 from tfrecords import FOOTER, HEADER, read_bytes, read_features, read_floats, read_length, read_payload
 
-from flags import COUNT, INDEX, Parser
+from flags import COUNT, INDEX, Parser, location
 from utils import Interrupt, Stopped, UserError, check_writable, one_line_errors
 
 SPLITS = ["train", "validate", "test"]
@@ -183,8 +183,8 @@ def claim(out: Path, files: dict[Path, Path], *, view: str) -> None:
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("Turn the BAIR robot-pushing tfrecords into folders of PNGs with actions and positions.")
-    parser.add_argument("--src", type=Path, required=True, metavar="FOLDER", help="softmotion30_44k, or the folder above it")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where train, validate and test go")
+    parser.add_argument("--src", type=location, required=True, metavar="FOLDER", help="softmotion30_44k, or the folder above it")
+    parser.add_argument("--out", type=location, required=True, metavar="FOLDER", help="where train, validate and test go")
     parser.add_argument("--validate", type=INDEX, default=1, help="so many train files, the last ones, become validate")
     parser.add_argument("--view", default="aux1", choices=["aux1", "main"], help="camera; the SVG paper and the course use aux1")
     parser.add_argument("--workers", type=COUNT, default=os.cpu_count() or 1, help="processes, each with a file at a time")
