@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from flags import Parser
+from flags import Parser, location
 from records import read_metrics
 from utils import UserError, one_line_errors
 
@@ -41,9 +41,14 @@ def curve(ax: Axes, rows: list[dict], name: str, **style) -> None:
         ax.plot(*zip(*points), marker="o" if len(points) < 15 else None, markersize=3, **style)
 
 
+def literal(text: str) -> str:
+    """Text of the user's own, in which a pair of dollar signs shall not begin a formula."""
+    return text.replace("$", r"\$")
+
+
 def finish(ax: Axes, title: str, x: str, y: str, *, log: bool = False) -> None:
     """Title, labels, legend if there is something to name."""
-    ax.set(title=title, xlabel=x, ylabel=y)
+    ax.set(title=literal(title), xlabel=x, ylabel=y)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if log and any((np.asarray(line.get_ydata(), dtype=float) > 0).any() for line in ax.lines):
         ax.set_yscale("log")
@@ -57,7 +62,7 @@ def mark_coins(ratio: Axes, loss: Axes, rows: list[dict]) -> None:
     mark = {"s": 18, "color": COLOURS[1], "marker": "x", "linewidths": 1.2, "zorder": 3}
     if rows:
         ratio.scatter(*zip(*((row["epoch"], row["forced"]) for row in rows)), label="forced share of batches (coins)", **mark)
-    forced = [(row["epoch"], row["loss"]) for row in rows if row["forced"] >= 0.5 and row["loss"] is not None]
+    forced = [(row["epoch"], row["loss"]) for row in rows if row["forced"] >= 0.5 and row.get("loss") is not None]
     if forced:
         loss.scatter(*zip(*forced), label="mostly true frames fed back", **mark)
 
@@ -67,13 +72,15 @@ def draw_training(runs: dict[str, list[dict]], path: Path) -> None:
     figure, axes = new_figure(2, 4, (18, 8))
     single = len(runs) == 1
     for i, (name, rows) in enumerate(runs.items()):
+        name = literal(name)
         style = look(i) | ({} if single else {"label": name})
         panels = ["loss", "mse", "kl", "beta", "tfr", "lr", "val_psnr"]
         for ax, value in zip(axes, panels):
             curve(ax, rows, value, **style)
-        curves = [(row["epoch"], row["val_psnr_per_frame"]) for row in rows if row.get("val_psnr_per_frame")]
+        curves = [(row["epoch"], np.array(row["val_psnr_per_frame"], float)) for row in rows if row.get("val_psnr_per_frame")]
+        curves = [(epoch, values) for epoch, values in curves if np.isfinite(values).any()]  # null is nan here
         if curves:
-            epoch, values = max(curves, key=lambda pair: np.mean(pair[1]))
+            epoch, values = max(curves, key=lambda pair: np.nanmean(pair[1]))
             frames = np.arange(len(values)) + 1
             axes[7].plot(frames, values, **(look(i) | {"linewidth": 1, "label": f"{name} (epoch {epoch})"}))
     if single:
@@ -105,8 +112,8 @@ def draw_psnr_per_frame(curves: dict[str, np.ndarray], path: Path, *, title: str
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("Lay the training curves of several runs over each other.")
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders with a metrics.jsonl")
-    parser.add_argument("--out", type=Path, default=Path("comparison.png"), help="the picture to write")
+    parser.add_argument("runs", nargs="+", type=location, help="run folders with a metrics.jsonl")
+    parser.add_argument("--out", type=location, default=Path("comparison.png"), help="the picture to write")
     args = parser.parse_args(argv)
     if args.out.suffix.lower() not in {".png", ".pdf", ".svg", ".jpg"}:
         raise UserError(f"--out {args.out}: expected a name that ends in .png, .pdf, .svg or .jpg")

@@ -11,6 +11,7 @@ from files import claim, write_whole
 from utils import UserError, check_writable, optional_package, versions
 
 OUTPUTS = ("*.ckpt", "config.json", "metrics.jsonl", "timings.jsonl", "training.png", "val_epoch=*.gif", "tensorboard")
+LISTS = ("skipped", "val_psnr_per_frame")  # values of a row that are no single numbers
 
 
 def plain(flags: dict) -> dict:
@@ -23,14 +24,27 @@ def read_metrics(path: Path) -> list[dict]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected the metrics.jsonl of a run")
     rows = []
-    lines = path.read_text().splitlines()
+    lines = path.read_bytes().splitlines()
     for i, line in enumerate(lines):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = json.loads(line, parse_constant=lambda _: None)
+        except (ValueError, RecursionError):  # no text, no JSON, or more digits or brackets than Python takes
             if i + 1 < len(lines):
                 raise UserError(f"{path}: line {i + 1} is not JSON; expected one object per epoch") from None
+            continue
+        if not is_row(row):
+            raise UserError(f"{path}: line {i + 1} is not an epoch's row; expected an object of numbers, one of them its epoch")
+        rows.append(row)
     return rows
+
+
+def is_row(row) -> bool:
+    """Whether a value is what Records.add() writes of an epoch: numbers, and lists of them under the names LISTS."""
+    if not isinstance(row, dict) or type(row.get("epoch")) is not int:
+        return False
+    lists = {name: value for name, value in row.items() if name in LISTS and isinstance(value, list)}
+    numbers = [value for name, value in row.items() if name not in lists] + [value for some in lists.values() for value in some]
+    return all(value is None or (isinstance(value, (int, float)) and abs(value) <= sys.float_info.max) for value in numbers)
 
 
 def finite(value):
@@ -115,7 +129,7 @@ class Records:
         metrics = self.folder / "metrics.jsonl"
         if not any(self.folder.glob("*.ckpt")) and not (metrics.exists() and read_metrics(metrics)):
             return None
-        numbers = [int(path.name.split("-")[1]) for path in self.folder.glob("earlier-*") if path.name.split("-")[1].isdigit()]
+        numbers = [int(path.name.split("-")[1]) for path in self.folder.glob("earlier-*") if path.name.split("-")[1].isdecimal()]
         earlier = self.folder / f"earlier-{max(numbers, default=0) + 1}"
         earlier.mkdir()
         for pattern in OUTPUTS:

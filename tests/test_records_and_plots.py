@@ -37,6 +37,23 @@ def test_a_half_written_last_line_is_passed_over_and_one_in_the_middle_is_not(tm
         read_metrics(path)
 
 
+@pytest.mark.parametrize("line", ["5", "null", "[1]", "{}", '{"epoch": "1"}', '{"epoch": 1, "loss": "low"}', '{"epoch": 1, "loss": [1]}',
+                                  '{"epoch": 1, "loss": 1e400}', '{"epoch": 1, "skipped": [[1]]}', '{"epoch": 1' + "0" * 400 + "}"])  # fmt: skip
+def test_a_line_that_is_no_row_is_named(tmp_path, line):
+    """JSON it is, but who asked for its epoch, or drew it, ended in a KeyError, a TypeError or an OverflowError."""
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 0}\n' + line + "\n")
+    with pytest.raises(UserError, match="line 2 is not an epoch's row"):
+        read_metrics(tmp_path / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe", b"[" * 100000, b"1" * 5000])
+def test_a_line_that_python_cannot_take_is_named(tmp_path, line):
+    """None of them raises a JSONDecodeError."""
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 0}\n' + line + b'\n{"epoch": 1}\n')
+    with pytest.raises(UserError, match="line 2 is not JSON"):
+        read_metrics(tmp_path / "metrics.jsonl")
+
+
 def test_resuming_drops_the_epochs_that_are_trained_again(tmp_path):
     records = open_records(tmp_path)
     for epoch in range(4):
@@ -80,6 +97,14 @@ def test_a_run_that_never_began_is_no_earlier_run_and_a_users_pictures_are_left_
     assert (tmp_path / "holiday.png").exists() and (tmp_path / "earlier-1" / "metrics.jsonl").exists()
 
 
+def test_a_folder_that_is_no_earlier_run_does_not_count_as_one(tmp_path):
+    """A superscript two is a digit to str.isdigit(), and none to int()."""
+    (tmp_path / "earlier-²").mkdir()
+    open_records(tmp_path).add(row(0), {})
+    open_records(tmp_path)
+    assert (tmp_path / "earlier-1" / "metrics.jsonl").exists()
+
+
 def test_numbers_that_are_not_finite_become_null_inside_lists_too():
     assert finite({"a": [1.0, float("inf")], "b": {"c": float("nan")}}) == {"a": [1.0, None], "b": {"c": None}}
 
@@ -118,6 +143,22 @@ def test_epochs_without_validation_and_lost_numbers_are_left_out(tmp_path):
     plots.draw_training({"run": []}, tmp_path / "empty.png")
     plots.draw_psnr_per_frame({"prediction": np.array([20.0, np.inf])}, tmp_path / "frames.png", title="one")
     assert all(Image.open(tmp_path / f"{name}.png").size[0] > 500 for name in ("training", "empty", "frames"))
+
+
+def test_frames_whose_psnr_is_not_finite_do_not_stop_the_drawing(tmp_path, monkeypatch):
+    """One such frame became null in the row, and the picture after the epoch ended the training with a TypeError."""
+    rows = [row(0, val_psnr_per_frame=[None, 22.0, 24.0]), row(1, val_psnr_per_frame=[None, None])]
+    axes = lines_of(monkeypatch, lambda: plots.draw_training({"run": rows}, tmp_path / "x.png"))
+    (line,) = axes[7].lines
+    assert line.get_ydata()[1:].tolist() == [22, 24] and "epoch 0" in line.get_label()
+
+
+def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
+    """Between two of them matplotlib reads TeX; the folder run_$1_{$2 ended a training when its first epoch was drawn."""
+    rows = [row(0, val_psnr_per_frame=[20.0, 22.0])]
+    plots.draw_training({"run_$1_{$2": rows}, tmp_path / "one.png")
+    plots.draw_training({"run_$1_{$2": rows, "b": rows}, tmp_path / "two.png")
+    plots.draw_psnr_per_frame({"prediction": np.array([20.0])}, tmp_path / "frames.png", title="run_$1_{$2")
 
 
 def test_runs_are_compared_from_the_command_line(tmp_path, capsys):
