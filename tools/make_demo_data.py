@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root,
 import demo_dance
 import demo_robot
 
-from flags import COUNT, INDEX, Parser, number
+from flags import COUNT, SEED, Parser, location, number
 from utils import UserError, one_line_errors
 
 # Sizes of the data set by scene; a flag that is not listed for a scene is refused with it.
@@ -34,8 +34,8 @@ def parse_flags(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, i
     """The common flags, and the sizes of the chosen scene."""
     parser = Parser("Render a small data set with test truth: a dance (LAB4_Dataset layout) or a pushing robot (Lab 5 layout).")
     parser.add_argument("--scene", default="dance", choices=list(SIZES), help="what to render, and in which layout")
-    parser.add_argument("--out", type=Path, default=Path("demo_data"), help="folder to make; it must not hold anything yet")
-    parser.add_argument("--seed", type=INDEX, default=1, help="seed of all that is left to chance")
+    parser.add_argument("--out", type=location, default=Path("demo_data"), help="folder to make; it must not hold anything yet")
+    parser.add_argument("--seed", type=SEED, default=1, help="seed of all that is left to chance")
     group = parser.add_argument_group("sizes (frames of the dance, sequences of the robot)")
     helps = {
         "train": (COUNT, "training frames, in two stretches with a gap between; robot: training sequences"),
@@ -67,13 +67,16 @@ def main(argv: list[str] | None = None) -> None:
     # Rendered beside its place and moved there whole: an interrupted rendering is no data set.
     root = args.out.resolve().with_name(f".{args.out.resolve().name}.part")
     shutil.rmtree(root, ignore_errors=True)
-    videos = VIDEOS[args.scene](root, seed=args.seed, **sizes)
-    with tqdm(total=sum(frames for frames, _ in videos), desc="rendering", unit="frame", disable=None) as bar:
-        for _, write in videos:
-            write(bar=bar)
-    if args.out.exists():
-        args.out.rmdir()
-    root.rename(args.out)
+    try:
+        videos = VIDEOS[args.scene](root, seed=args.seed, **sizes)
+        with tqdm(total=sum(frames for frames, _ in videos), desc="rendering", unit="frame", disable=None) as bar:
+            for _, write in videos:
+                write(bar=bar)
+        if args.out.exists():
+            args.out.rmdir()
+        root.rename(args.out)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
     print(f"wrote {args.out}: {SUMMARY[args.scene].format(**sizes)}")
 
 
