@@ -145,7 +145,8 @@ def load_validation_sequences(split: DanceSplit, *, length: int) -> list[Sequenc
 
 def sequence_folders(folder: Path) -> list[Path]:
     """The numbered folders in `folder`, in numeric order."""
-    return sorted((path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()), key=lambda path: int(path.name))
+    numbered = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
+    return sorted(numbered, key=lambda path: (int(path.name), path.name))
 
 
 def load_test_sequences(root: Path, *, height: int, width: int, cache_dir: Path | None = None) -> list[Sequence]:

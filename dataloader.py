@@ -20,6 +20,7 @@ from frame_cache import BadImages, cached_frames
 from utils import STOP_SIGNALS, UserError, seed_for
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+HIGHEST_NUMBER = 2**62  # of a frame; what is computed with them must fit into 64 bits
 Faults = dict[int | str, list[str]]  # what is wrong with a frame, by its number; by the name of a file that has none
 
 
@@ -46,8 +47,8 @@ def find_dataset(root: Path, split: str) -> Path:
 def numbered_images(folder: Path, faults: Faults | None = None) -> dict[int, Path]:
     """The images of a folder by the last number in their names, in numeric order: frame9.png stands before frame12.png.
 
-    A name without a number and a number that occurs twice are left out and added to `faults`; without it they raise UserError.
-    A missing or empty folder always does.
+    A name without a number, or with too large a one, and a number that occurs twice are left out and added to `faults`;
+    without it they raise UserError. A missing or empty folder always does.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected images named like frame000001.png")
@@ -60,7 +61,9 @@ def numbered_images(folder: Path, faults: Faults | None = None) -> dict[int, Pat
         digits = re.findall(r"\d+", path.stem)
         if not digits:
             found[path.name] = [f"{path}: no frame number in the name; expected one like frame000001.png"]
-        elif (number := int(digits[-1])) in images:
+        elif (number := int(digits[-1])) > HIGHEST_NUMBER:
+            found[path.name] = [f"{path}: frame number {digits[-1][:30]}; expected at most {HIGHEST_NUMBER}"]
+        elif number in images:
             twice = f"{images[number].name} and {path.name} are both frame {number}; expected each number once"
             found.setdefault(number, []).append(f"{folder}: {twice}")
         else:

@@ -84,7 +84,7 @@ def fingerprint(paths: list[Path], *, root: Path, height: int, width: int) -> st
         try:
             status = path.stat()
             state = f"{status.st_size} {status.st_mtime_ns}"
-        except FileNotFoundError:  # a broken link, which is found again, and told, when it is decoded
+        except OSError:  # a link to nowhere or to itself, which is found again, and told, when it is decoded
             state = "unknown"
         digest.update(os.fsencode(f"{os.path.relpath(path, root)} {state}\n"))
     return digest.hexdigest()[:16]

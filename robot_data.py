@@ -32,12 +32,13 @@ from dataloader import (
 from utils import UserError
 
 ACTIONS, POSITIONS = "actions.csv", "endeffector_positions.csv"
+LARGEST = float(np.finfo(np.float32).max)  # of a condition value
 NAMED = 5  # sequences that a message names before it only counts them
 
 
 def natural_order(path: Path) -> list:
     """Sort key by which traj_9/2 stands before traj_10/1."""
-    return [[int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)] for name in path.parts]
+    return [[int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] for name in path.parts]
 
 
 def find_sequences(folder: Path) -> list[Path]:
@@ -78,8 +79,8 @@ def read_table(path: Path, numbers: list[int], problems: list[str]) -> np.ndarra
             found.append(f"{path}: row {row} is {line[:60]!r}; expected numbers with commas between")
             continue
         table.append(values)
-        if not np.isfinite(values).all() or len(values) != len(table[0]):
-            found.append(f"{path}: row {row} is {line[:60]!r}; expected {len(table[0])} finite numbers")
+        if not all(abs(value) <= LARGEST for value in values) or len(values) != len(table[0]):
+            found.append(f"{path}: row {row} is {line[:60]!r}; expected {len(table[0])} finite numbers up to {LARGEST:.1e}")
     problems += found
     if found:
         return None

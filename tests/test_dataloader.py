@@ -8,7 +8,7 @@ import torch
 from conftest import write_image
 
 import frame_cache
-from dance_data import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences
+from dance_data import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences, sequence_folders
 from dataloader import ClipBatches, build_loader, find_dataset, moved, numbered_images
 from utils import UserError
 
@@ -54,6 +54,22 @@ def test_a_name_without_number_is_refused(tmp_path):
     (tmp_path / "cover.png").touch()
     with pytest.raises(UserError, match=r"cover\.png: no frame number"):
         numbered_images(tmp_path)
+
+
+def test_a_number_that_does_not_fit_into_64_bits_is_refused(tmp_path):
+    """Such numbers made the array of all of them one of floats, in which neighbours are equal, or let its differences wrap."""
+    (tmp_path / f"{2**62}.png").touch()
+    assert list(numbered_images(tmp_path)) == [2**62]
+    (tmp_path / f"{2**63}.png").touch()
+    with pytest.raises(UserError, match=r"9223372036854775808\.png: frame number 9223372036854775808; expected at most"):
+        numbered_images(tmp_path)
+
+
+def test_only_what_int_reads_is_the_number_of_a_sequence(tmp_path):
+    """A superscript two is a digit to str.isdigit(), and none to int(). Equal numbers stand in one order on every disk."""
+    for name in ("10", "9", "²", "007", "7"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in sequence_folders(tmp_path)] == ["007", "7", "9", "10"]
 
 
 def test_the_data_set_may_be_nested_once_more(rendered, tmp_path):

@@ -89,6 +89,16 @@ def spoiled(whole: bytes, damage: str) -> bytes:
     }[damage]  # fmt: skip
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
+def test_a_link_to_itself_is_an_image_that_cannot_be_read(paths):
+    """stat() of it raises another error than of a link to nowhere, which ended --skip_bad too."""
+    paths[2].unlink()
+    paths[2].symlink_to(paths[2].name)
+    with pytest.raises(BadImages, match=r"2\.png: cannot be read as an image \(Too many levels"):
+        load(paths)
+    assert list(open_or_build(paths, skip_bad=True).bad) == [2]
+
+
 DAMAGES = ["cut", "one byte short", "one byte more", "empty", "foreign", "no trailer", "other shape", "trailer of something else"]
 
 

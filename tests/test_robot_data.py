@@ -56,6 +56,13 @@ def test_any_depth_of_folders_is_found(tmp_path, place):
     assert [len(frames) for frames in split_of(tmp_path).sequences.values()] == [4]
 
 
+def test_a_folder_may_be_named_by_any_character(tmp_path):
+    """A superscript two is a digit to str.isdigit(), and none to int()."""
+    for name in ("10", "9", "²", "half ½"):
+        write_sequence(tmp_path / "train" / name, 5)
+    assert set(split_of(tmp_path).sequences) == {"9", "10", "²", "half ½"}
+
+
 def test_folders_may_be_links(tmp_path):
     write_sequence(tmp_path / "elsewhere" / "3", 4)
     (tmp_path / "train").mkdir()
@@ -100,6 +107,8 @@ def spoil(folder, fault: str) -> None:
         actions.write_text("\n".join([*lines[:2], "1,2,3", *lines[3:]]))
     elif fault == "nan":
         actions.write_text("\n".join([*lines[:2], "1,nan,3,4", *lines[3:]]))
+    elif fault == "huge":  # a float() that single precision, which the model has, makes inf
+        actions.write_text("\n".join([*lines[:2], "1,1e39,3,4", *lines[3:]]))
     elif fault == "gap":
         (folder / "2.png").unlink()
     elif fault == "other width":
@@ -114,7 +123,7 @@ def spoil(folder, fault: str) -> None:
 @pytest.mark.parametrize("fault, message", [
     ("no csv", "actions.csv: no such file"), ("few rows", "6 rows for 7 frames"), ("many rows", "7 rows for 6 frames"), ("not text", "not UTF-8"),
     ("words", "row 3 is 'up,down"),
-    ("ragged", "row 3 is '1,2,3'; expected 4 finite numbers"), ("nan", "row 3 is '1,nan,3,4'"), ("gap", "no frame 2 between 1 and 3"),
+    ("ragged", "row 3 is '1,2,3'; expected 4 finite numbers"), ("nan", "row 3 is '1,nan,3,4'"), ("huge", "row 3 is '1,1e39,3,4'"), ("gap", "no frame 2 between 1 and 3"),
     ("other width", "4 condition values a frame, but traj_0_to_255.tfrecords/9 has 7"), ("damaged image", "2.png: cannot be read"),
     ("no images", "holds no images"),
 ])  # fmt: skip
