@@ -40,14 +40,19 @@ def read_frames(path: Path) -> np.ndarray:
     try:
         with open(path, encoding="utf-8-sig") as file:
             first, second = (file.readline().strip().split(",") for _ in range(2))
+            counts = {line.count(",") + 1 for line in file if line.strip()}
         # Names, or numbers from 0 on, which a table of pixels would hardly begin with.
         header = not is_number(first[0]) or (len(first) > 3 and first == [str(i) for i in range(len(first))])
         row = second if header else first
         if row == [""]:
             raise ValueError("no row of values")
+        counts |= {len(second)} - {1}  # there may be a single row
+        if counts - {len(row)}:  # loadtxt takes the columns that it is asked for of rows of any length
+            raise ValueError(f"a row of {len(row)} and one of {max(counts - {len(row)})} values")
         end = len(row) if is_number(row[-1]) else len(row) - 1
         begin = end % 3  # a frame has three channels, so a column left over is the id
-        values = np.loadtxt(path, delimiter=",", skiprows=int(header), usecols=range(begin, end), ndmin=2, encoding="utf-8-sig")
+        values = np.loadtxt(path, delimiter=",", skiprows=int(header), usecols=range(begin, end), ndmin=2,
+                            comments=None, encoding="utf-8-sig")  # fmt: skip
     except (ValueError, IndexError) as error:
         raise UserError(f"{path}: not a table of frames ({error}); expected a row of integers 0..255 per frame") from None
     if values.size == 0 or not ((values >= 0) & (values <= 255) & (values == np.rint(values))).all():

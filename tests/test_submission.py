@@ -62,8 +62,10 @@ def test_one_truth_file_per_sequence_is_found(tmp_path):
     assert find_truth(tmp_path / "else" / "where", None, {"0": 3}, height=2, width=4) == {}
 
 
-@pytest.mark.parametrize("content", ["", "id,0\n", "id,a\n0,hello\n", "id,0,1\n0,1,2\n1,3\n", "id,0,1\n0,1,300\n", "id,0,1\n0,1,0.5\n"])
+@pytest.mark.parametrize("content", ["", "id,0\n", "id,a\n0,hello\n", "id,0,1\n0,1,2\n1,3\n", "id,0,1,2\n0,1,2,3\n1,9,1,2,3\n",
+    "id,0,1,2\n0,1,2,3#4\n", "id,0,1\n0,1,300\n", "id,0,1\n0,1,0.5\n"])
 def test_a_table_of_something_else_is_refused(tmp_path, content):
+    """Of a row with a value too many, the first were read, each one place off."""
     (tmp_path / "gt.csv").write_text(content)
     with pytest.raises(UserError, match=r"gt\.csv"):
         find_truth(tmp_path, tmp_path / "gt.csv", {"0": 1}, height=2, width=4)
