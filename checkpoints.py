@@ -106,7 +106,8 @@ def upgraded(state: dict, path: Path) -> dict:
     found = state["format"]
     if found > FORMAT:
         raise UserError(f"{path}: has checkpoint format {found}; this version reads up to {FORMAT}: take a newer one")
-    if found < 1 or (found == 1 and state.get("model_config", {}).get("family") != "svg"):
+    config = state.get("model_config")
+    if found < 1 or (found == 1 and not (isinstance(config, dict) and config.get("family") == "svg")):
         raise UserError(f"{path}: has checkpoint format {found}, of a model that has changed; expected {FORMAT}: train again")
     if found < FORMAT:  # was only ever written at the end of an epoch
         state |= {"progress": {}, "data": ""}
@@ -121,7 +122,7 @@ def load_weights(model: nn.Module, weights: dict, path: Path) -> None:
     """load_state_dict that says in one line what does not fit. Raises UserError."""
     try:
         model.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError, TypeError) as error:  # the others for names that are no text
         first = str(error).strip().splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(f"{path}: holds the weights of another model ({first[:160]})") from None
 
@@ -130,7 +131,8 @@ def model_from_checkpoint(state: dict, path: Path) -> VideoModel:
     """The model that a checkpoint describes, with its averaged (EMA) weights, in evaluation mode. Raises UserError."""
     try:
         model = build_model(state["model_config"])
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: {error}") from None
+    except Exception as error:  # whatever sizes that are none lead torch to
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: holds no model that can be built ({reason[:160]})") from None
     load_weights(model, state["ema"], path)
     return model.eval()

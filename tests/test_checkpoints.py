@@ -156,6 +156,24 @@ def test_weights_of_another_model_are_refused(trained):
             model_from_checkpoint(state | {"model_config": state["model_config"] | config}, trained / "other.ckpt")
 
 
+@pytest.mark.parametrize("config", [{"frame_dim": -1}, {"frame_dim": 2**63}, {"frame_dim": "x"}, {"condition_mean": None}, {"family": ["svg"]}])
+def test_sizes_that_no_model_has_are_refused(trained, config):
+    """torch answers them by a RuntimeError or an OverflowError."""
+    state = load_checkpoint(trained / "last.ckpt")
+    with pytest.raises(UserError, match=r"other\.ckpt: holds no model that can be built"):
+        model_from_checkpoint(state | {"model_config": state["model_config"] | config}, trained / "other.ckpt")
+
+
+def test_what_stands_in_the_way_of_the_format_is_refused(trained, tmp_path):
+    """A checkpoint of format 1 was asked for the family of a configuration that need not be one."""
+    torch.save(load_checkpoint(trained / "last.ckpt") | {"format": 1, "model_config": None}, tmp_path / "a.ckpt")
+    with pytest.raises(UserError, match="checkpoint format 1, of a model that has changed"):
+        load_checkpoint(tmp_path / "a.ckpt")
+    state = load_checkpoint(trained / "last.ckpt")
+    with pytest.raises(UserError, match="weights of another model"):
+        model_from_checkpoint(state | {"ema": {1: torch.zeros(1)}}, tmp_path / "a.ckpt")
+
+
 def test_what_cannot_be_read_back_is_never_written(trained):
     """A value of a class that the safe reader does not know would make every checkpoint of the run useless."""
     state = load_checkpoint(trained / "last.ckpt")
