@@ -1,6 +1,8 @@
 """Small data and models that all tests share. Everything is rendered here; nothing is downloaded."""
+import itertools
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,19 @@ def rendered(tmp_path_factory) -> Path:
 def dataset(rendered, tmp_path) -> Path:
     """A copy of the demo data that the test may spoil."""
     return Path(shutil.copytree(rendered, tmp_path / "LAB4_Dataset"))
+
+
+@pytest.fixture
+def fresh(tmp_path) -> Callable[[], Path]:
+    """Makes a new folder each time, for a test that goes through many cases."""
+    numbers = itertools.count()
+
+    def make() -> Path:
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        return folder
+
+    return make
 
 
 @pytest.fixture
