@@ -1,9 +1,9 @@
 # make demo: everything from an empty machine to predicted dance videos.   make demo-robot: the same for the robot.
-# make test: the tests. All make their own .venv first and use it again the next time.
+# make test: the tests; make test-slow: those that take minutes, thirty kills among them. All make their own .venv first and use it again the next time.
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: demo demo-robot test
+.PHONY: demo demo-robot test test-slow
 demo: .venv/ready demo_data
 	$(RUN) Trainer.py --DR demo_data --save_root runs/demo --preset quick --resume
 	$(RUN) Tester.py --DR demo_data --ckpt_path runs/demo --save_root results/demo --strip_every 15
@@ -19,6 +19,9 @@ demo-robot: .venv/ready demo_robot
 
 test: .venv/ready-for-tests
 	$(RUN) -m pytest
+
+test-slow: .venv/ready-for-tests
+	$(RUN) -m pytest -m slow -s
 
 demo_data: | .venv/ready
 	$(RUN) tools/make_demo_data.py --out demo_data

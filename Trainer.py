@@ -5,16 +5,18 @@ is stopped goes on with --resume, to the same bits on a CPU. With torchrun, seve
 """
 import argparse
 import math
+import os
 import signal
 import sys
 import time
+from itertools import zip_longest
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dataloader import ClipBatches, Place, build_loader
+from dataloader import ClipBatches, Place, build_loader, identity_of
 from devices import find_device, find_precision
 from evaluation import Score, mean_per_step, roll_out, score, summary
 from families import FAMILIES, read_data
@@ -27,7 +29,7 @@ from presets import PRESETS
 from progress import Progress
 from ranks import Ranks
 from records import NoRecords, Records, describe, plain
-from resuming import MACHINE_FLAGS, Start, check_model, choose_start, keep_schedule
+from resuming import ELSEWHERE, MACHINE_FLAGS, Start, check_data, check_model, choose_start, keep_schedule
 from schedules import kl_weight, teacher_forcing_ratio
 from utils import Interrupt, Stopped, UserError, one_line_errors, seed_for, versions
 
@@ -54,7 +56,7 @@ class Trainer:
             self.config = start.state["model_config"]
         else:
             self.config = self.family.model_config(args, clips, start.state and start.state["model_config"])
-            self.data = clips.identity
+            self.data = [clips.identity, identity_of(self.validation)]
             self.batches = ClipBatches(len(clips), batch_size=args.batch_size, accumulate=args.accumulate, seed=args.seed,
                                        rank=self.ranks.rank, world=self.ranks.world)  # fmt: skip
             if self.batches.smallest(args.fast_partial if args.fast_train else 1.0) == 1 and self.config.get("norm") == "batch":
@@ -70,28 +72,16 @@ class Trainer:
         self.progress = Progress()
         self.records: Records | NoRecords = NoRecords()
         self.interrupt = Interrupt()
+        self.culprits: list[str] = []  # batches of the step at hand whose loss is not finite
         self.stop, self.due, self.saved_at = 0, 0, time.perf_counter()  # signal to stop, whether to save, newest checkpoint
 
     def resume(self, start: Start) -> None:
         """Takes up the state of a checkpoint of choose_start(); training goes on where it was saved. Raises UserError."""
         check_model(self.config, start)
         self.learner.load(start.state, start.path, moments=not self.args.test)
-        if not self.args.test:
-            self.take_up_progress(start)
         self.epoch, self.best_psnr = start.state["epoch"], start.state["best_psnr"]
-
-    def take_up_progress(self, start: Start) -> None:
-        """Where the checkpoint stands in its epoch. Raises UserError if the data are others than those of the run."""
-        if start.state["data"] not in ("", self.data):
-            if start.in_place:
-                raise UserError(
-                    f"{self.args.DR}: the training data are not those that {self.args.save_root} was trained on; expected the "
-                    f"same, or --ckpt_path {start.path} with another --save_root to train on with these"
-                )
-            if self.ranks.leads:
-                print(f"trained on with other data than those of {start.path}")
-            return  # the epoch begins anew with them
-        self.progress = Progress.from_state(start.state["progress"], self.ranks)
+        if not self.args.test and check_data(self.data, self.args, start):
+            self.progress = Progress.from_state(start.state["progress"], self.ranks)
 
     def fit(self) -> None:
         """Trains the epochs that are left; each one ends with its row in the records, its checkpoint and its plots."""
@@ -161,6 +151,7 @@ class Trainer:
             rate = self.ranks.world * frames / (time.perf_counter() - begin)
             fed = "true" if forced else "own"
             bar.set_postfix_str(f"loss {loss:.5f}, beta {beta:.2f}, {fed} frames fed back, {rate:.0f} frames/s")
+        self.learner.share_statistics(self.ranks)
         last = (batches.total - 1) // batches.together * batches.together  # where the last batch began
         lr = self.learner.learning_rate(epoch + (last + batches.total) / 2 / batches.total)
         row = {"epoch": epoch, "step": self.learner.steps, **progress.means(self.ranks), "tfr": ratio, "lr": lr,
@@ -174,21 +165,26 @@ class Trainer:
         # What a clip draws depends on its own seed; should anything else be drawn, it depends on where the run is.
         torch.manual_seed(seed_for(self.args.seed, "step", self.epoch, place.index))
         losses = self.learner.learn(batch, forced=forced, beta=beta, weight=place.weight, waits=not place.ends_step)
+        if not math.isfinite(losses[0]):
+            self.culprits.append(f"batch {place.index + 1} with the loss {losses[0]}")
         if place.ends_step:
             good = self.learner.ready()
             bad, self.stop, self.due = self.ranks.highest(not good, self.interrupt.received, self.save_is_due())
             self.learner.step(leave_out=bool(bad))
             self.progress.in_a_row = self.progress.in_a_row + 1 if bad else 0
             if bad:
-                self.leave_out(place, losses[0])
+                self.leave_out(place)
+            self.culprits = []
         return losses
 
-    def leave_out(self, place: Place, loss: float) -> None:
+    def leave_out(self, place: Place) -> None:
         """Notes a step that was not taken. Raises UserError after --bad_steps of them in a row."""
         args, progress = self.args, self.progress
         progress.clips = place.end
         progress.skipped.append(place.index)
-        found = f"epoch {self.epoch + 1}, batch {place.index + 1}: the loss is {loss}, the gradient's norm {self.learner.norm}"
+        culprits = sorted({culprit for found in self.ranks.gather(self.culprits) for culprit in found})
+        where = " and ".join(culprits) or f"batch {place.index + 1}"
+        found = f"epoch {self.epoch + 1}, {where}: the gradient's norm is {self.learner.norm}"
         if progress.in_a_row >= args.bad_steps:
             self.save("bad.ckpt")
             raise UserError(
@@ -221,23 +217,21 @@ class Trainer:
     def validate(self) -> tuple[dict, list[Tensor]]:
         """Rolls out the validation split from prior samples with the averaged weights, each process its share of the sequences:
         scores of all, and the videos of this process. Raises Stopped between two batches of them."""
-        own = range(self.ranks.rank, len(self.validation), self.ranks.world)
+        own = self.validation[self.ranks.rank :: self.ranks.world]
         videos: list[Tensor] = []
-        scores: dict[int, Score] = {}
-        for first in range(0, len(own), VALIDATION_BATCH):
-            if self.interrupt.received:
-                break
-            numbers = own[first : first + VALIDATION_BATCH]
-            sequences = [self.validation[i] for i in numbers]
-            seeds = [seed_for(self.args.seed, "validation", sequence.name) for sequence in sequences]
-            videos += roll_out(self.learner.ema.module, sequences, seeds, device=self.device, precision=self.args.amp,
-                               z_scale=1.0, batch_size=VALIDATION_BATCH)  # fmt: skip
-            scores |= {i: score(video, sequence) for i, video, sequence in zip(numbers, videos[first:], sequences)}
+        scores: list[Score] = []
+        while len(videos) < len(own) and not self.interrupt.received:
+            batch = own[len(videos) : len(videos) + VALIDATION_BATCH]
+            seeds = [seed_for(self.args.seed, "validation", sequence.name) for sequence in batch]
+            rolled = roll_out(self.learner.ema.module, batch, seeds, device=self.device, precision=self.args.amp, z_scale=1.0,
+                              batch_size=VALIDATION_BATCH)  # fmt: skip
+            videos += rolled
+            scores += map(score, rolled, batch)
         (self.stop,) = self.ranks.highest(self.interrupt.received)
         if self.stop:
             self.leave()
-        everywhere = {i: found for part in self.ranks.gather(scores) for i, found in part.items()}
-        ordered = [everywhere[i] for i in sorted(everywhere)]
+        shares = zip_longest(*self.ranks.gather(scores))  # every process had each so-manieth sequence
+        ordered = [found for turn in shares for found in turn if found is not None]
         means = {f"val_{name}": value for name, value in summary(ordered).items()}
         steps = mean_per_step([s.psnr for s in ordered])
         return means | {"val_psnr_per_frame": [round(value, 2) for value in steps.tolist()]}, videos
@@ -247,6 +241,7 @@ class Trainer:
         return {
             "model_config": self.config, "epoch": self.epoch, "best_psnr": self.best_psnr, "data": self.data,
             "progress": self.progress.state(self.ranks), "flags": plain(vars(self.args)), "versions": versions(),
+            "history": self.records.rows["metrics.jsonl"],
         } | self.learner.state()  # fmt: skip
 
     def save(self, *names: str) -> list[str]:
@@ -279,12 +274,13 @@ def train(args: argparse.Namespace, given: dict, ranks: Ranks, records: Records 
         trainer.resume(start)
         if trainer.epoch >= args.num_epoch and not (args.resume and start.in_place):
             raise UserError(f"{start.path}: has {trainer.epoch} epochs already; expected fewer than --num_epoch {args.num_epoch}")
-    earlier = records.begin(plain(vars(args)), first_epoch=trainer.epoch, resumed=start.path, in_place=start.in_place)
+    flags = plain(vars(args))
+    ranks.agree(data=trainer.data, **{name: value for name, value in flags.items() if name not in ELSEWHERE})
+    earlier = records.begin(flags, first_epoch=trainer.epoch, resumed=start.path, in_place=start.in_place,
+                            history=start.state and start.state["history"])  # fmt: skip
     if not (args.save_root / "best.ckpt").exists():
         trainer.best_psnr = -math.inf  # the first validation of this folder writes one
     trainer.records = records
-    if start.path and not start.in_place:
-        trainer.save("last.ckpt")  # so that this folder can be resumed from before its first epoch ends
     precision = "float32" if args.amp == "none" else args.amp
     left = f"epochs {trainer.epoch + 1} to {args.num_epoch}" if trainer.epoch < args.num_epoch else "no epoch is left to train"
     lines = [*start.notes, earlier and f"the earlier run in {args.save_root} was moved to {earlier}",
@@ -294,6 +290,8 @@ def train(args: argparse.Namespace, given: dict, ranks: Ranks, records: Records 
     if ranks.leads:
         print(*filter(None, lines), sep="\n", flush=True)
     with trainer.interrupt:
+        if not start.in_place:
+            trainer.save("last.ckpt")  # from now on the folder can be resumed from
         trainer.fit()
     if ranks.leads:
         print(f"best validation {trainer.best_psnr:.2f} dB; everything is in {args.save_root}, the curves in training.png")
@@ -302,6 +300,8 @@ def train(args: argparse.Namespace, given: dict, ranks: Ranks, records: Records 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     args, given = parse_trainer_flags(argv)
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":  # after an accident nothing is begun anew
+        args.resume, args.overwrite = "auto", False
     ranks = Ranks()
     records: Records | NoRecords = NoRecords()
     try:

@@ -14,8 +14,12 @@ from utils import UserError
 FORMAT = 3
 KEYS = {
     "model_config": dict, "model": dict, "ema": dict, "optimiser": dict, "scaler": dict, "epoch": int, "step": int,
-    "best_psnr": float, "flags": dict, "versions": dict, "progress": dict, "data": str,
+    "best_psnr": float, "flags": dict, "versions": dict, "progress": dict, "data": list, "history": list,
 }  # fmt: skip
+
+
+class NewerFormat(UserError):
+    """The checkpoint is whole, but of a version to come."""
 
 
 def serialise(state: dict) -> memoryview:
@@ -33,12 +37,12 @@ def write_checkpoint(path: Path, content: memoryview) -> None:
 
 
 def find_checkpoint(path: Path, *, prefer: str) -> Path:
-    """`path` itself, or in a run folder its best.ckpt or last.ckpt, `prefer` ("best" or "last") first. Raises UserError."""
+    """`path` itself, or in a run folder its best or newest checkpoint, `prefer` ("best" or "last") first. Raises UserError."""
     if path.is_file():
         return path
     if not path.exists():
         raise UserError(f"--ckpt_path {path}: no such file; expected a checkpoint or a run folder")
-    for name in dict.fromkeys([prefer, "best", "last"]):
+    for name in ["best", "last", "previous"] if prefer == "best" else ["last", "previous", "best"]:
         if (path / f"{name}.ckpt").is_file():
             return path / f"{name}.ckpt"
     raise UserError(f"--ckpt_path {path}: the folder holds no best.ckpt and no last.ckpt")
@@ -55,6 +59,8 @@ def load_newest(folder: Path) -> tuple[Path, dict, str]:
             return path, load_checkpoint(path), "; ".join(reasons)
         except FileNotFoundError:
             reasons.append(f"{path}: no such file")
+        except NewerFormat:
+            raise
         except UserError as error:
             reasons.append(str(error))
     raise UserError(f"{'; '.join(reasons)}; expected a whole one, or another with --ckpt_path")
@@ -105,12 +111,12 @@ def upgraded(state: dict, path: Path) -> dict:
     """The state in today's format. Raises UserError for a format that this version cannot read, or an incomplete state."""
     found = state["format"]
     if found > FORMAT:
-        raise UserError(f"{path}: has checkpoint format {found}; this version reads up to {FORMAT}: take a newer one")
+        raise NewerFormat(f"{path}: has checkpoint format {found}; this version reads up to {FORMAT}: take a newer one")
     config = state.get("model_config")
     if found < 1 or (found == 1 and not (isinstance(config, dict) and config.get("family") == "svg")):
         raise UserError(f"{path}: has checkpoint format {found}, of a model that has changed; expected {FORMAT}: train again")
     if found < FORMAT:  # was only ever written at the end of an epoch
-        state |= {"progress": {}, "data": ""}
+        state |= {"progress": {}, "data": [], "history": []}
     for name, kind in KEYS.items():
         if not isinstance(state.get(name), kind):
             found = type(state[name]).__name__ if name in state else "nothing"

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from frame_cache import BadImages, cached_frames
-from utils import STOP_SIGNALS, UserError, seed_for
+from utils import RANK, STOP_SIGNALS, UserError, seed_for
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 HIGHEST_NUMBER = 2**62  # of a frame; what is computed with them must fit into 64 bits
@@ -92,6 +92,12 @@ def hash_of(*parts: bytes) -> str:
     return hashlib.sha256(b"".join(len(part).to_bytes(8, "little") + part for part in parts)).hexdigest()[:16]
 
 
+def identity_of(sequences: list[Sequence]) -> str:
+    """16 hex digits that change with any name, pixel or condition of them."""
+    parts = [part.numpy().tobytes() for s in sequences for part in (s.given, s.conditions, s.truth) if part is not None]
+    return hash_of(*(s.name.encode() for s in sequences), *parts)
+
+
 def standard_scale(mean: np.ndarray, deviation: np.ndarray) -> tuple[list[float], list[float]]:
     """Mean and standard deviation (A,) as plain numbers of 6 digits; what is constant gets the scale 1."""
     return [float(f"{m:.6g}") for m in mean], [float(f"{d:.6g}") if d > 1e-6 else 1.0 for d in deviation]
@@ -149,7 +155,8 @@ class FrameStore:
             if length:
                 left, places = (sum(max(0, n - length + 1) for n in lengths) for lengths in pieces)
                 line += f", and with them {places - left} of {places} places where a clip can start"
-            print(line, file=sys.stderr)
+            if RANK == "0":  # all processes find the same
+                print(line, file=sys.stderr)
 
     # A memory map pickles as a copy of the whole file; a loader's worker process opens the file itself instead.
     def __getstate__(self) -> dict:

@@ -17,6 +17,8 @@ def find_device(name: str, *, local_rank: int | None = None) -> torch.device:
         available.insert(0, "cuda")
     if name == "auto":
         name = available[0]
+    if local_rank is not None and name.startswith("cuda:"):
+        raise UserError(f"--device {name}: several processes would share it; expected auto or cuda, each takes a GPU of its own")
     if local_rank is not None and name == "cuda":
         name = f"cuda:{local_rank}"
     try:
@@ -26,6 +28,8 @@ def find_device(name: str, *, local_rank: int | None = None) -> torch.device:
     if device.type not in available or (device.index or 0) >= max(1, torch.cuda.device_count()):
         found = f"; it has {torch.cuda.device_count()} GPUs, one is needed for each process" if local_rank else ""
         raise UserError(f"--device {name}: not on this machine{found}; expected auto or one of {', '.join(available)}")
+    if local_rank is not None and device.type == "cuda":
+        torch.cuda.set_device(device)  # for all that asks for the current one
     return device
 
 

@@ -14,7 +14,7 @@ WAIT = 15  # seconds that a killed run's loader processes may take to notice, an
 def write_whole(path: Path, content: bytes | memoryview, *, keep: Path | None = None) -> None:
     """Writes beside `path`, flushes to the disk, reads again and then moves into place, so that `path` is always a whole file.
 
-    What stood there before is moved to `keep`, if given. Raises OSError; nothing has changed then.
+    What stood there before stays at `keep`, if given. Raises OSError; `path` is as it was then.
     """
     partial = path.with_name(f".{path.name}.part")
     try:
@@ -27,7 +27,7 @@ def write_whole(path: Path, content: bytes | memoryview, *, keep: Path | None = 
                 if file.read(CHUNK) != content[start : start + CHUNK]:
                     raise OSError(f"{path}: other bytes are read than were written; is the disk failing?")
         if keep and path.exists():
-            path.replace(keep)
+            second_name(path, keep)
         partial.replace(path)
         flush_folder(path.parent)
     finally:
@@ -40,13 +40,30 @@ def flush_folder(folder: Path) -> None:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError:  # some network drives cannot; the file itself is on the disk
+            pass
         finally:
             os.close(handle)
 
 
+def second_name(path: Path, name: Path) -> None:
+    """Makes what is at `path` be at `name` too; where the file system has no links, it is moved there."""
+    link = name.with_name(f".{name.name}.part")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:
+        path.replace(name)
+    else:
+        link.replace(name)
+
+
 def claim(folder: Path, *, flag: str) -> FileLock:
     """Keeps other runs out of the folder until this process ends, however it ends. Raises UserError if one is in there."""
-    lock = FileLock(folder / ".lock")
+    try:  # a lock that the system does not hold would outlive a killed run
+        lock = FileLock(folder / ".lock", fallback_to_soft=False)
+    except TypeError:  # older versions fall back to none
+        lock = FileLock(folder / ".lock")
     try:
         try:
             lock.acquire(timeout=0)
@@ -55,6 +72,6 @@ def claim(folder: Path, *, flag: str) -> FileLock:
             lock.acquire(timeout=WAIT)
     except Timeout:
         raise UserError(f"{flag} {folder}: another run is writing there; expected a folder of its own for each run") from None
-    except NotImplementedError:
+    except (NotImplementedError, OSError):
         print(f"{folder}: this file system has no locks, so take care that no other run writes there", file=sys.stderr)
     return lock

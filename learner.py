@@ -3,6 +3,7 @@ import argparse
 import contextlib
 import copy
 import math
+import warnings
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from checkpoints import load_weights
 from devices import autocast, compile_parts
 from modules import VideoModel
+from ranks import Ranks
 from schedules import learning_rate
 from utils import to_model
 
@@ -50,9 +52,24 @@ def average(decay: float):
     return update
 
 
+def statistics_of(model: nn.Module) -> list[Tensor]:
+    """The running statistics of batch normalisation, which every forward pass changes."""
+    return [buffer for part in model.modules() if isinstance(part, _BatchNorm) for buffer in part.buffers()]
+
+
 def inputs_of(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     """What a model's forward takes of a batch of clips, by name; the clips' seeds are no tensors to compute with."""
     return {name: to_model(value, device) for name, value in batch.items() if name != "seed"}
+
+
+def in_parallel(model: VideoModel) -> DistributedDataParallel:
+    """The model, called by several processes that average their gradients."""
+    if next(model.parameters()).device.type != "cpu":
+        return DistributedDataParallel(model)
+    # Looking for unused weights, of which there are none, keeps the order in which gradients are sent; else it is changed after
+    # the first step, a resumed run changes it later than one that was not cut, and sums over three processes get other bits.
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True")
+    return DistributedDataParallel(model, find_unused_parameters=True)
 
 
 class Learner:
@@ -61,12 +78,11 @@ class Learner:
     def __init__(self, model: VideoModel, args: argparse.Namespace, device: torch.device, *, together: bool):
         self.args, self.device, self.model = args, device, model.to(device)
         self.ema = AveragedModel(self.model, multi_avg_fn=average(args.ema))
-        norms = [part for part in model.modules() if isinstance(part, _BatchNorm)]
-        self.statistics = [buffer for norm in norms for buffer in norm.buffers()]  # which every forward pass changes
+        self.statistics = statistics_of(self.model)
         if args.compile:
             compile_parts(self.model, device)
         # All processes call this one, which averages the gradients; all else is asked of the model itself.
-        self.parallel = DistributedDataParallel(self.model) if together else self.model
+        self.parallel = in_parallel(self.model) if together else self.model
         self.optimiser = build_optimiser(args, self.model, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "float16")
         self.unrolling = {name: getattr(args, name) for name in ("feedback_noise", "recompute") if name in args}
@@ -125,8 +141,13 @@ class Learner:
         if leave_out:
             for buffer, value in zip(self.statistics, self.before):
                 buffer.copy_(value)
-        self.scaler.update()
+        # Halved by hand: where only the norm overflows, and no element, the scaler has seen nothing.
+        self.scaler.update(self.scaler.get_scale() / 2 if self.overflows() else None)
         self.begin_step()
+
+    def share_statistics(self, ranks: Ranks) -> None:
+        """Gives all processes the running statistics of the first, whose model is saved."""
+        ranks.spread([buffer for model in (self.model, self.ema.module) for buffer in statistics_of(model)])
 
     def state(self) -> dict:
         """For a checkpoint."""
@@ -139,6 +160,7 @@ class Learner:
         load_weights(self.ema.module, state["ema"], path)
         self.steps = state["step"]
         self.ema.n_averaged.fill_(self.steps)
+        self.begin_step()  # which notes the statistics that were loaded
         if moments:
             load_moments(self.optimiser, state["optimiser"])
             if state["scaler"] and self.scaler.is_enabled():  # empty where the run had no float16 before

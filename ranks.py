@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from utils import UserError
 
@@ -33,7 +34,10 @@ def fresh_store(rank: int, world: int) -> dist.Store:
         corner = store.get(f"welcome/{name}").decode()  # waits for it
         store.add(f"met/{corner}", 1)
         return dist.PrefixStore(corner, store)
+    deadline = time.monotonic() + PATIENCE.total_seconds()
     while store.add(f"met/{name}", 0) < world - 1:
+        if time.monotonic() > deadline:
+            raise RuntimeError("not all of them came")
         for other in range(1, world):
             if store.check([f"hello/{other}"]):
                 store.set(f"welcome/{store.get(f'hello/{other}').decode()}", name)
@@ -86,6 +90,19 @@ class Ranks:
         values = [value]
         dist.broadcast_object_list(values, src=0)
         return values[0]
+
+    def spread(self, tensors: list[Tensor]) -> None:
+        """Writes the first process's values into the tensors of all."""
+        for tensor in tensors if self.world > 1 else []:
+            dist.broadcast(tensor, src=0)
+
+    def agree(self, **facts) -> None:
+        """Raises UserError, in every process, if they do not all have the same facts."""
+        first, *others = self.gather(facts)
+        for rank, theirs in enumerate(others, start=1):
+            for name, value in theirs.items():
+                if value != first[name]:
+                    raise UserError(f"process {rank} has {name} {value}, process 0 has {first[name]}; expected the same in all")
 
     def in_turns(self, work: Callable[[], T]) -> T:
         """work(), in the first process before all others, then in the first one of each machine, then in the rest: what is

@@ -93,17 +93,21 @@ class Records:
         self.unwritten: memoryview | None = None  # the checkpoint that could not be
 
     def begin(
-        self, flags: dict, *, first_epoch: int = 0, resumed: Path | None = None, in_place: bool = False
+        self, flags: dict, *, first_epoch: int = 0, resumed: Path | None = None, in_place: bool = False,
+        history: list[dict] | None = None,
     ) -> Path | None:  # fmt: skip
         """Opens the logs and writes config.json. Raises UserError if an extra log does not open.
 
-        A run resumed from the checkpoint `resumed` takes the rows before `first_epoch` along. Unless it goes on `in_place`,
+        A run resumed from the checkpoint `resumed` takes the rows before `first_epoch` along, those of metrics.jsonl as the
+        checkpoint's `history` has them. Unless it goes on `in_place`,
         whatever run the folder holds is moved to earlier-N/, whose path is returned.
         """
         self.open_extra_logs(flags)
         for name, rows in self.rows.items():
             source = resumed.parent / name if resumed else self.folder / "none"
             rows[:] = [row for row in read_metrics(source) if row["epoch"] < first_epoch] if source.exists() else []
+        if history:  # the file may have lost rows that were said to be written
+            self.rows["metrics.jsonl"][:] = history
         earlier = None if in_place else self.set_aside()
         if in_place and resumed.name == "previous.ckpt" and (self.folder / "last.ckpt").exists():
             (self.folder / "last.ckpt").replace(self.folder / "damaged.ckpt")  # which must not become the next previous.ckpt
@@ -163,11 +167,15 @@ class Records:
             self.rows[name].append(finite(values))
         self.write_rows()
         scalars = {name: value for name, value in finite(row | timing).items() if isinstance(value, (int, float))}
+        self.attempt("the extra logs", lambda _: self.log(scalars, row["epoch"]))
+
+    def log(self, scalars: dict[str, float], epoch: int) -> None:
+        """To the extra logs."""
         if self.wandb:
-            self.wandb.log(scalars, step=row["epoch"])
+            self.wandb.log(scalars, step=epoch)
         if self.board:
             for name, value in scalars.items():
-                self.board.add_scalar(name, value, row["epoch"])
+                self.board.add_scalar(name, value, epoch)
 
     def save(self, names: list[str], state: dict) -> list[str]:
         """Writes a checkpoint under each name; returns the names for which it could be done."""
@@ -179,8 +187,9 @@ class Records:
     def rescue(self) -> None:
         """When a run ends and its newest checkpoint could not be written, writes it where there is room. Raises UserError that
         says where."""
-        refuge = Path(tempfile.mkdtemp(prefix="pose-video-"))
+        refuge = Path("the system's temporary folder")
         try:
+            refuge = Path(tempfile.mkdtemp(prefix="pose-video-"))
             write_checkpoint(refuge / "last.ckpt", self.unwritten)
             for name, rows in self.rows.items():
                 write_whole(refuge / name, "".join(json.dumps(row) + "\n" for row in rows).encode())
@@ -192,11 +201,13 @@ class Records:
 
     def close(self) -> None:
         """Ends the extra logs and leaves the folder to others."""
-        if self.wandb and self.wandb.run:
-            self.wandb.finish()
-        if self.board:
-            self.board.close()
-        self.lock.release()
+        try:
+            if self.wandb and self.wandb.run:
+                self.wandb.finish()
+            if self.board:
+                self.attempt("tensorboard", lambda _: self.board.close())
+        finally:
+            self.lock.release()
 
 
 class NoRecords:

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from checkpoints import find_checkpoint, load_checkpoint, load_newest
-from utils import UserError
+from utils import RANK, UserError
 
 MACHINE_FLAGS = ("device", "amp", "compile", "cache_dir", "num_workers")  # not taken over from where a checkpoint was trained
+ELSEWHERE = {*MACHINE_FLAGS, "DR", "save_root", "ckpt_path"}  # what may differ from one machine to the next
 # What may be different each time a run goes on: where and how it runs, how long, and what it writes when.
 FREE_FLAGS = {
     *MACHINE_FLAGS, "DR", "save_root", "ckpt_path", "resume", "overwrite", "test", "num_epoch", "per_save", "save_minutes",
@@ -41,7 +42,7 @@ def choose_start(args: argparse.Namespace, given: dict) -> Start:
     if args.resume and taken:
         return checked(continued(folder), args, given)
     path = find_checkpoint(args.ckpt_path, prefer="last") if args.ckpt_path else None
-    if path and path.resolve() == (folder / "last.ckpt").resolve():
+    if path and not args.overwrite and path.resolve() in {(folder / f"{name}.ckpt").resolve() for name in ("last", "previous")}:
         return checked(continued(folder), args, given)
     if taken and not args.overwrite:
         raise UserError(
@@ -82,7 +83,13 @@ def checked(start: Start, args: argparse.Namespace, given: dict) -> Start:
         possible = set(differ) <= TRAINING_FLAGS
         other = "; with --ckpt_path and another --save_root, training can go on with others" if possible else ""
         raise UserError(f"{start.path}: was trained with other settings: {', '.join(fixed)}; expected the same{other}")
-    return start._replace(notes=(*start.notes, *(f"trained on with other settings: {differ[name]}" for name in may)))
+    notes = [f"trained on with other settings: {differ[name]}" for name in may]
+    if {"seed", "batch_size", "epoch_size"} & set(may):  # other clips in another order
+        notes += [f"epoch {start.state['epoch'] + 1} is begun anew"] if start.state["progress"].get("clips") else []
+        start.state["progress"] = {}
+    if "num_epoch" in theirs and theirs["num_epoch"] != args.num_epoch:
+        notes.append(f"--num_epoch {theirs['num_epoch']} there, {args.num_epoch} here: the schedules follow it")
+    return start._replace(notes=(*start.notes, *notes))
 
 
 def check_model(config: dict, start: Start) -> None:
@@ -91,3 +98,18 @@ def check_model(config: dict, start: Start) -> None:
     if theirs != config:
         differ = [f"{name} {theirs.get(name)} there, {value} here" for name, value in config.items() if theirs.get(name) != value]
         raise UserError(f"{start.path}: is a checkpoint of another model: {', '.join(differ)}")
+
+
+def check_data(data: list[str], args: argparse.Namespace, start: Start) -> bool:
+    """Whether the training clips are those that the checkpoint's epoch began with. Raises UserError if a run would go on in its
+    folder with other data than it began with; `data` are the identities of training and validation."""
+    theirs = start.state["data"] or data  # an older version did not write them down
+    if theirs != data and start.in_place:
+        which = "training" if theirs[0] != data[0] else "validation"
+        raise UserError(
+            f"{args.DR}: the {which} data are not those that {args.save_root} was trained with; expected the same, or "
+            f"--ckpt_path {start.path} with another --save_root to train on with these"
+        )
+    if theirs[0] != data[0] and RANK == "0":
+        print(f"trained on with other data than those of {start.path}; epoch {start.state['epoch'] + 1} is begun anew")
+    return theirs[0] == data[0]

@@ -29,7 +29,7 @@ from dataloader import (
     standard_scale,
     unbroken,
 )
-from utils import UserError
+from utils import RANK, UserError
 
 ACTIONS, POSITIONS = "actions.csv", "endeffector_positions.csv"
 LARGEST = float(np.finfo(np.float32).max)  # of a condition value
@@ -211,7 +211,7 @@ class RobotSplit(FrameStore):
         listed = ", ".join(short[:NAMED]) + (f" and {len(short) - NAMED} more" if len(short) > NAMED else "")
         if not self.sequences:
             raise UserError(f"{self.folder}: every sequence is shorter than {shortest} frames: {listed}")
-        if short:
+        if short and RANK == "0":  # all processes find the same
             print(f"{self.folder}: left out, shorter than {shortest} frames: {listed}", file=sys.stderr)
         self.conditions = np.concatenate(tables)
 

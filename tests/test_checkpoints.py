@@ -191,7 +191,7 @@ def test_a_checkpoint_goes_beside_is_flushed_and_read_before_it_is_moved(trained
     monkeypatch.setattr("os.fsync", lambda handle: order.append("fsync") or fsync(handle))
     monkeypatch.setattr(Path, "replace", lambda self, target: order.append(f"{self.name} -> {target.name}") or replace(self, target))
     write_checkpoint(path, content)
-    assert order[:3] == ["fsync", "last.ckpt -> previous.ckpt", ".last.ckpt.part -> last.ckpt"]
+    assert order[:3] == ["fsync", ".previous.ckpt.part -> previous.ckpt", ".last.ckpt.part -> last.ckpt"]
     assert path.read_bytes() == (tmp_path / "previous.ckpt").read_bytes() == before
 
     def full(handle):

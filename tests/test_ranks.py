@@ -1,6 +1,7 @@
 """Several processes that train together, on a CPU with gloo: the same result as one, and one end for all."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, SMALL_SVG
 from runs import TINY, differences, finish, run_differences, start
 
 from checkpoints import load_checkpoint
@@ -119,6 +120,7 @@ ranks.close()
             torch.testing.assert_close(b, a, atol=1e-5 * max(1.0, a.abs().max().item()), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_stop_at_the_same_step_and_go_on_to_the_same_bits(rendered, tmp_path, pair):
     """SIGTERM to torchrun alone, which hands it to both; then a single process takes the run up, which is not to the bit."""
     sizes = [flag for flag in TINY if flag not in ("--batch_size", "2")]
@@ -132,15 +134,16 @@ def test_two_processes_stop_at_the_same_step_and_go_on_to_the_same_bits(rendered
     assert errors.count("stopped by SIGTERM") == 1 and run.returncode != 0
     state = load_checkpoint(tmp_path / "run" / "last.ckpt")
     assert 0 < state["step"] < 10 and state["progress"]["clips"] == 4 * (state["step"] - 5 * state["epoch"])
-    alone = subprocess.run(["cp", "-r", "run", "run of one"], cwd=tmp_path, check=True)
+    shutil.copytree(tmp_path / "run", tmp_path / "run of one")
     finish(start(tmp_path, [*argv, "--resume"], processes=2))
     assert run_differences(pair[1], tmp_path / "run") == []
     finish(start(tmp_path, [*argv, "--resume", "--save_root", "run of one"]))
     one = load_checkpoint(tmp_path / "run of one" / "last.ckpt")
-    assert one["epoch"] == 2 and differences(one["model"], state["model"]) and alone.returncode == 0
+    assert one["epoch"] == 2 and differences(one["model"], state["model"])
     assert [row["epoch"] for row in read_metrics(tmp_path / "run of one" / "metrics.jsonl")] == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_killed_process_brings_the_run_back_from_its_last_checkpoint(rendered, tmp_path, pair):
     """torchrun starts all of them again, and with --resume they go on; the result is that of a run without the accident."""
     sizes = [flag for flag in TINY if flag not in ("--batch_size", "2")]
@@ -155,10 +158,66 @@ def test_a_killed_process_brings_the_run_back_from_its_last_checkpoint(rendered,
     assert run_differences(pair[1], tmp_path / "run") == []
 
 
+@pytest.mark.slow
 def test_wrong_input_to_many_processes_is_said_once(rendered, tmp_path):
-    for more, status in [(["--lr", "-1"], 2), (["--DR", "nowhere"], 1)]:
+    for more in (["--lr", "-1"], ["--DR", "nowhere"]):
         run = start(tmp_path, ["--DR", str(rendered), "--save_root", "run", *TINY, *more], processes=2)
         _, errors = run.communicate(timeout=60)
-        assert run.returncode and errors.count("error: ") == 1, (status, errors)
+        assert run.returncode and errors.count("error: ") == 1, errors
         assert "Traceback (most recent call last):\n  File \"" + str(ROOT / "Trainer.py") not in errors
     assert json.dumps(sorted(path.name for path in tmp_path.glob("run/*.ckpt"))) == "[]"
+
+
+def run_odd(tmp_path, rendered, oddity: str) -> subprocess.CompletedProcess:
+    """Two processes of a small run, of which the second does something else first: `oddity`, lines of Python."""
+    script = tmp_path / "odd.py"
+    script.write_text(f"import os, sys; sys.path[:0] = [{str(ROOT)!r}]\nimport torch, Trainer\nfrom learner import Learner\n"
+                      f"argv = sys.argv[1:]\nif os.environ['RANK'] == '1':\n    {oddity}\nTrainer.main(argv)\n")  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script), "--DR", str(rendered),
+               "--save_root", "run", *TINY, "--epoch_size", "8", "--num_epoch", "1"]  # fmt: skip
+    return subprocess.run(command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120)
+
+
+def test_a_loss_that_is_not_finite_in_one_process_is_left_out_in_all(rendered, tmp_path):
+    """And named with the batch where it was, though the others' losses are fine."""
+    poison = ("real, count = Learner.learn, []; Learner.learn = lambda self, batch, **more: count.append(1) or real(self, batch if len(count) != 2 "
+              "else batch | {'conditions': torch.full(batch['conditions'].shape, torch.nan)}, **more)")  # fmt: skip
+    done = run_odd(tmp_path, rendered, poison)
+    assert done.returncode == 0 and "epoch 1, batch 2 with the loss nan" in done.stderr, done.stderr
+    (row,) = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert (row["skipped"], row["step"]) == ([1], 3)
+    assert all(torch.isfinite(value).all() for value in load_checkpoint(tmp_path / "run" / "last.ckpt")["model"].values())
+
+
+@pytest.mark.slow
+def test_processes_with_other_settings_are_refused(rendered, tmp_path):
+    """On a second machine with other data or flags, all would wait for ever, or train something that nobody asked for."""
+    done = run_odd(tmp_path, rendered, "argv += ['--lr', '0.1']")
+    assert done.returncode and "process 1 has lr 0.1, process 0 has 0.003; expected the same in all" in done.stderr
+
+
+@pytest.mark.slow
+def test_three_processes_go_on_to_the_same_bits(rendered, tmp_path):
+    """With two, sums come out alike in any order; and there are fewer validation sequences than processes."""
+    argv = ["--DR", str(rendered), *TINY, *ALONE, "--epoch_size", "9", "--val_vi_len", "12"]
+    finish(start(tmp_path / "whole", argv, processes=3))
+    run = start(tmp_path / "cut", argv, processes=3)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "cut" / "run" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=60)
+    assert 0 < load_checkpoint(tmp_path / "cut" / "run" / "last.ckpt")["step"] < 6
+    finish(start(tmp_path / "cut", [*argv, "--resume"], processes=3))
+    assert run_differences(tmp_path / "whole" / "run", tmp_path / "cut" / "run") == []
+
+
+@pytest.mark.slow
+def test_the_statistics_of_two_processes_are_those_of_the_first(rendered_robot, tmp_path):
+    """Each rolled out with its own once: the score was not that of the checkpoint, nor the same after a resume."""
+    argv = ["--model", "svg_fp", "--DR", str(rendered_robot), "--save_root", "run", *SMALL_SVG, "--frame_H", "32", "--frame_W", "32",
+            "--norm", "batch", "--ema", "0", "--epoch_size", "4"]  # fmt: skip
+    finish(start(tmp_path, argv, processes=2))
+    done = subprocess.run([sys.executable, str(ROOT / "Trainer.py"), *argv, "--test", "--ckpt_path", "run/last.ckpt"], cwd=tmp_path,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)  # fmt: skip
+    assert f"val {read_metrics(tmp_path / 'run' / 'metrics.jsonl')[-1]['val_psnr']:.2f} dB" in done.stdout

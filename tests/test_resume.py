@@ -11,6 +11,7 @@ from runs import TINY, run_differences
 import Trainer
 from checkpoints import load_checkpoint
 from flags import trainer_parser
+from learner import Learner
 from presets import MODELS
 from records import read_metrics
 from resuming import FREE_FLAGS, TRAINING_FLAGS
@@ -243,3 +244,69 @@ def test_a_run_that_is_made_longer_does_not_go_back_to_true_frames(train_args, t
     Trainer.main([*train_args, "--num_epoch", "6", "--ckpt_path", str(trained)])
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["tfr"] for row in rows] == [1, 0, 0, 0, 0, 0]
+
+
+def test_a_first_step_that_is_left_out_keeps_the_statistics_that_were_loaded(rendered_robot, tmp_path, monkeypatch):
+    """Batch normalisation's were put back to those of a new model once, when the first step after a resume was bad."""
+    argv = ["--model", "svg_fp", "--DR", str(rendered_robot), *SMALL_SVG, "--frame_H", "32", "--frame_W", "32", "--norm", "batch", "--ema", "0"]
+    left_out, step = [], Learner.step
+
+    def third(self, *, leave_out):
+        left_out.append(1)
+        step(self, leave_out=len(left_out) == 3)
+
+    monkeypatch.setattr(Learner, "step", third)
+    run_in(tmp_path / "whole", monkeypatch, argv)
+    left_out.clear()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        run_in(tmp_path / "cut", patch, argv, status=143)
+    run_in(tmp_path / "cut", monkeypatch, [*argv, "--resume"])
+    assert run_differences(tmp_path / "whole" / "run", tmp_path / "cut" / "run") == []
+
+
+def test_another_order_of_clips_begins_the_epoch_anew(rendered, tmp_path, monkeypatch, capsys):
+    """Half of an epoch of other batches was counted as done once: the epoch ended without a step."""
+    argv = ["--DR", str(rendered), *TINY, "--epoch_size", "6", "--num_epoch", "1"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        run_in(tmp_path / "a", patch, argv, status=143)
+    run_in(tmp_path / "b", monkeypatch, [*argv, "--batch_size", "1", "--ckpt_path", str(tmp_path / "a" / "run")])
+    assert "epoch 1 is begun anew" in capsys.readouterr().out
+    assert load_checkpoint(tmp_path / "b" / "run" / "last.ckpt")["step"] == 4 + 6
+
+
+def test_a_run_can_be_resumed_before_its_first_epoch_ends(rendered, tmp_path, monkeypatch):
+    """Killed after best.ckpt and before last.ckpt, or stopped by bad numbers at once, it had nothing to resume from."""
+    argv = ["--DR", str(rendered), *TINY, "--epoch_size", "3", "--num_epoch", "1"]
+    run_in(tmp_path / "whole", monkeypatch, argv)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer.Trainer, "train_batch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        run_in(tmp_path / "cut", patch, argv, status=130)
+    run_in(tmp_path / "cut", monkeypatch, [*argv, "--resume"])
+    assert run_differences(tmp_path / "whole" / "run", tmp_path / "cut" / "run") == []
+
+
+def test_rows_that_the_disk_lost_come_back_with_the_checkpoint(train_args, tmp_path):
+    Trainer.main(train_args)
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text()
+    (tmp_path / "run" / "metrics.jsonl").write_text("")
+    Trainer.main([*train_args, "--num_epoch", "3", "--resume"])
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().startswith(rows)
+
+
+def test_other_validation_data_are_not_the_same_run(dataset, tmp_path, capsys):
+    argv = ["--DR", str(dataset), *TINY, "--epoch_size", "2", "--save_root", str(tmp_path / "run")]
+    Trainer.main([*argv, "--num_epoch", "1"])
+    for kind in ("img", "label"):
+        sorted((dataset / "val" / f"val_{kind}").iterdir())[-1].unlink()
+    message = refused(capsys, Trainer.main, [*argv, "--num_epoch", "2", "--resume"])
+    assert "the validation data are not those that" in message
+
+
+def test_a_restart_by_torchrun_begins_nothing_anew(train_args, tmp_path, monkeypatch):
+    """With --overwrite in its command, each restart would have moved the run aside."""
+    Trainer.main([*train_args, "--num_epoch", "1"])
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    Trainer.main([*train_args, "--overwrite"])
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["step"] == 6 and not list((tmp_path / "run").glob("earlier-*"))

@@ -1,9 +1,11 @@
 """A run's folder that fills up, vanishes, cannot be written or is taken: what is said, and that nothing is lost."""
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -120,10 +122,12 @@ def test_two_runs_do_not_write_into_one_folder(train_args, trained, tmp_path, mo
 
 
 def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, capsys):
-    def unable(self, timeout):
-        raise NotImplementedError
+    fcntl = pytest.importorskip("fcntl")
 
-    monkeypatch.setattr("files.FileLock.acquire", unable)
+    def unable(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unable)
     records = Records(tmp_path, use_wandb=False, use_tensorboard=False)
     records.close()
     assert "no locks" in capsys.readouterr().err
@@ -163,13 +167,15 @@ def test_data_that_move_stay_the_same_run(dataset, tmp_path, monkeypatch):
 
 def test_data_that_change_under_a_running_job_do_not_change_it(dataset, tmp_path):
     """It reads the pixels that it began with, though another job has made the cache anew."""
-    argv = ["--DR", str(dataset), "--save_root", "run", *TINY, "--epoch_size", "20", "--num_epoch", "2", "--num_workers", "1"]
+    argv = ["--DR", str(dataset), "--save_root", "run", *TINY, "--epoch_size", "60", "--num_epoch", "4", "--num_workers", "1"]
     finish(start(tmp_path / "whole", argv))
     run = start(tmp_path / "changed", argv)
     while not (tmp_path / "changed" / "run" / "last.ckpt").exists():
         assert run.poll() is None
+        time.sleep(0.01)
     for path in (dataset / "train" / "train_img").iterdir():
         shutil.copy(next(iter(sorted((dataset / "val" / "val_img").iterdir()))), path)
     Trainer.main(["--DR", str(dataset), "--save_root", str(tmp_path / "other"), *TINY, "--epoch_size", "1", "--num_epoch", "1", *SMALL[-2:]])
+    assert run.poll() is None  # else nothing was tested
     finish(run)
     assert run_differences(tmp_path / "whole" / "run", tmp_path / "changed" / "run") == []

@@ -46,7 +46,6 @@ def test_a_signal_ends_the_run_after_the_step_with_all_saved(rendered, tmp_path,
 def test_a_second_ctrl_c_ends_the_run_at_once(rendered, tmp_path):
     """Even where the step at hand never ends."""
     script = ("import sys, time, Trainer\n"
-              "Trainer.Trainer.take_up = None\n"
               "def endless(self, *_):\n"
               "    print('in a step', flush=True)\n"
               "    while True: time.sleep(0.1)\n"
@@ -172,6 +171,7 @@ def test_float16_lowers_its_scale_before_a_step_counts_as_bad(train_args, monkey
 
 
 @posix
+@pytest.mark.slow
 def test_a_run_that_is_stopped_by_a_signal_ends_with_the_bits_of_one_that_is_not(rendered, tmp_path):
     """As a user has it: processes, Ctrl-C, pictures and all."""
     argv = ["--DR", str(rendered), "--save_root", "run", *TINY, "--epoch_size", "30", "--num_epoch", "2", "--save_minutes", "0.01"]
