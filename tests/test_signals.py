@@ -90,7 +90,7 @@ def test_a_step_that_is_not_finite_is_left_out_counted_and_named(rendered, tmp_p
         run_in(tmp_path / "poisoned", patch, argv)
     errors = capsys.readouterr().err
     for epoch, batch in [(1, 2), (1, 3), (2, 3)]:
-        assert f"epoch {epoch}, batch {batch}: the loss is" in errors
+        assert f"epoch {epoch}, batch {batch}{' with the loss nan' * (what == 'loss')}: the gradient's norm is nan; the step is left out" in errors
     rows = read_metrics(tmp_path / "poisoned" / "run" / "metrics.jsonl")
     assert [row["skipped"] for row in rows] == [[1, 2], [2]] and [row["step"] for row in rows] == [2, 5]
     assert all(math.isfinite(row[name]) for row in rows for name in ("loss", "mse", "kl", "val_psnr"))
@@ -127,7 +127,7 @@ def test_after_so_many_in_a_row_the_run_stops_and_the_good_state_stays(train_arg
             Trainer.main(argv)
     *skipped, message = capsys.readouterr().err.splitlines()
     assert stop.value.code == 1 and len(skipped) == 4 and all("the step is left out" in line for line in skipped)
-    assert "epoch 3, batch 2: the loss is nan" in message and "5 such steps in a row" in message and "lower --lr" in message
+    assert "epoch 3, batch 2 with the loss nan" in message and "5 such steps in a row" in message and "lower --lr" in message
     last, bad = (load_checkpoint(tmp_path / "run" / f"{name}.ckpt") for name in ("last", "bad"))
     assert last["step"] == 3 and bad["progress"]["in_a_row"] == 5
     assert differences(last["model"], before["model"]) == differences(last["optimiser"]["state"], before["optimiser"]["state"]) == []
