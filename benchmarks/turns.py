@@ -6,6 +6,7 @@ Everything behind -- goes to Trainer.py of both, and what one does with it is me
 a second each, so that what else the machine does falls on both alike; a ratio above 1 says that this checkout is the slower one.
 Reading, forward, backward, the optimiser's step and the average's are in it, checkpoints are not.
 """
+import contextlib
 import shlex
 import subprocess
 import sys
@@ -43,10 +44,8 @@ class Server:
 
     def train(self, steps: int, *, forced: bool) -> float:
         """Seconds of so many steps."""
-        try:
+        with contextlib.suppress(BrokenPipeError):  # what it said last is told below
             print(int(forced), steps, file=self.process.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # what it said last is told below
         for line in self.process.stdout:
             if line.startswith("took "):
                 return float(line.split()[1])
