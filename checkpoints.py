@@ -1,5 +1,6 @@
 """Checkpoints: one file of tensors and plain values that is all a run needs to go on and all a test needs to run."""
 import io
+import pickle
 import zipfile
 from pathlib import Path
 
@@ -80,9 +81,11 @@ def parse(file: io.BufferedIOBase, path: Path) -> dict:
     file.seek(0)
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the bytes of a foreign file lead its reader to
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: is not a checkpoint that can be read ({reason[:100]})") from None
+    except pickle.UnpicklingError:
+        reason = "it holds more than tensors and plain values, which could run code"
+        raise UserError(f"{path}: is not a checkpoint that can be read ({reason})") from None
+    except Exception:  # torch raises whatever the bytes of a foreign file lead its reader to
+        raise UserError(f"{path}: is not a checkpoint that can be read (an archive, but none of torch.save)") from None
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         weights = isinstance(state, dict) and any(isinstance(value, Tensor) for value in state.values())
         kind = "bare weights" if weights else "something else"

@@ -91,9 +91,9 @@ def spoil(path: Path, kind: str) -> None:
 SPOILT = {
     "text": "it is no archive of torch.save", "short text": "it is no archive of torch.save", "empty": "the file is empty",
     "cut": "cut short or damaged", "one byte short": "cut short or damaged", "flipped": "the check sum of", "weights": "but bare weights",
-    "list": "but something else", "archive": "is not a checkpoint", "newer": "checkpoint format 99; this version reads up to",
+    "list": "but something else", "archive": "an archive, but none of torch.save", "newer": "checkpoint format 99; this version reads up to",
     "older": "checkpoint format 1, of a model that has changed", "incomplete": "model_config is nothing", "wrong inside": "epoch is str",
-    "malicious": "it is no archive of torch.save", "malicious inside": "is not a checkpoint that can be read",
+    "malicious": "it is no archive of torch.save", "malicious inside": "which could run code",
 }  # fmt: skip
 
 
