@@ -3,7 +3,6 @@ import argparse
 import contextlib
 import copy
 import math
-import warnings
 from pathlib import Path
 
 import torch
@@ -68,7 +67,7 @@ def in_parallel(model: VideoModel) -> DistributedDataParallel:
         return DistributedDataParallel(model)
     # Looking for unused weights, of which there are none, keeps the order in which gradients are sent; else it is changed after
     # the first step, a resumed run changes it later than one that was not cut, and sums over three processes get other bits.
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True")
+    # torch warns once of what that costs, which is little beside a step on a CPU.
     return DistributedDataParallel(model, find_unused_parameters=True)
 
 
