@@ -109,7 +109,7 @@ STATE = {"model_config": {"family": "pose_cvae", "frame_dim": 4, "label_dim": 4,
                           "condition_mean": [0.5] * 3, "condition_scale": [1.0] * 3},
          "model": {"a": torch.arange(6.0)}, "ema": {"a": torch.ones(2, 3)}, "optimiser": {"state": {0: {"step": torch.tensor(3.0)}}}, "scaler": {},
          "epoch": 2, "step": 7, "best_psnr": 20.5, "flags": {"lr": 0.1, "amp": "none", "val_vi_len": None}, "versions": {"torch": "2"},
-         "progress": {"clips": 3}, "data": "abc"}  # fmt: skip
+         "progress": {"clips": 3}, "data": ["abc", "def"], "history": [{"epoch": 1, "loss": 0.5}]}  # fmt: skip
 assert STATE.keys() == KEYS.keys()
 VALUES = st.sampled_from([None, True, -1, 0, 1, 7, 10**30, 2**63, 1.5, math.nan, "", "x", b"x", [], [1], {}, {"a": 1}, {1: 2}, (), torch.ones(2),
                           torch.tensor(2), [0.5] * 2, ["x"] * 3, "svg", "pose_cvae"])  # fmt: skip
