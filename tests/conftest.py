@@ -30,6 +30,12 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    """Thousands of small files are flushed in these tests; that it is asked for is tested by itself, and by killed processes."""
+    monkeypatch.setattr("os.fsync", lambda _handle: None)
+
+
+@pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
 
