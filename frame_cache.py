@@ -194,9 +194,10 @@ def is_dead(part: str) -> bool:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
-    except (OSError, OverflowError):
-        pass  # it lives and is another user's
-    return False
+    except (OSError, OverflowError):  # another user's, which lives; no number of a process
+        return False
+    else:
+        return False
 
 
 def build_cache(paths: list[Path], path: Path, shape: tuple[int, ...], mark: str, *, skip_bad: bool) -> None:

@@ -56,6 +56,11 @@ def finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def lines_of(rows: list[dict]) -> bytes:
+    """The content of a file of rows: one JSON object a line."""
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
 def describe(row: dict, epochs: int, best: float, seconds_left: float) -> str:
     """One line for the terminal about a finished epoch."""
     line = (f"epoch {row['epoch'] + 1}/{epochs}  loss {row['loss']:.5f}  mse {row['mse']:.5f}  kl {row['kl']:.1f} nats  "
@@ -99,8 +104,8 @@ class Records:
         """Opens the logs and writes config.json. Raises UserError if an extra log does not open.
 
         A run resumed from the checkpoint `resumed` takes the rows before `first_epoch` along, those of metrics.jsonl as the
-        checkpoint's `history` has them. Unless it goes on `in_place`,
-        whatever run the folder holds is moved to earlier-N/, whose path is returned.
+        checkpoint's `history` has them. Unless it goes on `in_place`, whatever run the folder holds is moved to earlier-N/,
+        whose path is returned.
         """
         self.open_extra_logs(flags)
         for name, rows in self.rows.items():
@@ -155,8 +160,7 @@ class Records:
     def write_rows(self) -> None:
         """Writes both files of rows whole: a line is never half there, and rows that a full disk refused come after all."""
         for name, rows in self.rows.items():
-            text = "".join(json.dumps(row) + "\n" for row in rows)
-            self.attempt(name, lambda path, text=text: write_whole(path, text.encode()))
+            self.attempt(name, lambda path, rows=rows: write_whole(path, lines_of(rows)))
 
     def add(self, row: dict, timing: dict) -> None:
         """One epoch's row of metrics.jsonl, the same whenever a run is repeated, and of timings.jsonl, which is not.
@@ -192,7 +196,7 @@ class Records:
             refuge = Path(tempfile.mkdtemp(prefix="pose-video-"))
             write_checkpoint(refuge / "last.ckpt", self.unwritten)
             for name, rows in self.rows.items():
-                write_whole(refuge / name, "".join(json.dumps(row) + "\n" for row in rows).encode())
+                write_whole(refuge / name, lines_of(rows))
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written ({self.failure}), nor can {refuge} ({error.strerror})") from None
         raise UserError(
