@@ -1,6 +1,6 @@
 """Rolls out every test sequence of a data set with a trained model.
 
-    python Tester.py --DR LAB4_Dataset --ckpt_path runs/first --save_root results
+    python Tester.py --DR LAB4_Dataset --ckpt_path runs/first
 
 Writes GIFs, strips, the dance's submission.csv and, where the truth is known, scores and curves. Model and kind of data come
 from the checkpoint.
@@ -22,8 +22,9 @@ def tester_parser() -> Parser:
     parser = Parser("Roll out the test sequences with a trained model; write pictures, scores and the dance's submission.csv.")
     add = parser.add_argument_group("run").add_argument
     add("--DR", "--data_root", type=location, required=True, metavar="FOLDER", help="data set in the layout that was trained on")
-    add("--save_root", "--log_dir", type=location, required=True, metavar="FOLDER", help="where the results go")
     add("--ckpt_path", "--model_dir", type=location, required=True, metavar="PATH", help="checkpoint or run (its best.ckpt)")
+    add("--save_root", "--log_dir", type=location, metavar="FOLDER",
+        help="where the results go (default: the split's name in the run's folder, where tools/report.py looks for them)")  # fmt: skip
     add("--split", default="test", help="folder of the data set to roll out")
     add("--only", nargs="+", metavar="NAME", help="these sequences, named as in scores.csv; no submission.csv (default: all)")
     add("--gt", type=location, help="dance: csv with the true frames (default: test/test_gt/ or Demo_Test/GT{i}.csv)")
@@ -71,8 +72,9 @@ def choose(sequences: list[Sequence], names: list[str] | None) -> list[Sequence]
 def main(argv: list[str] | None = None) -> None:
     args = tester_parser().parse_args(argv)
     device = find_device(args.device)
-    check_writable(args.save_root, flag="--save_root")
     path = find_checkpoint(args.ckpt_path, prefer="best")
+    args.save_root = args.save_root or path.parent / args.split
+    check_writable(args.save_root, flag="--save_root")
     state = load_checkpoint(path)
     model = model_from_checkpoint(state, path).to(device)
     if args.compile:
@@ -97,7 +99,9 @@ def main(argv: list[str] | None = None) -> None:
     more = family.hand_in(args.save_root, results, fps=args.fps) if family.hand_in and genuine else {}
     known = [result for result in results if result.scores]
     if known:
-        write_scores(args.save_root, known, more=more)
+        about = {"checkpoint": path.name, "epoch": state["epoch"], "split": args.split, "seed": args.seed,
+                 "z_scale": args.z_scale, "fps": args.fps}  # fmt: skip
+        write_scores(args.save_root, known, more=more | {"test": about})
     else:
         print("the truth is not known (dance: test/test_gt/, --gt or Demo_Test/GT{i}.csv), so nothing is scored")
     print(f"results are in {args.save_root}")

@@ -15,6 +15,7 @@ import evaluation
 import Tester
 from checkpoints import load_checkpoint
 from dance_data import load_test_sequences
+from records import Records
 from submission import read_frames, write_submission
 
 
@@ -56,6 +57,16 @@ def test_scores_are_the_psnr_of_the_written_frames(rendered, trained, tmp_path):
         assert float(found["psnr"]) == pytest.approx(expected, abs=0.02) and found["frames"] == "8"
     saved = json.loads((tmp_path / "scores.json").read_text())
     assert len(saved["per_frame"]["0"]["psnr"]) == 8 and saved["course"]["private"] is None
+    assert saved["test"] == {"checkpoint": "best.ckpt", "epoch": 2, "split": "test", "seed": 1, "z_scale": 1.0, "fps": 20.0}
+
+
+def test_results_lie_in_the_run_unless_a_folder_is_named(rendered, trained, tmp_path):
+    """With the checkpoint's run, where the report looks for them; --overwrite moves them with it."""
+    run_folder = shutil.copytree(trained, tmp_path / "run")
+    Tester.main(["--DR", str(rendered), "--ckpt_path", str(run_folder / "last.ckpt"), "--device", "cpu"])
+    assert (run_folder / "test" / "scores.json").is_file()
+    assert Records(run_folder, use_wandb=False, use_tensorboard=False).set_aside() == run_folder / "earlier-1"
+    assert (run_folder / "earlier-1" / "test" / "scores.json").is_file()
 
 
 def test_a_run_folder_means_its_best_checkpoint_with_averaged_weights(rendered, trained, tmp_path, monkeypatch):
