@@ -24,7 +24,7 @@ def tester_parser() -> Parser:
     add("--DR", "--data_root", type=location, required=True, metavar="FOLDER", help="data set in the layout that was trained on")
     add("--ckpt_path", "--model_dir", type=location, required=True, metavar="PATH", help="checkpoint or run (its best.ckpt)")
     add("--save_root", "--log_dir", type=location, metavar="FOLDER",
-        help="where the results go (default: the split's name in the run's folder, where tools/report.py looks for them)")  # fmt: skip
+        help="where the results go (default: test/ in the run, where tools/report.py looks)")  # fmt: skip
     add("--split", default="test", help="folder of the data set to roll out")
     add("--only", nargs="+", metavar="NAME", help="these sequences, named as in scores.csv; no submission.csv (default: all)")
     add("--gt", type=location, help="dance: csv with the true frames (default: test/test_gt/ or Demo_Test/GT{i}.csv)")
