@@ -1,0 +1,1 @@
+"""From people in a video to the pose images that the dance's model takes."""

@@ -1,0 +1,231 @@
+"""Keypoints that a pose detector wrote, read into poses: OpenPose's JSON files, COCO's JSON, or a csv.
+
+People of one frame are (P, J, 3), in the joints of skeleton.py and in pixels; one person through a video is (N, J, 3).
+"""
+import csv
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from poses.skeleton import JOINTS, whole_body
+from utils import UserError
+
+PAIRS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+COCO = ["nose", *(f"{side}_{part}" for part in PAIRS for side in ("left", "right"))]  # 17 keypoints
+OPENPOSE = {  # by the number of keypoints: BODY_25 and COCO's 18
+    25: ["nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "mid_hip",
+         "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear",
+         "left_ear", "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel"],
+    18: ["nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "right_hip",
+         "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear"],
+}  # fmt: skip
+MOST_FRAMES = 10**7  # of a video, four days; a number beyond is a mistake
+NOBODY = np.zeros((0, len(JOINTS), 3), dtype=np.float32)
+
+
+def read_people(path: Path, frames: int | None = None) -> list[np.ndarray]:
+    """The people (P, J, 3) of each of `frames` frames, from a folder of OpenPose's *_keypoints.json, a COCO .json or a .csv.
+
+    A frame that the file does not have is a frame without people. Without `frames` there are as many as the file has. Raises
+    UserError for what cannot be read, and for frames that the video does not have.
+    """
+    if path.is_dir():
+        found = read_openpose(path)
+    elif path.suffix.lower() == ".json":
+        found = read_coco(path)
+    elif path.suffix.lower() == ".csv":
+        found = {number: pose[None] for number, pose in read_csv(path).items()}
+    else:
+        raise UserError(f"{path}: not keypoints; expected a folder of OpenPose's JSON files, a COCO .json or a .csv")
+    if not found:
+        raise UserError(f"{path}: holds no frame; expected the keypoints of a video")
+    # Programs count from 0 or from 1.
+    first = int(min(found) == 1 and max(found) == (frames or max(found)))
+    frames = frames or max(found) + 1 - first
+    if min(found) < 0 or max(found) - first >= frames:
+        raise UserError(f"{path}: keypoints of frame {max(found)}; expected frames 0 to {frames - 1}, as many as the video has")
+    if frames > MOST_FRAMES:
+        raise UserError(f"{path}: keypoints of frame {max(found)}; expected at most {MOST_FRAMES}")
+    people = [found.get(i + first, NOBODY) for i in range(frames)]
+    places = np.concatenate(people)
+    places = places[places[..., 2] > 0]
+    if len(places) and places[:, :2].max() <= 1:
+        raise UserError(f"{path}: no coordinate is above 1; expected pixels of the video, not fractions of its size")
+    return people
+
+
+def load_json(path: Path):
+    """The content of a JSON file. Raises UserError."""
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: not JSON; expected keypoints") from None
+
+
+def number_of(name: str, path: Path) -> int:
+    """The last number in a name, without what OpenPose puts behind it. Raises UserError."""
+    digits = re.findall(r"\d+", name.removesuffix("_keypoints"))
+    if not digits or len(digits[-1]) > 15:
+        raise UserError(f"{path}: {name[:40]!r} found; expected a name with the number of its frame")
+    return int(digits[-1])
+
+
+def triples(values, counts, path: Path) -> np.ndarray:
+    """A flat list x, y, confidence, x, ... -> (K, 3), K one of `counts`. Raises UserError."""
+    expected = " or ".join(f"{count} x 3" for count in counts)
+    try:
+        points = np.asarray(values, dtype=np.float32).reshape(-1, 3)
+    except (ValueError, TypeError, OverflowError):
+        raise UserError(f"{path}: keypoints that are no list of numbers; expected {expected}") from None
+    if len(points) not in counts or not np.isfinite(points).all():
+        raise UserError(f"{path}: a list of {points.size} values, or one that is not finite; expected {expected} for a person")
+    return points
+
+
+def read_openpose(folder: Path) -> dict[int, np.ndarray]:
+    """What OpenPose's --write_json leaves: a file for each frame with all its people, {frame: (P, J, 3)}."""
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise UserError(f"{folder}: holds no .json; expected OpenPose's files, as name_000000000000_keypoints.json")
+    found = {}
+    for file in files:
+        content = load_json(file)
+        people = content.get("people") if isinstance(content, dict) else None
+        if not isinstance(people, list) or not all(isinstance(p, dict) and "pose_keypoints_2d" in p for p in people):
+            raise UserError(f"{file}: no list of people with pose_keypoints_2d in it; expected OpenPose's JSON")
+        points = [triples(person["pose_keypoints_2d"], OPENPOSE, file) for person in people]
+        found[number_of(file.stem, file)] = np.stack([whole_body(p, OPENPOSE[len(p)]) for p in points]) if points else NOBODY
+    return found
+
+
+def read_coco(path: Path) -> dict[int, np.ndarray]:
+    """COCO's keypoints, {frame: (P, J, 3)}: a list of results, or a file with images and annotations. A frame's number is its
+    image_id, or the number in the name of its image."""
+    content = load_json(path)
+    names = {}
+    if isinstance(content, dict):
+        images = content.get("images", [])
+        images = images if isinstance(images, list) else []
+        whole = [image for image in images if isinstance(image, dict) and {"id", "file_name"} <= image.keys()]
+        names = {image["id"]: image["file_name"] for image in whole}
+        content = content.get("annotations")
+    expected = {"image_id", "keypoints"}
+    if not isinstance(content, list) or not all(isinstance(row, dict) and expected <= row.keys() for row in content):
+        raise UserError(f"{path}: no list of annotations with image_id and keypoints; expected COCO's keypoints")
+    found: dict[int, list] = {}
+    for row in content:
+        points = triples(row["keypoints"], (len(COCO),), path)
+        name = Path(str(names.get(row["image_id"], row["image_id"])))
+        found.setdefault(number_of(name.stem, path), []).append(whole_body(points, COCO))
+    # An image without people has no annotation.
+    everyone = {number_of(Path(str(name)).stem, path): [] for name in names.values()} | found
+    return {number: np.stack(poses) if poses else NOBODY for number, poses in everyone.items()}
+
+
+def read_csv(path: Path) -> dict[int, np.ndarray]:
+    """A row for each frame, {frame: (J, 3)}: columns frame, then <joint>_x, <joint>_y and, if it is known, <joint>_c, the
+    confidence, of any of the JOINTS. An empty field is a joint that was not found."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error):
+        raise UserError(f"{path}: not a csv of text; expected columns frame, nose_x, nose_y, nose_c, ...") from None
+    header = list(rows[0]) if rows else []
+    names = [name for name in JOINTS if {f"{name}_x", f"{name}_y"} <= set(header)]
+    if "frame" not in header or not names:
+        columns = ", ".join(map(str, header[:4])) or "none"
+        raise UserError(f"{path}: columns {columns}, ...; expected frame, nose_x, nose_y, nose_c, ...")
+    found = {}
+    for line, row in enumerate(rows, start=2):
+        try:
+            points = [[float(row[f"{name}_{part}"] or 0) for part in "xy"] for name in names]
+            sure = [float(row.get(f"{name}_c", row[f"{name}_x"] != "") or 0) for name in names]
+            number = int(row["frame"])
+        except (ValueError, TypeError):
+            raise UserError(f"{path}: line {line} holds what is no number; expected a row of numbers for each frame") from None
+        if number in found or not np.isfinite(points).all() or not all(map(math.isfinite, sure)):
+            raise UserError(f"{path}: line {line}, frame {number}: occurs twice, or is not finite; expected each frame once")
+        found[number] = whole_body(np.column_stack([points, sure]).astype(np.float32), names)
+    return found
+
+
+def people_from_lists(values: list) -> np.ndarray:
+    """The inverse of tolist(): (P, J, 3). Raises ValueError or TypeError for anything else."""
+    people = np.asarray(values, dtype=np.float32).reshape(len(values), len(JOINTS), 3)
+    if not np.isfinite(people).all():
+        raise ValueError("a value that is not finite")
+    return people
+
+
+def csv_header() -> list[str]:
+    """The columns of a csv with all joints."""
+    return ["frame", *(f"{name}_{part}" for name in JOINTS for part in "xyc")]
+
+
+def csv_row(frame: int, pose: np.ndarray) -> list:
+    """A row of such a csv; nothing of a joint that was not found."""
+    fields = ([f"{x:.2f}", f"{y:.2f}", f"{c:.3f}"] if c > 0 else ["", "", ""] for x, y, c in pose.tolist())
+    return [frame, *(value for three in fields for value in three)]
+
+
+def size_of(pose: np.ndarray) -> float:
+    """The area of the box around the joints that were found, in pixels; 0 without any."""
+    found = pose[pose[:, 2] > 0, :2]
+    return float(np.prod(np.ptp(found, axis=0) + 1)) if len(found) else 0.0
+
+
+def choose_person(people: list[np.ndarray], *, how: str, confidence: float) -> np.ndarray:
+    """One person through the video, (N, J, 3), joints below `confidence` left out: the `largest` of each frame, or the
+    `nearest` to the one of the frame before, the first being the largest."""
+    poses = np.zeros((len(people), len(JOINTS), 3), dtype=np.float32)
+    before = None
+    for t, candidates in enumerate(people):
+        candidates = np.where(candidates[..., 2:] >= max(confidence, 1e-6), candidates, 0)
+        candidates = candidates[(candidates[..., 2] > 0).any(axis=1)] if len(candidates) else candidates
+        if not len(candidates):
+            continue
+        distance = [distance_to(before, pose) for pose in candidates] if how == "nearest" and before is not None else []
+        best = int(np.argmin(distance)) if distance else int(np.argmax([size_of(pose) for pose in candidates]))
+        before = poses[t] = candidates[best]
+    return poses
+
+
+def distance_to(before: np.ndarray, pose: np.ndarray) -> float:
+    """Mean distance of the joints that both have, in pixels; of their middles if they share none."""
+    both = (before[:, 2] > 0) & (pose[:, 2] > 0)
+    if both.any():
+        return float(np.linalg.norm(before[both, :2] - pose[both, :2], axis=1).mean())
+    return float(np.linalg.norm(before[before[:, 2] > 0, :2].mean(0) - pose[pose[:, 2] > 0, :2].mean(0)))
+
+
+def fill_gaps(poses: np.ndarray, longest: int) -> np.ndarray:
+    """Joints that are missing in up to `longest` frames in a row, on the straight line between the frames around the gap."""
+    filled = poses.copy()
+    for j in range(poses.shape[1]):
+        there = np.flatnonzero(poses[:, j, 2] > 0)
+        for a, b in zip(there, there[1:]):
+            if 1 < b - a <= longest + 1:
+                share = (np.arange(1, b - a) / (b - a))[:, None]
+                filled[a + 1 : b, j] = (1 - share) * poses[a, j] + share * poses[b, j]
+    return filled
+
+
+def smooth(poses: np.ndarray, frames: float) -> np.ndarray:
+    """Every joint as the mean over its neighbours in time, weighted by a Gaussian of that standard deviation in frames and by
+    confidence; what was not found stays so."""
+    if not frames:
+        return poses
+    reach = math.ceil(3 * frames)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / frames) ** 2)
+    padded = np.pad(poses, ((reach, reach), (0, 0), (0, 0)))
+    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0)  # (N, J, 3, window)
+    weighted = weights * around[:, :, 2]
+    total = weighted.sum(-1)
+    smoothed = poses.copy()
+    found = poses[..., 2] > 0
+    for axis in (0, 1):
+        smoothed[..., axis][found] = (weighted * around[:, :, axis]).sum(-1)[found] / total[found]
+    return smoothed

@@ -1,0 +1,144 @@
+"""The first reading of a video: how many frames it has, where another scene begins, and who is in it (J joints, P people)."""
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from dataloader import SUFFIXES, numbered_images
+from poses.footage import open_footage, read_image
+from poses.keypoints import NOBODY, people_from_lists
+from poses.window import Box, View
+from utils import UserError
+
+THUMBNAIL = (64, 36)  # pixels of the pictures by which scenes are told apart
+CLEAR = 4  # times the usual change that a cut must be, so that flicker or wild movement is none
+
+
+class Scan(NamedTuple):
+    """What a video holds."""
+
+    length: int  # frames taken
+    end: int | None  # frames of the whole video; None if it was not read to its end
+    height: int
+    width: int
+    fps: float | None
+    cuts: list[int]  # frames before which another scene begins
+    people: list[np.ndarray]  # of each frame (P, J, 3); empty if nobody was looked for
+
+
+class PoseImages:
+    """Ready-made pose images, one for each frame of a video that is taken."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.paths = folder, list(numbered_images(folder).values())
+
+    def check(self, found: Scan) -> "PoseImages":
+        """Itself. Raises UserError if they are not one for each frame, or of another shape than the frames."""
+        if len(self.paths) != found.length:
+            raise UserError(f"{self.folder}: {len(self.paths)} pose images; expected {found.length}, one for each frame taken")
+        height, width = read_image(self.paths[0]).shape[:2]
+        if abs(width / height / (found.width / found.height) - 1) > 0.03:
+            sizes = f"{width} x {height} pixels for frames of {found.width} x {found.height}"
+            raise UserError(f"{self.folder}: pose images of {sizes}; expected the same shape")
+        return self
+
+    def background(self) -> np.ndarray:
+        """The colour (3,) of the corner of the first."""
+        return read_image(self.paths[0])[0, 0]
+
+    def view(self, found: Scan) -> View:
+        """Where something is drawn in any of them, in pixels of the video."""
+        background, drawn = self.background(), None
+        for path in self.paths:
+            other = (read_image(path) != background).any(axis=-1)
+            drawn = other if drawn is None else drawn | other
+        rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
+        if not len(rows):
+            return View(None, found.height, found.width)
+        down, across = found.height / drawn.shape[0], found.width / drawn.shape[1]
+        box = Box(columns[0] * across, rows[0] * down, (columns[-1] + 1) * across, (rows[-1] + 1) * down)
+        return View(box, found.height, found.width)
+
+
+class Video:
+    """A video and what is taken of it: `most` frames behind the first `skip`, each `every`-th. `poses` are keypoints, pose images
+    or None, if they are to be detected."""
+
+    def __init__(self, path: Path, poses: Path | None, skip: int, every: int, most: int | None):
+        self.path, self.footage = path, open_footage(path)
+        self.selection = slice(skip, None if most is None else skip + most * every, every)
+        self.poses: Path | PoseImages | None = poses
+        if poses is not None and not poses.exists():
+            raise UserError(f"--poses {poses}: no such file or folder")
+        if poses and poses.is_dir() and any(path.suffix.lower() in SUFFIXES for path in poses.iterdir()):
+            self.poses = PoseImages(poses)
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """The frames taken, (H, W, 3) uint8."""
+        for i, frame in enumerate(self.footage.frames()):
+            if self.selection.stop is not None and i >= self.selection.stop:
+                return
+            if i >= self.selection.start and (i - self.selection.start) % self.selection.step == 0:
+                yield frame
+
+    def take(self, people: list[np.ndarray], count: int) -> list[np.ndarray]:
+        """Of the people of all frames those of the `count` frames taken; nobody in those that are not there."""
+        taken = people[self.selection]
+        return [*taken, *[NOBODY] * (count - len(taken))][:count]
+
+    def expected(self) -> int | None:
+        """Frames taken, as far as it can be told before they are read."""
+        return None if self.footage.expected is None else len(range(self.footage.expected)[self.selection])
+
+
+class PeopleFile:
+    """What was detected so far, a line of JSON for each frame, so that a stopped run need not look again."""
+
+    def __init__(self, path: Path):
+        self.path, self.known = path, []
+        for line in path.read_bytes().splitlines() if path.exists() else []:
+            try:
+                self.known.append(people_from_lists(json.loads(line)))
+            except (ValueError, TypeError):  # the last one, half written
+                break
+        self.file = open(path.with_name(f".{path.name}.part"), "w")  # noqa: SIM115
+        for people in self.known:
+            self.write(people)
+        Path(self.file.name).replace(path)
+
+    def write(self, people: np.ndarray) -> None:
+        """Adds a frame's people."""
+        self.file.write(json.dumps(np.round(people, 3).tolist()) + "\n")
+        self.file.flush()
+
+
+def scan(video: Video, detector, record: Path, *, cut: float) -> Scan:
+    """Reads the frames taken of a video once. A `detector` looks for people, as far as `record` does not have them. Raises
+    UserError for a video that cannot be read, or has no frame that is taken."""
+    looked = PeopleFile(record) if detector else None
+    people, changes, before, shape = [], [], None, None
+    task = f"{'looking for people in' if detector else 'reading'} {video.path.name}"
+    bar = tqdm(video.frames(), desc=task, total=video.expected(), unit="frame", leave=False, disable=None)
+    for i, frame in enumerate(bar):
+        shape = frame.shape
+        thumbnail = np.asarray(Image.fromarray(frame).resize(THUMBNAIL, Image.Resampling.BOX), dtype=np.float32) / 255
+        changes.append(0.0 if before is None else float(np.abs(thumbnail - before).mean()))
+        before = thumbnail
+        if looked:
+            people.append(looked.known[i] if i < len(looked.known) else detector.people(frame))
+            if i >= len(looked.known):
+                looked.write(people[-1])
+    if looked:
+        looked.file.close()
+    if shape is None:
+        raise UserError(f"{video.path}: no frame is left; expected more than --skip {video.selection.start}")
+    threshold = max(cut, CLEAR * float(np.median(changes)))
+    cuts = [i for i, change in enumerate(changes) if cut and change > threshold]
+    whole = video.selection.stop is None and video.selection.step == 1
+    end = len(changes) + video.selection.start if whole else None
+    return Scan(len(changes), end, *shape[:2], video.footage.fps, cuts, people)
+
