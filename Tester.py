@@ -11,7 +11,7 @@ from checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
 from dataloader import Sequence
 from devices import compile_parts, find_device, find_precision
 from evaluation import run_tests, shuffle_conditions
-from families import FAMILIES, Family
+from families import FAMILIES, Family, directed
 from flags import COUNT, INDEX, NOT_NEGATIVE, SEED, Parser, add_device_flags, location, number
 from results import remove_earlier, write_pictures, write_scores
 from utils import UserError, check_writable, one_line_errors
@@ -40,6 +40,12 @@ def tester_parser() -> Parser:
     add("--seed", type=SEED, default=1, help="seed of the prior samples")
     add("--shuffle_conditions", nargs="?", type=COUNT, const=0, metavar="N",
         help="give every sequence the conditions of another, to see what it costs; N: the first N values only")  # fmt: skip
+    add = parser.add_argument_group("dance: other poses, another first frame").add_argument
+    add("--pose_from", type=location, metavar="PATH",
+        help="poses of another video: a video, keypoints, a folder of pose images, a data set of prepare_video.py")  # fmt: skip
+    add("--pose_fit", choices=["person", "none"], help="show them as large and where training shows its person (default: person)")
+    add("--pose_weights", type=location, metavar="FILE", help="the pose detector's weights (default: downloaded once)")
+    add("--first_frame", type=location, metavar="IMAGE", help="begin with this picture")
     add = parser.add_argument_group("pictures").add_argument
     add("--show", type=INDEX, metavar="N", help="sequences that get pictures, the first ones (default: dance all, robot 8)")
     add("--fps", type=number(float, 1, 50), help="frames per second of the GIFs (default: dance 20, robot 4)")
@@ -73,7 +79,9 @@ def main(argv: list[str] | None = None) -> None:
     args = tester_parser().parse_args(argv)
     device = find_device(args.device)
     path = find_checkpoint(args.ckpt_path, prefer="best")
-    args.save_root = args.save_root or path.parent / args.split
+    if args.save_root is None:  # beside the test's results, which must not be replaced by something else
+        other = args.pose_from or args.first_frame
+        args.save_root = path.parent / (f"{args.split}_with_{other.stem}" if other else args.split)
     check_writable(args.save_root, flag="--save_root")
     state = load_checkpoint(path)
     model = model_from_checkpoint(state, path).to(device)
@@ -83,6 +91,9 @@ def main(argv: list[str] | None = None) -> None:
     args = merge_flags(args, state["flags"], family)
     args.amp = find_precision(args.amp, device)
     sequences = choose(family.sequences(args, args.split), args.only)
+    elsewhere = bool(args.pose_from or args.first_frame)
+    if elsewhere:
+        sequences = directed(args, sequences)
     try:
         model.check_conditions(sequences[0].conditions)
     except ValueError as error:
@@ -95,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
                         z_scale=args.z_scale, batch_size=args.batch_size)  # fmt: skip
     remove_earlier(args.save_root)
     write_pictures(args.save_root, results[: args.show], fps=args.fps, every=args.strip_every)
-    genuine = args.split == "test" and args.only is None and args.shuffle_conditions is None
+    genuine = args.split == "test" and args.only is None and args.shuffle_conditions is None and not elsewhere
     more = family.hand_in(args.save_root, results, fps=args.fps) if family.hand_in and genuine else {}
     known = [result for result in results if result.scores]
     if known:

@@ -5,9 +5,12 @@ from typing import NamedTuple
 
 from dance_data import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences
 from dataloader import Clips, Sequence, find_dataset
+from devices import find_device
 from modules import VideoModel
 from modules.cvae import PoseCVAE
 from modules.svg import SVG
+from poses import transfer
+from poses.detector import DETECTOR_SIDE, Detector
 from presets import LEAST_EPOCH
 from results import write_course_files
 from robot_data import RobotClips, RobotSplit, fixed_windows
@@ -68,6 +71,25 @@ def dance_sequences(flags: Flags, split: str) -> list[Sequence]:
     lengths = {sequence.name: len(sequence.conditions) for sequence in sequences}
     truth = find_truth(find_dataset(flags.DR, "test"), flags.gt, lengths, height=flags.frame_H, width=flags.frame_W)
     return [sequence._replace(truth=truth.get(sequence.name, sequence.truth)) for sequence in sequences]
+
+
+def directed(flags: Flags, sequences: list[Sequence]) -> list[Sequence]:
+    """The dance's sequences with another first frame (--first_frame), or the poses of another video (--pose_from) as the only
+    sequence. Nobody knows their truth."""
+    size = {"height": flags.frame_H, "width": flags.frame_W}
+    given = transfer.first_frame(flags.first_frame, **size) if flags.first_frame else None
+    if not flags.pose_from:
+        return [sequence._replace(given=given, truth=None) for sequence in sequences]
+
+    def detector() -> Detector:
+        return Detector(flags.pose_weights, device=find_device(flags.device), side=DETECTOR_SIDE)
+
+    like = None
+    if flags.pose_fit == "person":
+        known = dance_split(flags, "train").images[1]
+        like = known[:: max(1, len(known) // transfer.SAMPLES)].transpose(0, 2, 3, 1)
+    poses = transfer.pose_images(flags.pose_from, like=like, **size, detector=detector)
+    return [Sequence(flags.pose_from.stem, sequences[0].given if given is None else given, poses, None)]
 
 
 def condition_scale(clips: Clips, earlier: dict | None) -> dict:
@@ -137,7 +159,8 @@ def read_data(flags: Flags) -> tuple[list[Sequence], Clips | None]:
 
 
 DANCE = Family(PoseCVAE, "val", dance_clips, dance_sequences, dance_config,
-               {"amp": "auto", "fps": 20.0, "strip_every": 60, "show": None}, ("gt",), write_course_files)  # fmt: skip
+               {"amp": "auto", "fps": 20.0, "strip_every": 60, "show": None, "pose_fit": "person"},
+               ("gt", "pose_from", "first_frame", "pose_fit", "pose_weights"), write_course_files)  # fmt: skip
 ROBOT = Family(SVG, "validate", robot_clips, robot_sequences, robot_config,
                {"amp": "none", "fps": 4.0, "strip_every": 1, "show": 8}, ("windows",), None)  # fmt: skip
 # By the name for --model, and by the name that a checkpoint has for the family of its model.

@@ -3,13 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights, keypointrcnn_resnet50_fpn
 
 from poses.keypoints import COCO
 from poses.skeleton import whole_body
 from utils import UserError
 
-WEIGHTS = KeypointRCNN_ResNet50_FPN_Weights.COCO_V1
+DETECTOR_SIDE = 480  # pixels of a frame's shorter side; the network was trained on 640 to 800, which takes twice as long
 PERSON_SCORE = 0.7  # from which a box counts as a person, in [0, 1]
 JOINT_SCORE = 2.0  # from which a joint counts as seen; the network's own scale, a logit
 
@@ -19,10 +18,11 @@ class Detector:
     shrunk or enlarged to `side` pixels along their shorter side first. Raises UserError if there are no weights."""
 
     def __init__(self, weights: Path | None, *, device: torch.device, side: int):
-        # Both, as the network's own image scaling keeps the longer one within bounds.
-        sizes = {"min_size": side, "max_size": 2 * side}
-        self.device = device
-        self.model = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None, **sizes)
+        # Seconds of imports, which only those wait for who need a detector.
+        from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights, keypointrcnn_resnet50_fpn
+
+        self.published, self.device = KeypointRCNN_ResNet50_FPN_Weights.COCO_V1, device
+        self.model = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=side, max_size=2 * side)
         self.model.load_state_dict(self.read(weights))
         self.model.to(device).eval()
 
@@ -30,13 +30,14 @@ class Detector:
         """The weights of the network. Raises UserError."""
         if weights is None:
             try:
-                return WEIGHTS.get_state_dict(progress=True, check_hash=True)
+                return self.published.get_state_dict(progress=True, check_hash=True)
             except (OSError, RuntimeError) as error:  # no network, or what came is not what was meant
                 raise UserError(
-                    f"the pose detector's weights cannot be downloaded ({' '.join(str(error).split())}); download {WEIGHTS.url} "
-                    "elsewhere and give it with --weights FILE, or give keypoints or pose images with --poses"
+                    f"the pose detector's weights cannot be downloaded ({' '.join(str(error).split())}); get "
+                    f"{self.published.url} elsewhere and give the file with --weights (Tester.py: --pose_weights), or give "
+                    "keypoints or pose images instead"
                 ) from None
-        expected = f"expected the file that {WEIGHTS.url} gives"
+        expected = f"expected the file that {self.published.url} gives"
         if not weights.is_file():
             raise UserError(f"--weights {weights}: no such file; {expected}")
         try:

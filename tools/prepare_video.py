@@ -17,7 +17,7 @@ from devices import find_device
 from files import write_whole
 from flags import COUNT, INDEX, NOT_NEGATIVE, PROBABILITY, Parser, location, number
 from poses.dataset import blank, write_images, write_preview
-from poses.detector import Detector
+from poses.detector import DETECTOR_SIDE, Detector
 from poses.keypoints import choose_person, csv_header, csv_row, fill_gaps, read_people, smooth
 from poses.scan import PoseImages, Scan, Video, scan
 from poses.splits import SPLITS, Stretch, plan
@@ -40,9 +40,9 @@ def prepare_parser() -> Parser:
     add("--poses", nargs="+", type=location, metavar="PATH",
         help="for each video a folder of OpenPose's JSON files, a COCO keypoint .json, a .csv or a folder of pose images "
              "(default: they are detected)")  # fmt: skip
-    add("--weights", type=location, metavar="FILE", help="the detector's weights (default: torchvision downloads them once)")
+    add("--weights", type=location, metavar="FILE", help="the detector's weights (default: downloaded once)")
     add("--device", default="auto", help="of the detector: auto takes the first of cuda, mps, cpu that is there")
-    add("--side", type=number(int, 64), default=480, help="the detector sees frames with a shorter side of so many pixels")
+    add("--side", type=number(int, 64), default=DETECTOR_SIDE, help="pixels of a frame's shorter side as the detector sees it")
     add("--person", default="largest", choices=["largest", "nearest"],
         help="of several people the largest, or the one nearest to the frame before's")  # fmt: skip
     add("--confidence", type=PROBABILITY, default=0.05, help="joints below it are left out")
