@@ -52,7 +52,7 @@ class Detector:
     @torch.inference_mode()
     def people(self, frame: np.ndarray) -> np.ndarray:
         """The people (P, J, 3) in a frame (H, W, 3) uint8, joints in its pixels with a confidence in [0, 1]."""
-        image = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1).float().div_(255)
+        image = torch.tensor(frame).to(self.device).permute(2, 0, 1).float().div_(255)
         found = self.model([image])[0]
         sure = found["scores"] >= PERSON_SCORE
         points, scores = found["keypoints"][sure], found["keypoints_scores"][sure]  # (P, 17, 3), (P, 17)

@@ -49,12 +49,13 @@ def draw_pose(pose: np.ndarray, *, height: int, width: int) -> Image.Image:
     for names in LIMBS:
         first, second = (INDEX[name] for name in names)
         if found[first] and found[second]:
-            lay_limb(canvas, place[first], place[second], radius / 2, COLOURS[names[0]])
+            # A pixel that an outline crosses counts as inside, so half of one is taken off.
+            lay_limb(canvas, place[first], place[second], radius / 2 - 0.25, COLOURS[names[0]])
     return canvas.reduce(zoom)
 
 
 def lay_limb(canvas: Image.Image, a: np.ndarray, b: np.ndarray, thickness: float, colour: tuple[int, int, int]) -> None:
-    """An ellipse from a to b, half as thick as `thickness` says, over what is there."""
+    """An ellipse from a to b whose smaller half axis is `thickness`, over what is there."""
     middle, half = (a + b) / 2, (b - a) / 2
     length = max(float(np.hypot(*half)), 1e-6)
     turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)

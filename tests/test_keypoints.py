@@ -1,0 +1,138 @@
+"""Keypoints in the files of other programs, and one person followed through a video."""
+import json
+
+import numpy as np
+import pytest
+
+from poses.keypoints import COCO, OPENPOSE, choose_person, csv_header, csv_row, fill_gaps, read_people, smooth
+from poses.skeleton import INDEX, JOINTS
+from utils import UserError
+
+
+def person(x: float, y: float, size: float = 10.0, *, confidence: float = 1.0) -> np.ndarray:
+    """Somebody whose joints stand in a row downwards."""
+    down = np.arange(len(JOINTS)) / len(JOINTS) * size
+    return np.column_stack([np.full(len(JOINTS), x), y + down, np.full(len(JOINTS), confidence)]).astype(np.float32)
+
+
+def numbered(names: list[str]) -> list[float]:
+    """Keypoints whose place says which one they are: number i at (10 i + 1, 10 i + 2)."""
+    return [value for i in range(len(names)) for value in (10 * i + 1, 10 * i + 2, 0.5)]
+
+
+def check_places(pose: np.ndarray, names: list[str]) -> None:
+    for i, name in enumerate(names):
+        if name in INDEX:
+            assert pose[INDEX[name]].tolist() == [10 * i + 1, 10 * i + 2, 0.5], name
+
+
+@pytest.mark.parametrize("count", OPENPOSE)
+def test_openpose_files_go_by_their_numbers(tmp_path, count):
+    """Frame 1 has no file and nobody; a person's heel is no joint of ours."""
+    for number in (0, 2):
+        people = [{"person_id": [-1], "pose_keypoints_2d": numbered(OPENPOSE[count])}] * (number // 2 + 1)
+        path = tmp_path / f"dance2024_{number:012d}_keypoints.json"
+        path.write_text(json.dumps({"version": 1.3, "people": people}))
+    found = read_people(tmp_path, 4)
+    assert [len(people) for people in found] == [1, 0, 2, 0]
+    check_places(found[0][0], OPENPOSE[count])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_coco_results_count_from_0_or_1(tmp_path, first):
+    rows = [{"image_id": first + i, "category_id": 1, "keypoints": numbered(COCO), "score": 0.9} for i in range(3)]
+    (tmp_path / "coco.json").write_text(json.dumps(rows + rows[-1:]))
+    found = read_people(tmp_path / "coco.json", 3)
+    assert [len(people) for people in found] == [1, 1, 2]
+    check_places(found[0][0], COCO)
+    left, right = (numbered(COCO)[3 * COCO.index(f"{side}_shoulder") :][:2] for side in ("left", "right"))
+    assert found[0][0, INDEX["neck"], :2].tolist() == [(a + b) / 2 for a, b in zip(left, right)]
+
+
+def test_coco_annotations_go_by_the_names_of_their_images(tmp_path):
+    content = {"images": [{"id": 7, "file_name": "take1/000000.jpg"}, {"id": 3, "file_name": "take1/000001.jpg"}],
+               "annotations": [{"image_id": 3, "keypoints": numbered(COCO)}]}  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert [len(people) for people in read_people(tmp_path / "a.json")] == [0, 1]
+
+
+def test_a_csv_gives_back_what_was_written(tmp_path):
+    poses = np.stack([person(5, 6), person(7, 8)])
+    poses[1, 3] = 0
+    lines = [csv_header(), *(csv_row(t, pose) for t, pose in enumerate(poses))]
+    (tmp_path / "k.csv").write_text("\n".join(",".join(map(str, line)) for line in lines))
+    found = read_people(tmp_path / "k.csv", 2)
+    assert np.abs(np.concatenate(found) - poses).max() < 0.01
+
+
+def test_a_csv_needs_no_confidence(tmp_path):
+    (tmp_path / "k.csv").write_text("frame,nose_x,nose_y,left_ear_x,left_ear_y\n0,3,4,,\n1,,,50,60\n")
+    found = np.concatenate(read_people(tmp_path / "k.csv"))
+    assert found[:, INDEX["nose"], 2].tolist() == [1, 0] and found[1, INDEX["left_ear"]].tolist() == [50, 60, 1]
+
+
+@pytest.mark.parametrize("name, content, words", [
+    ("a.json", "{", "not JSON"),
+    ("a.json", "[3]", "no list of annotations"),
+    ("a.json", '[{"image_id": "x", "keypoints": []}]', "0 values"),
+    ("a.json", json.dumps([{"image_id": "x", "keypoints": [5] * 51}]), "number of its frame"),
+    ("a.json", json.dumps([{"image_id": 0, "keypoints": ["a"] * 51}]), "no list of numbers"),
+    ("a.json", json.dumps([{"image_id": 9, "keypoints": [5] * 51}]), "frame 9"),
+    ("a.json", json.dumps([{"image_id": 0, "keypoints": [0.5] * 51}]), "fractions of its size"),
+    ("a.csv", "frame,nose_x\n0,1\n", "columns frame, nose_x"),
+    ("a.csv", "frame,nose_x,nose_y\n0,1,b\n", "line 2"),
+    ("a.csv", "frame,nose_x,nose_y\n0,1,2\n0,1,2\n", "line 3"),
+    ("a.csv", "frame,nose_x,nose_y\n-1,1,2\n", "frames 0 to 3"),
+    ("a.csv", "\x00\xff", "expected"),
+    ("a.csv", "", "columns none"),
+    ("a.txt", "", "not keypoints"),
+    ("p_000_keypoints.json", '{"people": 3}', "no list of people"),
+])  # fmt: skip
+def test_what_is_no_file_of_keypoints_is_refused(tmp_path, name, content, words):
+    path = tmp_path / name
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=words):
+        read_people(tmp_path if "people" in content else path, 4)
+
+
+def test_a_folder_without_json_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"holds no \.json"):
+        read_people(tmp_path, 4)
+
+
+def test_the_largest_person_or_whoever_is_nearest_to_the_one_before():
+    """A passer-by comes closer to the camera than the dancer."""
+    dancer, passer_by = person(50, 50, 40), person(10, 50, 90)
+    frames = [dancer[None], np.stack([passer_by, dancer]), np.zeros((0, len(JOINTS), 3), np.float32), np.stack([passer_by, dancer])]
+    largest = choose_person(frames, how="largest", confidence=0.1)
+    nearest = choose_person(frames, how="nearest", confidence=0.1)
+    assert largest[:, 0, 0].tolist() == [50, 10, 0, 10] and nearest[:, 0, 0].tolist() == [50, 50, 0, 50]
+
+
+def test_unsure_joints_are_left_out():
+    unsure = person(50, 50, confidence=0.2)
+    unsure[3, 2] = 0.9
+    assert (choose_person([unsure[None]], how="largest", confidence=0.5)[0, :, 2] > 0).sum() == 1
+    assert not choose_person([unsure[None]], how="nearest", confidence=0.95).any()
+
+
+def test_short_gaps_are_filled_on_a_straight_line():
+    poses = np.stack([person(x, 0) for x in range(0, 80, 10)])
+    poses[[1, 3, 4, 5], 2] = 0
+    filled = fill_gaps(poses, 2)
+    assert filled[1, 2].tolist() == pytest.approx([10, poses[0, 2, 1], 1])
+    assert not filled[3:6, 2].any()  # three frames are too long a gap
+    assert (fill_gaps(poses, 3)[:, 2, 0] == np.arange(0, 80, 10)).all()
+    assert np.array_equal(fill_gaps(poses, 0), poses)
+
+
+def test_smoothing_takes_out_a_jump_and_keeps_a_straight_line():
+    poses = np.stack([person(x, 0) for x in range(0, 400, 10)])
+    jumpy = poses.copy()
+    jumpy[20, :, 0] += 30
+    jumpy[5, 4] = 0
+    smoothed = smooth(jumpy, 2)
+    weights = np.exp(-0.5 * (np.arange(-6, 7) / 2) ** 2)
+    assert smoothed[20, 0, 0] == pytest.approx(200 + 30 / weights.sum(), abs=0.01)  # by hand: a Gaussian's middle weight
+    assert np.abs(smoothed[10:14, 0, 0] - poses[10:14, 0, 0]).max() < 1e-3
+    assert not smoothed[5, 4].any() and np.array_equal(smooth(jumpy, 0), jumpy)
