@@ -16,10 +16,17 @@ from flags import COUNT, INDEX, NOT_NEGATIVE, SEED, Parser, add_device_flags, lo
 from results import remove_earlier, write_pictures, write_scores
 from utils import UserError, check_writable, one_line_errors
 
+MAIN_FLAGS = ("DR", "ckpt_path", "save_root", "split", "only", "device", "z_scale", "n_sample", "show", "fps")
+EXAMPLES = """examples:
+  python Tester.py --DR LAB4_Dataset --ckpt_path runs/first
+  python Tester.py --DR processed_data --ckpt_path runs/robot --n_sample 100
+"""
+
 
 def tester_parser() -> Parser:
     """All flags of Tester.py."""
-    parser = Parser("Roll out the test sequences with a trained model; write pictures, scores and the dance's submission.csv.")
+    parser = Parser("Roll out the test sequences with a trained model; write pictures, scores and the dance's submission.csv.",
+                    main=MAIN_FLAGS, epilog=EXAMPLES)  # fmt: skip
     add = parser.add_argument_group("run").add_argument
     add("--DR", "--data_root", type=location, required=True, metavar="FOLDER", help="data set in the layout that was trained on")
     add("--ckpt_path", "--model_dir", type=location, required=True, metavar="PATH", help="checkpoint or run (its best.ckpt)")

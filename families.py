@@ -11,7 +11,7 @@ from modules.cvae import PoseCVAE
 from modules.svg import SVG
 from poses import transfer
 from poses.detector import DETECTOR_SIDE, Detector
-from presets import LEAST_EPOCH
+from presets import DEMO, LEAST_EPOCH
 from results import write_course_files
 from robot_data import RobotClips, RobotSplit, fixed_windows
 from submission import find_truth
@@ -141,6 +141,8 @@ def robot_config(flags: Flags, clips: RobotClips, earlier: dict | None) -> dict:
 def read_data(flags: Flags) -> tuple[list[Sequence], Clips | None]:
     """The validation sequences, and the training clips where there is something to train. Raises UserError with all that is
     wrong with either."""
+    if not flags.DR.is_dir():
+        raise UserError(f"--DR {flags.DR}: no such folder; expected a data set. No data yet? {DEMO[flags.model]} renders some")
     family, readers = FAMILIES[flags.model], []
     readers.append(lambda: family.sequences(flags, family.validation))
     readers.append(lambda: None if flags.test else family.clips(flags))

@@ -1,84 +1,30 @@
-"""The flags of Trainer.py: names and meanings of the course, types that check, one default each."""
+"""The flags of Trainer.py: names and meanings of the course, one default each; and those that other programs share."""
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
-from presets import LEAST_EPOCH, MODELS, PRESETS
-from utils import RANK
-
-
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the default of every flag that has one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        has_none = action.default is None or action.nargs == 0  # nargs 0: a switch, which is off
-        return action.help if has_none else super()._get_help_string(action)
-
-
-class Parser(argparse.ArgumentParser):
-    """Shows every default in --help and refuses a bad flag in one line."""
-
-    hint = "--help lists all flags"  # behind every refusal
-
-    def __init__(self, description: str, **settings):
-        super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False, **settings)
-
-    def error(self, message: str):
-        if RANK == "0":  # all find the same, one says it
-            print(f"error: {' '.join(message.split())} ({self.hint})", file=sys.stderr)
-        sys.exit(2)
-
-
-LARGEST = 2**31 - 1  # of a whole number: a count that no machine could work off ends otherwise in whatever overflows first
-
-
-def number(kind: type, low: float, high: float | None = None, *, above: bool = False, step: int = 0):
-    """An argparse type: an int or float within [low, high], or (low, high] where `above`; a multiple of `step`, if any. Without
-    `high`, an int is at most LARGEST and a float finite."""
-    most = high if high is not None else LARGEST if kind is int else sys.float_info.max
-    expected = f"a multiple of {step}," if step else "an integer" if kind is int else "a number"
-    expected += f" {'above' if above else 'of at least'} {low}"
-    limit = f" and at most {most}"
-    expected += limit if high is not None else ""
-
-    def parse(text: str):
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text[:40]!r} found, {expected} expected") from None
-        inside = (low < value if above else low <= value) and value <= most
-        if not inside or (step and value % step):
-            too_large = limit if high is None and value > most else ""
-            raise argparse.ArgumentTypeError(f"{text[:40]} found, {expected}{too_large} expected")
-        return value
-
-    return parse
-
-
-COUNT = number(int, 1)
-INDEX = number(int, 0)
-SEED = number(int, 0, 2**64 - 1)
-PROBABILITY = number(float, 0, 1)
-FRACTION = number(float, 0, 1, above=True)
-POSITIVE = number(float, 0, above=True)
-NOT_NEGATIVE = number(float, 0)
-
-
-def location(text: str) -> Path:
-    """An argparse type: a path. Empty text would mean the folder where the program was started."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError(f"{text!r} found, a path expected; is a variable of the shell empty?")
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a name whose bytes are no text, which cannot be printed, nor drawn into a picture
-        raise argparse.ArgumentTypeError(f"{text!r} found, a path of Unicode characters expected") from None
-    return Path(text)
+from parsing import (
+    COUNT,
+    FRACTION,
+    INDEX,
+    NOT_NEGATIVE,
+    POSITIVE,
+    PROBABILITY,
+    SEED,
+    Parser,
+    choice,
+    location,
+    number,
+)  # fmt: skip
+from presets import DEMO, LEAST_EPOCH, MODELS, PRESETS
+from utils import UserError
 
 
 def add_device_flags(parser: Parser):
     """The flags about the machine, the same for Trainer and Tester; returns the group's add_argument for more of them."""
     add = parser.add_argument_group("machine").add_argument
-    add("--device", default="auto", help="auto takes the first of cuda, mps, cpu that is there")
+    add("--device", default="auto", help="auto: the first of cuda, mps, cpu that is there")
     add("--cuda", dest="device", action="store_const", const="cuda", help="short for --device cuda")
     add("--amp", default="auto", choices=["auto", "none", "bfloat16", "float16"],
         help="autocast precision, loss and KL stay float32; auto: bfloat16 where the machine is fast in it")  # fmt: skip
@@ -87,27 +33,20 @@ def add_device_flags(parser: Parser):
     return add
 
 
-def choice(*names: str):
-    """An argparse type: one of `names`, in any case of letters."""
-
-    def parse(text: str) -> str:
-        for name in names:
-            if name.lower() == text.lower():
-                return name
-        raise argparse.ArgumentTypeError(f"{text!r} found, one of {', '.join(names)} expected")
-
-    return parse
-
-
 def parse_trainer_flags(argv: list[str] | None) -> tuple[argparse.Namespace, dict]:
-    """The flags of Trainer.py, and those of them that stand on the command line.
+    """The flags of Trainer.py, and those of them that stand on the command line or in an @FILE of it. Ends the program behind
+    --print_config.
 
     Which there are depends on --model, their defaults on --model and --preset.
     """
-    first = Parser("", add_help=False)
+    argv = with_files(sys.argv[1:] if argv is None else argv)
+    first = Parser("", main=MAIN_FLAGS)
     add_first_flags(first)
-    chosen = first.parse_known_args(argv)[0]
+    chosen = first.parse_known_args([text for text in argv if text not in ("--help", "-h")])[0]
     parser = trainer_parser(chosen.model, chosen.preset)
+    if "--print_config" in argv:
+        for action in parser._actions:
+            action.required = False
     args = parser.parse_args(argv)
     if args.resume and args.overwrite:
         parser.error("--resume and --overwrite: found both; expected one, to go on with a run or to begin anew")
@@ -122,32 +61,83 @@ def parse_trainer_flags(argv: list[str] | None) -> tuple[argparse.Namespace, dic
     # A flag that was not given leaves what stands in the namespace.
     unset = object()
     marked = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(args), unset)))
-    return args, {name: value for name, value in vars(marked).items() if value is not unset}
+    given = {name: value for name, value in vars(marked).items() if value is not unset}
+    if "print_config" in given:
+        print(*config_lines(parser, args, given), sep="\n")
+        parser.exit()
+    return args, given
+
+
+def with_files(argv: list[str]) -> list[str]:
+    """The same with the flags that stand in FILE in place of @FILE, where # begins a comment. Raises UserError."""
+    flags = []
+    for text in argv:
+        if not text.startswith("@"):
+            flags.append(text)
+            continue
+        try:
+            flags += shlex.split(Path(text[1:]).read_text(encoding="utf-8"), comments=True)
+        except (OSError, ValueError) as error:  # not there; no text, or a quotation mark without its fellow
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"{text}: cannot be read ({reason}); expected a file of flags, like --print_config writes") from None
+    return flags
+
+
+def config_lines(parser: Parser, args: argparse.Namespace, given: dict) -> list[str]:
+    """All settings as flags, one a line, in the parser's groups; those that were `given` are marked, what is off or unset is a
+    comment."""
+    lines = [f"# All settings of --model {args.model} with --preset {args.preset}. From a file: python Trainer.py @FILE"]
+    left = {name: value for name, value in vars(args).items() if name != "print_config"}
+    for group in parser._action_groups:
+        own = [action for action in group._group_actions if action.dest in left]
+        lines += ["", f"# {group.title}"] if own else []
+        for action in own:
+            if action.dest not in left:  # a short form of the flag before
+                continue
+            value, name = left.pop(action.dest), action.option_strings[0]
+            line = f"# {name}: {'off' if value is False else 'not set'}"
+            if value is not None and value is not False:
+                line = name if value is True else f"{name} {shlex.quote(str(value))}"
+            lines.append(f"{line:<33} # given" if action.dest in given else line)
+    return lines
+
+
+MAIN_FLAGS = ("model", "preset", "DR", "save_root", "num_epoch", "resume", "print_config", "use_wandb", "use_tensorboard",
+              "device", "width", "batch_size", "lr", "tfr", "kl_anneal_type")  # fmt: skip
+EXAMPLES = """examples:
+  python Trainer.py --DR LAB4_Dataset --save_root runs/first --preset quick
+  python Trainer.py --model svg_fp --DR processed_data --save_root runs/robot --width 8
+  python Trainer.py --DR LAB4_Dataset --save_root runs/first --resume
+  python Trainer.py --model {model} --help all    every flag; each --model has its own
+"""
 
 
 def add_first_flags(parser: argparse._ActionsContainer) -> None:
     """--model and --preset, which must be known before the others."""
     parser.add_argument("--model", default="pose_cvae", choices=MODELS, help="dance; robot with fixed, with learned prior")
     parser.add_argument("--preset", default="default", choices=PRESETS,
-                        help="defaults of all other flags: the best recipe; the exercise's own; minutes on a CPU")  # fmt: skip
+                        help="defaults of all others: best recipe; the exercise's; minutes on a CPU")  # fmt: skip
 
 
 def trainer_parser(model: str, preset: str) -> Parser:
     """All flags of Trainer.py for one of MODELS with the defaults of one of PRESETS, in groups. A second spelling is the name
     that Lab 5 has for the same."""
-    parser = Parser(f"Train a video predictor. These are the flags of --model {model}; each model has its own.")
-
-    parser.hint = f"--model {model} --help lists all flags; each --model has its own, {', '.join(MODELS)}"
+    about = "Train a video predictor: a dance from its poses (--model pose_cvae), a robot from its actions (svg_fp, svg_lp)."
+    parser = Parser(about, main=MAIN_FLAGS, epilog=EXAMPLES.format(model=model))
+    parser.hint = "--help all lists all flags" if model == MODELS[0] else f"--model {model} --help all lists all flags"
+    parser.first_step = f"; no data yet? {DEMO[model]} renders some"
     group = parser.add_argument_group("run")
     add_first_flags(group)
     add = group.add_argument
     add("--DR", "--data_root", type=location, required=True, metavar="FOLDER", help="data set in the layout of Lab 4 or Lab 5")
     add("--save_root", "--log_dir", type=location, required=True, metavar="FOLDER", help="where checkpoints, metrics, plots go")
+    add("--print_config", action="store_true", default=argparse.SUPPRESS,
+        help="only print all settings, which can be used again as @FILE")  # fmt: skip
     add("--num_epoch", "--niter", type=COUNT, metavar="N", help="epochs of the whole run")
     add("--epoch_size", type=INDEX if model == "pose_cvae" else COUNT, metavar="N",
         help=f"batches of an epoch (dance: 0 is one pass over the video; default: that, at least {LEAST_EPOCH})")  # fmt: skip
-    add("--resume", nargs="?", const="auto", choices=["auto"],
-        help="go on with the run in --save_root as if it had never stopped; begin one if there is none")  # fmt: skip
+    add("--resume", nargs="?", const="auto", choices=["auto"], metavar="auto",
+        help="go on with the run in --save_root as if it had never stopped, or begin one")  # fmt: skip
     add("--overwrite", action="store_true", help="begin anew where a run lies, which is moved to a folder earlier-N/ in there")
     add("--ckpt_path", "--model_dir", type=location, metavar="PATH", help="checkpoint or run folder to train on from")
     add("--test", action="store_true", help="only validate --ckpt_path, train nothing")
@@ -175,11 +165,15 @@ def trainer_parser(model: str, preset: str) -> Parser:
     add("--fast_train_epoch", type=INDEX, default=5, help="epochs it lasts")
     add("--shift", type=INDEX, help="a clip is moved by up to this many pixels each way")
     (add_dance_flags if model == "pose_cvae" else add_robot_flags)(parser)
+    other = Parser("")
+    (add_robot_flags if model == "pose_cvae" else add_dance_flags)(other)
+    owners = "svg_fp and svg_lp" if model == "pose_cvae" else "pose_cvae"
+    parser.elsewhere = dict.fromkeys(other._option_string_actions, f"is a flag of --model {owners}, not of --model {model}")
 
     add = parser.add_argument_group("optimisation").add_argument
     add("--distortion", choices=["mse", "log_mse"],
         help="squared error, or its logarithm by frame, which is PSNR: still frames count like moving ones")  # fmt: skip
-    add("--batch_size", type=COUNT, help="clips per batch, of each process where torchrun starts several")
+    add("--batch_size", type=COUNT, help="clips per batch, of each process")
     add("--accumulate", type=COUNT, default=1, help="batches per optimiser step")
     optimisers = "Adam", "AdamW", "SGD", "RMSprop"
     add("--optim", "--optimizer", type=choice(*optimisers), metavar="NAME", help=", ".join(optimisers))
@@ -197,7 +191,7 @@ def trainer_parser(model: str, preset: str) -> Parser:
     add("--ema", type=number(float, 0, 1), help="decay per step of the averaged weights that are tested")
 
     add = parser.add_argument_group("teacher forcing").add_argument
-    add("--tfr", type=PROBABILITY, default=1.0, help="ratio at the start: probability of feeding the true frame back")
+    add("--tfr", type=PROBABILITY, default=1.0, help="at the start: probability of feeding the true frame back")
     add("--tfr_sde", "--tfr_start_decay_epoch", type=INDEX, metavar="EPOCH",
         help="first epoch (from 0) with a lower ratio (dance, default preset: half of the run)")  # fmt: skip
     add("--tfr_d_step", "--tfr_decay_step", type=PROBABILITY, metavar="P",

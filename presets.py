@@ -3,6 +3,10 @@
 benchmarks/RESULTS.md says what was tried. A preset's default goes before the one that stands with a flag.
 """
 MODELS = ("pose_cvae", "svg_fp", "svg_lp")
+DEMO = {  # what renders data to begin with
+    "pose_cvae": "python tools/make_demo_data.py --out demo_data",
+    **dict.fromkeys(("svg_fp", "svg_lp"), "python tools/make_demo_data.py --scene robot --out demo_robot"),
+}
 LEAST_EPOCH = 200  # batches; one pass over a short video would be over sooner than its validation
 
 DANCE = {

@@ -1,0 +1,166 @@
+"""What the programs say of themselves: help, settings, and what was meant by a flag that does not exist."""
+import argparse
+import shlex
+import sys
+
+import convert_bair
+import make_demo_data
+import pytest
+from conftest import ROOT, refused
+
+import plots
+import Tester
+import Trainer
+from flags import MAIN_FLAGS, Parser, parse_trainer_flags, trainer_parser
+from presets import MODELS, PRESETS
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import ablation
+import curves
+import overhead
+import point
+import quality
+import rollouts
+import scaling
+import speed
+import turns
+
+TOOLS = [plots, make_demo_data, convert_bair, ablation, curves, overhead, point, quality, rollouts, scaling, speed, turns]
+PROGRAMS = [Trainer, Tester, *TOOLS]
+
+
+def printed(capsys, main, *argv: str) -> str:
+    """What main(argv) prints before it ends with status 0."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(part) for part in argv])
+    said = capsys.readouterr()
+    assert not stop.value.code and not said.err
+    return said.out
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+def test_help_fits_on_a_page_and_begins_with_what_is_needed(capsys, monkeypatch, program):
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = printed(capsys, program.main, "--help").splitlines()
+    assert lines[0].startswith("usage: ") and "[flags]" in lines[0] and len(lines) < 50
+    assert max(map(len, lines)) <= 100
+    assert printed(capsys, program.main, "-h").splitlines() == lines
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_trainers_help_shows_the_flags_that_matter_and_where_the_others_are(capsys, model):
+    short, everything = (printed(capsys, Trainer.main, "--model", model, "--help", *more) for more in ([], ["all"]))
+    names = {action.option_strings[0]: action for action in trainer_parser(model, "default")._actions}
+    shown = {name for name in names if f"  {name} " in short or f"  {name}," in short}
+    assert shown - {"--help"} == {f"--{name}" for name in MAIN_FLAGS if f"--{name}" in names}
+    assert all(f"  {name}" in everything for name in names) and len(names) > 60 > 3 * len(shown)
+    assert "--DR FOLDER --save_root FOLDER [flags]" in short and f"--model {model} --help all" in short
+
+
+@pytest.mark.parametrize("parse, parser", [
+    (lambda argv: parse_trainer_flags(argv), trainer_parser("svg_fp", "default")), (Tester.tester_parser().parse_args, Tester.tester_parser()),
+], ids=["Trainer", "Tester"])  # fmt: skip
+def test_the_examples_are_command_lines_that_the_program_takes(parse, parser):
+    examples = [line.split() for line in parser.epilog.splitlines()[1:] if "--help" not in line]
+    assert len(examples) >= 2
+    for python, script, *argv in examples:
+        assert (python, script) in {("python", "Trainer.py"), ("python", "Tester.py")} and parse(argv)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_printed_settings_are_those_of_the_run_and_can_be_used_again(capsys, tmp_path, model, preset):
+    flags = ["--model", model, "--preset", preset, "--lr", "0.125", "--num_epoch", "40", "--DR", str(tmp_path / "two words"), "--use_wandb"]
+    text = printed(capsys, Trainer.main, *flags, "--print_config")
+    (tmp_path / "settings.txt").write_text(text)
+    args, given = parse_trainer_flags([*flags, "--save_root", "run"])
+    again, _ = parse_trainer_flags([f"@{tmp_path / 'settings.txt'}", "--save_root", "run"])
+    assert again == args
+    marked = {line.split()[0].lstrip("-") for line in text.splitlines() if line.endswith(" # given")}
+    assert marked == {*given} - {"save_root"}
+    known = {name for name in vars(args) if f"\n--{name}" in text or f"\n# --{name}: " in text}
+    assert known == {*vars(args)} and "# --save_root: not set" in text and "# --resume: not set" in text
+
+
+def test_printed_settings_hold_those_that_follow_from_others(capsys):
+    """Half of the run on true frames, then down to 0 within three tenths; frames of a robot's validation sequence."""
+    text = printed(capsys, Trainer.main, "--print_config", "--num_epoch", "100")
+    assert "\n--tfr_sde 50\n" in text and f"\n--tfr_d_step {1 / 30}\n" in text and "\n--flip 0.0\n" in text
+    assert "\n--val_vi_len 17\n" in printed(capsys, Trainer.main, "--print_config", "--model", "svg_lp", "--n_past", "5", "--n_future", "12")
+
+
+def test_a_flag_behind_a_file_of_flags_wins(tmp_path):
+    (tmp_path / "flags").write_text("--lr 0.5 --tfr 0.25  # half\n--save_root 'my run'\n")
+    args, given = parse_trainer_flags(["--DR", ".", f"@{tmp_path / 'flags'}", "--lr", "0.1"])
+    assert (args.lr, args.tfr, str(args.save_root)) == (0.1, 0.25, "my run") and {*given} == {"DR", "lr", "tfr", "save_root"}
+
+
+@pytest.mark.parametrize("content", [None, b"--lr '0.1", b"\xff\xfe"], ids=["missing", "quotation mark", "no text"])
+def test_a_file_of_flags_that_cannot_be_read_is_named(tmp_path, capsys, content):
+    path = tmp_path / "flags"
+    if content:
+        path.write_bytes(content)
+    assert f"@{path}: cannot be read (" in refused(capsys, Trainer.main, [f"@{path}"])
+
+
+@pytest.mark.parametrize("wrong, meant", [
+    ("--num_epochs", "--num_epoch"), ("--num-epoch", "--num_epoch"), ("--dr", "--DR"), ("-lr", "--lr"), ("--LR", "--lr"), ("--saveroot", "--save_root"),
+    ("--kl_aneal_type", "--kl_anneal_type"), ("--workers", "--num_workers"), ("--hlp", "--help"),
+])  # fmt: skip
+def test_a_mistyped_flag_is_told_which_one_is_meant(capsys, wrong, meant):
+    """With and without a value, the needed flags given or not."""
+    for argv in ([wrong, "1"], [f"{wrong}=1", "--DR", "data", "--save_root", "run"]):
+        message = refused(capsys, Trainer.main, argv)
+        assert message.startswith(f"error: {wrong}: no such flag; did you mean {meant}") and message.endswith("(--help all lists all flags)")
+
+
+def test_a_flag_that_is_like_none_is_only_refused(capsys):
+    assert refused(capsys, Trainer.main, ["--xyzzy"]) == "error: --xyzzy: no such flag (--help all lists all flags)"
+    assert "did you mean" not in refused(capsys, Trainer.main, ["--" + "q" * 100_000])
+
+
+@pytest.mark.parametrize("program, wrong, meant", [
+    (Tester, "--n_samples", "--n_sample"), (plots, "--output", "--out"), (make_demo_data, "--scenes", "--scene"), (convert_bair, "--worker", "--workers"),
+    (quality, "--seed", "--seeds"),
+])  # fmt: skip
+def test_every_program_knows_what_is_meant(capsys, program, wrong, meant):
+    assert f"{wrong}: no such flag; did you mean {meant}" in refused(capsys, program.main, [wrong, "1"])
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["--preset", "quik"], "argument --preset: 'quik' found, one of default, course, quick expected; did you mean quick? ("),
+    (["--model", "svg"], "'svg' found, one of pose_cvae, svg_fp, svg_lp expected; did you mean svg_"),
+    (["--optim", "adamv"], "one of Adam, AdamW, SGD, RMSprop expected; did you mean Adam or AdamW?"),
+    (["--kl_anneal_type", "cyclic"], "; did you mean Cyclical?"),
+    (["--amp", "int4"], "one of auto, none, bfloat16, float16 expected ("),
+])  # fmt: skip
+def test_a_mistyped_value_is_told_which_one_is_meant(capsys, argv, message):
+    assert message in refused(capsys, Trainer.main, ["--DR", "data", "--save_root", "run", *argv])
+
+
+@pytest.mark.parametrize("model, flag, owners", [
+    ("pose_cvae", "--n_past", "svg_fp and svg_lp"), ("pose_cvae", "--width", "svg_fp and svg_lp"), ("svg_lp", "--train_vi_len", "pose_cvae"),
+])  # fmt: skip
+def test_a_flag_of_another_model_is_told_whose_it_is(capsys, model, flag, owners):
+    message = refused(capsys, Trainer.main, ["--model", model, flag, "2"])
+    assert message.startswith(f"error: {flag}: is a flag of --model {owners}, not of --model {model} (")
+
+
+@pytest.mark.parametrize("model, scene", [("pose_cvae", []), ("svg_fp", ["--scene", "robot"])])
+def test_who_has_no_data_yet_is_told_the_command_that_renders_some(tmp_path, capsys, monkeypatch, model, scene):
+    """And it is one that the program takes."""
+    monkeypatch.chdir(tmp_path)
+    for argv in ([], ["--DR", "nowhere", "--save_root", "run"]):
+        message = refused(capsys, Trainer.main, ["--model", model, *argv])
+        command = shlex.split(message.split("no data yet? " if not argv else "No data yet? ")[1].split(" renders some")[0])
+        assert command[:2] == ["python", "tools/make_demo_data.py"] and command[2:-2] == scene and command[-2] == "--out"
+    assert "--DR and --save_root: needed" in refused(capsys, Trainer.main, [])
+    assert isinstance(make_demo_data.parse_flags(command[2:])[0], argparse.Namespace)
+
+
+def test_values_that_begin_with_a_dash_are_no_flags(capsys):
+    assert "-0.1 found, a number of at least 0 and at most 1 expected" in refused(capsys, Trainer.main, ["--DR", ".", "--save_root", ".", "--tfr", "-0.1"])
+    parser = Parser("A program that hands flags on.")
+    parser.add_argument("trainer_flags", nargs="*")
+    assert parser.parse_args(["--", "--lr", "0.1"]).trainer_flags == ["--lr", "0.1"]
