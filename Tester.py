@@ -13,10 +13,13 @@ from devices import compile_parts, find_device, find_precision
 from evaluation import run_tests, shuffle_conditions
 from families import FAMILIES, Family, directed
 from flags import COUNT, INDEX, NOT_NEGATIVE, SEED, Parser, add_device_flags, location, number
+from pictures import video_kinds
+from presets import VIDEOS
 from results import remove_earlier, write_pictures, write_scores
 from utils import UserError, check_writable, one_line_errors
 
-MAIN_FLAGS = ("DR", "ckpt_path", "save_root", "split", "only", "device", "z_scale", "n_sample", "show", "fps")
+MAIN_FLAGS = ("DR", "ckpt_path", "save_root", "split", "only", "device", "n_sample", "pose_from", "first_frame", "show",
+              "video", "fps")  # fmt: skip
 EXAMPLES = """examples:
   python Tester.py --DR LAB4_Dataset --ckpt_path runs/first
   python Tester.py --DR processed_data --ckpt_path runs/robot --n_sample 100
@@ -55,7 +58,8 @@ def tester_parser() -> Parser:
     add("--first_frame", type=location, metavar="IMAGE", help="begin with this picture")
     add = parser.add_argument_group("pictures").add_argument
     add("--show", type=INDEX, metavar="N", help="sequences that get pictures, the first ones (default: dance all, robot 8)")
-    add("--fps", type=number(float, 1, 50), help="frames per second of the GIFs (default: dance 20, robot 4)")
+    add("--video", default="gif", choices=list(VIDEOS), help="what compare_seq* are written as; mp4 needs the package av")
+    add("--fps", type=number(float, 1, 50), help="frames per second of the videos (default: dance 20, robot 4)")
     add("--strip_every", type=COUNT, help="frames between two pictures of a strip (default: dance 60, robot 1)")
     parser.set_defaults(amp=None)  # the family's
     return parser
@@ -84,6 +88,7 @@ def choose(sequences: list[Sequence], names: list[str] | None) -> list[Sequence]
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     args = tester_parser().parse_args(argv)
+    kinds = video_kinds(args.video, flag="--video")
     device = find_device(args.device)
     path = find_checkpoint(args.ckpt_path, prefer="best")
     if args.save_root is None:  # beside the test's results, which must not be replaced by something else
@@ -112,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     results = run_tests(model, sequences, samples=args.n_sample, seed=args.seed, device=device, precision=args.amp,
                         z_scale=args.z_scale, batch_size=args.batch_size)  # fmt: skip
     remove_earlier(args.save_root)
-    write_pictures(args.save_root, results[: args.show], fps=args.fps, every=args.strip_every)
+    write_pictures(args.save_root, results[: args.show], fps=args.fps, every=args.strip_every, kinds=kinds)
     genuine = args.split == "test" and args.only is None and args.shuffle_conditions is None and not elsewhere
     more = family.hand_in(args.save_root, results, fps=args.fps) if family.hand_in and genuine else {}
     known = [result for result in results if result.scores]

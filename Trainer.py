@@ -23,7 +23,7 @@ from families import FAMILIES, read_data
 from flags import parse_trainer_flags
 from learner import Learner
 from modules import build_model
-from pictures import comparison, save_gif
+from pictures import VIDEOS, comparison, save_videos, video_kinds
 from plots import draw_training
 from presets import PRESETS
 from progress import Progress
@@ -102,8 +102,9 @@ class Trainer:
                 names.append(f"epoch={epoch}.ckpt")
             self.records.add(row, timing)
             if args.store_visualization and videos and names[-1:] == [f"epoch={epoch}.ckpt"]:
-                video, fps = comparison(videos[:1], self.validation[0]), self.family.tester_defaults["fps"]
-                self.records.attempt(f"val_epoch={epoch}.gif", lambda path, video=video, fps=fps: save_gif(path, video, fps=fps))
+                look = {"video": comparison(videos[:1], self.validation[0]), "fps": self.family.tester_defaults["fps"]}
+                look["kinds"] = VIDEOS[args.store_visualization]
+                self.records.attempt(f"val_epoch={epoch}", lambda path, look=look: save_videos(path, **look))
             saved = self.save(*names, "last.ckpt")  # behind all else, so that a run that is killed here writes it again
             if "best.ckpt" in names and "best.ckpt" not in saved:
                 self.best_psnr = before  # the next good one may find room
@@ -309,6 +310,7 @@ def main(argv: list[str] | None = None) -> None:
             only_validate(args, given, ranks, choose_start(args, given))
             return
         if ranks.leads:
+            video_kinds(args.store_visualization or "gif", flag="--store_visualization")
             records = Records(args.save_root, use_wandb=args.use_wandb, use_tensorboard=args.use_tensorboard)
         train(args, given, ranks, records)
     except RuntimeError as error:

@@ -17,7 +17,7 @@ from parsing import (
     location,
     number,
 )  # fmt: skip
-from presets import DEMO, LEAST_EPOCH, MODELS, PRESETS
+from presets import DEMO, LEAST_EPOCH, MODELS, PRESETS, VIDEOS
 from utils import UserError
 
 
@@ -145,7 +145,8 @@ def trainer_parser(model: str, preset: str) -> Parser:
     add("--save_minutes", type=NOT_NEGATIVE, default=10.0, metavar="MINUTES",
         help="most time between two writings of last.ckpt, which every epoch ends with too; 0: after every step")  # fmt: skip
     add("--val_every", type=COUNT, default=1, help="epochs between two validations; the last epoch is always validated")
-    add("--store_visualization", action="store_true", help="write a GIF of the validation beside each validated epoch=N.ckpt")
+    add("--store_visualization", nargs="?", const="gif", choices=list(VIDEOS),
+        help="write a video of the validation beside each validated epoch=N.ckpt; mp4 needs the package av")  # fmt: skip
     add("--seed", type=SEED, default=1, help="seed of everything drawn at random")
     add("--use_wandb", action="store_true", help="also log to Weights & Biases (package wandb)")
     add("--use_tensorboard", action="store_true", help="also log for TensorBoard (package tensorboard)")

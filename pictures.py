@@ -1,6 +1,7 @@
-"""Pictures made of video frames: GIFs, videos side by side, strips (T frames, H x W frame size)."""
+"""Pictures made of video frames: GIFs and mp4, videos side by side, strips (T frames, H x W frame size)."""
 from pathlib import Path
 
+import imageio.v3 as imageio
 import numpy as np
 import torch
 from PIL import Image
@@ -8,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from dataloader import Sequence
-from utils import to_model, video_to_bytes
+from presets import VIDEOS
+from utils import optional_package, to_model, video_to_bytes
 
 GAP = 2  # white pixels between two pictures
 ZOOM = 4  # course frames are 64 x 32 pixels; enlarged by whole pixels so that every one can be seen
@@ -29,6 +31,30 @@ def save_gif(path: Path, video: Tensor, *, fps: float) -> None:
     palette = {"colors": 256, "method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
     images = [Image.fromarray(frame).quantize(**palette) for frame in video_to_bytes(video).transpose(0, 2, 3, 1)]
     images[0].save(path, save_all=True, append_images=images[1:], duration=frame_durations(len(images), fps), loop=0)
+
+
+def save_mp4(path: Path, video: Tensor, *, fps: float) -> None:
+    """Writes (T, 3, H, W) in [0, 1], clipped, as an H.264 video that browsers and slides play.
+
+    Needs the package av. The format knows even sides only: an odd one gets its last row or column twice.
+    """
+    height, width = video.shape[-2:]
+    even = functional.pad(video, (0, width % 2, 0, height % 2), mode="replicate")
+    frames = video_to_bytes(even).transpose(0, 2, 3, 1)
+    imageio.imwrite(path, frames, plugin="pyav", codec="libx264", fps=fps, out_pixel_format="yuv420p")
+
+
+def video_kinds(wish: str, *, flag: str) -> tuple[str, ...]:
+    """The endings of the files that a key of VIDEOS asks for. Raises UserError if a package for them is missing."""
+    if "mp4" in VIDEOS[wish]:
+        optional_package("av", flag=f"{flag} {wish}")
+    return VIDEOS[wish]
+
+
+def save_videos(path: Path, video: Tensor, *, fps: float, kinds: tuple[str, ...]) -> None:
+    """Writes a video once for each of `kinds`, as `path` with that ending."""
+    for kind in kinds:
+        {"gif": save_gif, "mp4": save_mp4}[kind](path.with_name(f"{path.name}.{kind}"), video, fps=fps)
 
 
 def rows_of(videos: list[Tensor], sequence: Sequence) -> list[Tensor]:

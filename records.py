@@ -10,7 +10,7 @@ from checkpoints import serialise, write_checkpoint
 from files import claim, write_whole
 from utils import UserError, check_writable, optional_package, versions
 
-OUTPUTS = ("*.ckpt", "config.json", "metrics.jsonl", "timings.jsonl", "training.png", "val_epoch=*.gif", "tensorboard", "test")
+OUTPUTS = ("*.ckpt", "config.json", "metrics.jsonl", "timings.jsonl", "training.png", "val_epoch=*", "tensorboard", "test")
 LISTS = ("skipped", "val_psnr_per_frame")  # values of a row that are no single numbers
 
 

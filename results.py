@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from evaluation import Result, Score, mean_per_step, summary
-from pictures import comparison, save_gif, save_strip
+from pictures import comparison, save_gif, save_strip, save_videos
 from plots import draw_psnr_per_frame
 from records import finite
 from submission import course_score, write_submission
@@ -22,21 +22,21 @@ MOST_ROWS = 12  # of sequences that the terminal shows one by one
 def remove_earlier(folder: Path) -> None:
     """Removes what an earlier test left, so that its results do not stand beside the new ones."""
     files = ("submission.csv", "scores.csv", "scores.json", "psnr.png")
-    for pattern in (*files, "psnr_seq*.png", "pred_seq*.gif", "compare_seq*.gif", "strip_seq*.png"):
+    for pattern in (*files, "psnr_seq*.png", "pred_seq*.gif", "compare_seq*.gif", "compare_seq*.mp4", "strip_seq*.png"):
         for path in folder.glob(pattern):
             path.unlink()
 
 
-def write_pictures(folder: Path, results: list[Result], *, fps: float, every: int) -> None:
-    """Per sequence a GIF and a strip that compare, and the PSNR over its frames where the truth is known.
+def write_pictures(folder: Path, results: list[Result], *, fps: float, every: int, kinds: tuple[str, ...]) -> None:
+    """Per sequence a video of each of `kinds` and a strip that compare, and the PSNR over its frames where the truth is known.
 
-    The GIF shows truth, pose and the first sample; of several samples the best and the worst as well.
+    The video shows truth, pose and the first sample; of several samples the best and the worst as well.
     """
     for result in results:
         name = result.sequence.name
         videos = [result.video] if len(result.scores) < 2 else [result.video, result.best, result.worst]
         videos = [video / 255 for video in videos]
-        save_gif(folder / f"compare_seq{name}.gif", comparison(videos, result.sequence), fps=fps)
+        save_videos(folder / f"compare_seq{name}", comparison(videos, result.sequence), fps=fps, kinds=kinds)
         save_strip(folder / f"strip_seq{name}.png", videos[0], result.sequence, every=every)
         if result.scores:
             draw_steps(folder / f"psnr_seq{name}.png", result.scores[0]._asdict(), title=f"Sequence {name}")
