@@ -14,6 +14,7 @@ from utils import optional_package, to_model, video_to_bytes
 
 GAP = 2  # white pixels between two pictures
 ZOOM = 4  # course frames are 64 x 32 pixels; enlarged by whole pixels so that every one can be seen
+LARGE = 256  # pixels across, from which nothing is enlarged
 
 
 def frame_durations(count: int, fps: float) -> list[int]:
@@ -75,8 +76,14 @@ def beside(parts: list[Tensor], *, dim: int) -> Tensor:
 
 def comparison(videos: list[Tensor], sequence: Sequence) -> Tensor:
     """Truth | pose | predicted videos, enlarged: (T, 3, H', W')."""
-    parts = [functional.interpolate(part, scale_factor=ZOOM, mode="nearest") for part in rows_of(videos, sequence)]
+    zoom = zoom_of(videos[0])
+    parts = [functional.interpolate(part, scale_factor=zoom, mode="nearest") for part in rows_of(videos, sequence)]
     return beside(parts, dim=-1)
+
+
+def zoom_of(video: Tensor) -> int:
+    """How many times (..., H, W) is enlarged."""
+    return max(1, min(ZOOM, LARGE // video.shape[-1]))
 
 
 def save_strip(path: Path, video: Tensor, sequence: Sequence, *, every: int) -> None:
@@ -84,5 +91,5 @@ def save_strip(path: Path, video: Tensor, sequence: Sequence, *, every: int) -> 
     rows = [beside(list(part[::every].unsqueeze(1)), dim=-1) for part in rows_of([video], sequence)]
     picture = video_to_bytes(beside(rows, dim=-2)[0]).transpose(1, 2, 0)
     height, width = picture.shape[:2]
-    zoom = max(1, min(ZOOM, 6000 // width))
+    zoom = max(1, min(zoom_of(video), 6000 // width))
     Image.fromarray(np.ascontiguousarray(picture)).resize((width * zoom, height * zoom), Image.Resampling.NEAREST).save(path)

@@ -11,7 +11,7 @@ from evaluation import Result, Score, mean_per_step, summary
 from pictures import comparison, save_gif, save_strip, save_videos
 from plots import draw_psnr_per_frame
 from records import finite
-from submission import course_score, write_submission
+from submission import COURSE_SIZE, course_score, write_submission
 
 COLUMNS = {"psnr": "PSNR", "channel_psnr": "by channel", "ssim": "SSIM", "closing": "last 100", "copy": "copy given",
            "background": "background", "best_psnr": "best PSNR", "best_channel_psnr": "best by channel",
@@ -90,9 +90,14 @@ def print_table(rows: list[dict]) -> None:
 
 
 def write_course_files(folder: Path, results: list[Result], *, fps: float) -> dict:
-    """What the dance exercise hands in: submission.csv and pred_seq{i}.gif. Returns and prints the course's score."""
+    """What the dance exercise hands in: submission.csv, of frames of the course's size, and pred_seq{i}.gif. Returns and prints
+    the course's score."""
     videos = [result.video.numpy() for result in results]
-    write_submission(folder / "submission.csv", videos)
+    height, width = videos[0].shape[-2:]
+    if (height, width) == COURSE_SIZE:
+        write_submission(folder / "submission.csv", videos)
+    else:
+        print("submission.csv is not written: it holds frames of {} x {}, these are {} x {}".format(*COURSE_SIZE, height, width))
     for result in results:
         save_gif(folder / f"pred_seq{result.sequence.name}.gif", result.video / 255, fps=fps)
     truth = [None if result.sequence.truth is None else result.sequence.truth.numpy() for result in results]

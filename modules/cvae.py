@@ -159,7 +159,8 @@ class PoseCVAE(VideoModel):
     @staticmethod
     def check_size(height: int, width: int) -> None:
         if height % STRIDE or width % STRIDE or min(height, width) < 2 * STRIDE:
-            raise ValueError(f"frames of {height} x {width}: expected multiples of {STRIDE}, at least {2 * STRIDE}")
+            near = " x ".join(str(STRIDE * max(2, round(side / STRIDE))) for side in (height, width))
+            raise ValueError(f"frames of {height} x {width}: expected multiples of {STRIDE}, at least {2 * STRIDE}, as {near}")
 
     def check_conditions(self, conditions: Tensor) -> None:
         if conditions.dim() != 4:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root,
 
 from devices import find_device
 from files import write_whole
-from flags import COUNT, INDEX, NOT_NEGATIVE, PROBABILITY, Parser, location, number
+from parsing import COUNT, INDEX, NOT_NEGATIVE, PROBABILITY, Parser, location, number
 from poses.dataset import blank, write_images, write_preview
 from poses.detector import DETECTOR_SIDE, Detector
 from poses.keypoints import choose_person, csv_header, csv_row, fill_gaps, read_people, smooth
@@ -25,11 +25,18 @@ from poses.window import ASPECTS, Box, View, choose_aspect, choose_window, perso
 from utils import UserError, check_writable, one_line_errors
 
 FREE = ("out", "device")  # what may be different when a stopped run goes on
+MAIN_FLAGS = ("out", "poses", "weights", "smooth", "aspect", "crop", "val", "test")
+EXAMPLES = """examples:
+  python tools/prepare_video.py my_dance.mp4 --out my_data
+  python tools/prepare_video.py take1.mp4 take2.mp4 --poses openpose1/ openpose2/ --out my_data
+  python tools/prepare_video.py frames/ --poses keypoints.csv --smooth 1 --out my_data
+"""
 
 
 def prepare_parser() -> Parser:
     """All flags."""
-    parser = Parser("Make a data set in the LAB4_Dataset layout of videos of a person: frames, pose images, splits, test truth.")
+    parser = Parser("Make a data set in the LAB4_Dataset layout of videos of a person: frames, pose images, splits, test truth.",
+                    main=MAIN_FLAGS, epilog=EXAMPLES)  # fmt: skip
     add = parser.add_argument_group("run").add_argument
     add("videos", nargs="+", type=location, help="video files, GIFs or folders of images, one or several")
     add("--out", type=location, required=True, metavar="FOLDER", help="data set to make, or to go on with")
