@@ -224,7 +224,7 @@ def add_dance_flags(parser: Parser) -> None:
         help="pose images that the model sees of each frame: its own, and as many before as after it")  # fmt: skip
     add("--F_dim", type=number(int, 4), default=128, help="channels of the frame features")
     add("--L_dim", type=number(int, 4), help="channels of the label (pose) features")
-    add("--N_dim", type=COUNT, default=12, help="channels of the latent z")
+    add("--N_dim", type=INDEX, default=12, help="channels of the latent z; 0: none, a deterministic predictor")
     add("--D_out_dim", type=number(int, 8, step=8), default=192, help="channels of the decoder fusion's output")
     add("--recompute", type=INDEX, default=0, metavar="N",
         help="for long clips: keep the activations of N time steps only and compute the others anew (0: keep all)")  # fmt: skip

@@ -98,6 +98,7 @@ class DecoderFusion(nn.Module):
     def __init__(self, *, frame_dim: int, label_dim: int, latent_dim: int, fused_dim: int):
         super().__init__()
         inputs = {"label": label_dim, "reference": frame_dim, "z": latent_dim, "previous": frame_dim}
+        inputs = {name: channels for name, channels in inputs.items() if channels}  # no z, no weights for it
         self.join = JoinLayer(inputs=inputs, outputs=fused_dim, norm=NORM)
         self.block = VGGLayer(inputs=fused_dim, outputs=fused_dim, norm=NORM)
 
@@ -137,6 +138,8 @@ class PoseCVAE(VideoModel):
 
     Of each frame the model sees a window of `pose_window` pose images, an odd number, its own in the middle. condition_mean
     and condition_scale are those of the pose images of training, a value per colour.
+
+    With latent_dim 0 there is neither z nor posterior: the same decoder as a deterministic predictor, whose KL is 0.
     """
 
     context = 1
@@ -152,7 +155,7 @@ class PoseCVAE(VideoModel):
         self.latent_dim, self.pose_window = latent_dim, pose_window
         self.frame_encoder = FrameEncoder(width=frame_dim, mean=3 * [0.5], scale=3 * [0.5])
         self.label_encoder = LabelEncoder(width=label_dim, mean=pose_window * condition_mean, scale=pose_window * condition_scale)
-        self.posterior = GaussianPredictor(**dims, latent_dim=latent_dim)
+        self.posterior = GaussianPredictor(**dims, latent_dim=latent_dim) if latent_dim else None
         self.fusion = DecoderFusion(**dims, latent_dim=latent_dim, fused_dim=fused_dim)
         self.generator = Generator(**dims, fused_dim=fused_dim)
 
@@ -187,7 +190,8 @@ class PoseCVAE(VideoModel):
     def prepare(self, label: list[Tensor], known: Prepared, z: Tensor) -> Prepared:
         """label: levels (B*T, ...), known: (B, 1, ...), z (B*T, Z, h, w) -> (B, T, C, ...) each."""
         sums = [join.partial(label=level) for join, level in zip(self.joins(), label)]
-        sums[-1] = sums[-1] + self.fusion.join.partial(z=z)
+        if self.latent_dim:
+            sums[-1] = sums[-1] + self.fusion.join.partial(z=z)
         batch = len(known.fused)
         return Prepared(*(unfold_time(x, batch=batch) + k for x, k in zip(reversed(sums), known)))
 
@@ -234,8 +238,11 @@ class PoseCVAE(VideoModel):
         each (B*S,). `disturbance` (B, S, 3, H, W) is added to the frames that are fed back."""
         batch, steps = targets.shape[:2]
         label = self.label_encoder(fold_time(poses))
-        q = self.posterior(self.frame_encoder(fold_time(targets))[-1], label[-1])
-        prepared = self.prepare(label, known, q.sample(fold_time(z_noise)))  # (B, S, C, ...)
+        z_noise = fold_time(z_noise)                                     # (B*S, Z, h, w)
+        q = Gaussian(z_noise, z_noise)  # without z these hold nothing
+        if self.latent_dim:
+            q = self.posterior(self.frame_encoder(fold_time(targets))[-1], label[-1])
+        prepared = self.prepare(label, known, q.sample(z_noise))         # (B, S, C, ...)
         if teacher_forcing:
             # Every frame before is known, so all steps are one batch as well: the same numbers as the loop, sooner.
             before = torch.cat([previous.unsqueeze(1), targets[:, :-1]], dim=1)

@@ -94,6 +94,21 @@ def test_every_parameter_gets_a_gradient(model, clip, teacher_forcing):
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.parametrize("teacher_forcing", [True, False])
+def test_without_z_it_is_the_same_decoder_without_chance(model, clip, teacher_forcing):
+    """latent_dim 0: as if the decoder had no weights for z, whatever the posterior says; nothing is drawn, and nothing idle is left."""
+    without = build_model(SMALL_POSE_CVAE | {"latent_dim": 0})
+    nn.init.zeros_(model.fusion.join.convolutions["z"].weight)
+    without.load_state_dict({name: value for name, value in model.state_dict().items() if name in without.state_dict()})
+    loss, expected = without(*clip, teacher_forcing=teacher_forcing), model(*clip, teacher_forcing=teacher_forcing)
+    torch.testing.assert_close(loss.mse, expected.mse)
+    assert loss.kl == 0 and expected.kl > 0
+    (loss.mse + loss.kl).backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in without.parameters())
+    videos = [without.rollout(clip[0][:, :1], clip[1], seeds=seeds) for seeds in ([1, 2], [3, 4])]
+    assert torch.equal(*videos)
+
+
 @pytest.mark.parametrize("changed", ["previous", "pose", "reference", "z"])
 def test_the_prediction_depends_on_each_input(model, changed):
     inputs = {"previous": torch.rand(1, 3, 16, 32), "pose": torch.rand(1, 9, 16, 32), "reference": torch.rand(1, 3, 16, 32),

@@ -130,7 +130,7 @@ def test_the_demos_flags(here):
     check()
 
 
-SIZES = {"F_dim": [4, 5, 9, 16], "L_dim": [4, 7, 8], "N_dim": [1, 3], "D_out_dim": [8, 16, 24], "train_vi_len": [2, 5, 20, 21], "frame_H": [8, 16, 24, 30],
+SIZES = {"F_dim": [4, 5, 9, 16], "L_dim": [4, 7, 8], "N_dim": [0, 1, 3], "D_out_dim": [8, 16, 24], "train_vi_len": [2, 5, 20, 21], "frame_H": [8, 16, 24, 30],
          "frame_W": [16, 40, 64], "val_vi_len": [2, 3, 12, 5000], "pose_window": [1, 3, 9], "recompute": [0, 1, 50], "reference": ["clip", "video"],
          "flip": [0, 1]}  # fmt: skip
 ROBOT_SIZES = {"n_past": [1, 2, 3, 10], "n_future": [1, 3, 9, 10], "n_eval": [2, 5, 11, 12], "windows": [1, 50], "cond_shift": [0, 1], "g_dim": [1, 3, 8],
