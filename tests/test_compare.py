@@ -1,0 +1,321 @@
+"""tools/compare.py: what is missing is run, what is done is left alone, what fails is told, and nothing is lost on the way."""
+import contextlib
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import compare
+import jobs
+import pytest
+import torch
+from comparison import read_comparison
+from conftest import ROOT, refused, refused_with_list
+from jobs import Process
+from runs import TINY
+from test_signals import posix
+
+import Tester
+import Trainer
+from records import read_metrics
+
+SIZES = {flag.removeprefix("--"): value for flag, value in zip(TINY[::2], TINY[1::2])}
+SHORT = SIZES | {"epoch_size": 2, "num_epoch": 2, "val_every": 2, "per_save": 1}
+SETTINGS = {"high": {"lr": 0.01}, "low": {"lr": 0.001, "fast_train": True}}
+FILES = sorted((ROOT / "comparisons").glob("*.toml"))
+
+
+class InHere(Process):
+    """The same program in this very process, which takes a tenth of the time."""
+
+    def __init__(self, program, argv, *, log, environment):
+        self.log, self.asked_to_stop = log, False
+        with open(log, "a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+            self.before, self.code = file.tell(), 0
+            try:
+                importlib.import_module(program).main(argv)
+            except SystemExit as stop:
+                self.code = stop.code
+
+    def status(self):
+        return self.code
+
+
+def hasten(monkeypatch) -> list[list[str]]:
+    """Runs programs in here and draws nothing; returns the list of the reports that will be asked for."""
+    reports: list[list[str]] = []
+    monkeypatch.setattr(compare.report, "main", reports.append)
+    monkeypatch.setattr(compare, "Process", InHere)
+    monkeypatch.setattr(compare, "PAUSE", 0)
+    monkeypatch.setattr(Trainer, "draw_training", lambda _, path: path.touch())
+    monkeypatch.setattr(Tester, "write_pictures", lambda *_, **__: None)
+    monkeypatch.setattr("results.draw_steps", lambda path, *_, **__: path.touch())
+    return reports
+
+
+@pytest.fixture(autouse=True)
+def reports(monkeypatch) -> list[list[str]]:
+    return hasten(monkeypatch)
+
+
+def write(path: Path, settings: dict = SETTINGS, *, seeds: str = "[1, 2]", flags: dict = SHORT) -> Path:
+    """A comparison's file."""
+    lines = ['title = "Rates"', 'question = "Which?"', f"seeds = {seeds}"]
+    for name, table in [("flags", flags), *((f"settings.{name}", table) for name, table in settings.items())]:
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(rendered, tmp_path_factory) -> Path:
+    """A folder with a comparison's file, rates.toml, and the comparison, runs/. No test changes them."""
+    folder = tmp_path_factory.mktemp("comparison")
+    with pytest.MonkeyPatch.context() as patch:
+        reports = hasten(patch)
+        compare.main([str(write(folder / "rates.toml")), "--DR", str(rendered), "--out", str(folder / "runs")])
+        assert len(reports) == 1
+    return folder
+
+
+@pytest.fixture
+def again(finished, rendered, tmp_path) -> list[str]:
+    """A command line that asks for the comparison again, in a copy that the test may change."""
+    shutil.copytree(finished / "runs", tmp_path / "runs")
+    return [str(finished / "rates.toml"), "--DR", str(rendered), "--out", str(tmp_path / "runs")]
+
+
+def states(capsys, argv: list[str]) -> dict[str, str]:
+    """What --dry_run says of each run."""
+    capsys.readouterr()
+    compare.main([*argv, "--dry_run"])
+    return dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines()[1:])
+
+
+def test_every_setting_is_trained_with_every_seed_and_tested(finished):
+    runs = {path.name for path in (finished / "runs").iterdir() if path.is_dir()}
+    assert runs == {"high-seed1", "high-seed2", "low-seed1", "low-seed2"}
+    for name in runs:
+        flags = json.loads((finished / "runs" / name / "config.json").read_text())["flags"]
+        assert flags["seed"] == int(name[-1]) and flags["batch_size"] == 2
+        assert (flags["lr"], flags["fast_train"]) == ((0.01, False) if "high" in name else (0.001, True))
+        assert len(read_metrics(finished / "runs" / name / "metrics.jsonl")) == 2
+        assert json.loads((finished / "runs" / name / "test" / "scores.json").read_text())["test"]["checkpoint"] == "best.ckpt"
+        log = (finished / "runs" / name / "log.txt").read_text()
+        assert "epoch 2/2" in log and "results are in" in log
+    copy = (finished / "runs" / "rates.toml").read_text()
+    assert copy.startswith("# python tools/compare.py ") and copy.endswith((finished / "rates.toml").read_text())
+
+
+def test_what_is_done_is_not_done_again_and_the_report_is_made(again, tmp_path, reports, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "Process", lambda *_, **__: pytest.fail("started"))
+    compare.main(again)
+    names = ["high-seed1", "high-seed2", "low-seed1", "low-seed2"]
+    assert reports == [[*(str(tmp_path / "runs" / name) for name in names), "--out", str(tmp_path / "runs" / "report")]]
+    assert capsys.readouterr().out.count("tested already, validation ") == 4
+
+
+def test_a_dry_run_tells_how_far_each_run_is_and_writes_nothing(again, tmp_path, capsys):
+    runs = tmp_path / "runs"
+    (runs / "high-seed1" / "epoch=0.ckpt").replace(runs / "high-seed1" / "last.ckpt")
+    (runs / "low-seed1" / "test" / "compared.json").unlink()
+    shutil.rmtree(runs / "high-seed2")
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    expected = {"high-seed1": "1 of 2 epochs", "low-seed1": "trained", "high-seed2": "missing", "low-seed2": "tested"}
+    assert states(capsys, again) == expected
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
+    compare.main(again)
+    assert set(states(capsys, again).values()) == {"tested"}
+
+
+def test_a_test_by_hand_with_other_flags_is_not_the_comparisons(again, tmp_path, capsys):
+    """It lies at the same place, with other scores, and would stand in the report beside those of the others."""
+    run = tmp_path / "runs" / "high-seed1"
+    before = (run / "test" / "scores.json").read_bytes()
+    Tester.main([*again[1:3], "--ckpt_path", str(run), "--z_scale", "0"])
+    assert states(capsys, again)["high-seed1"] == "trained"
+    compare.main(again)
+    assert (run / "test" / "scores.json").read_bytes() == before
+
+
+def test_seeds_settings_and_flags_of_the_command_line(finished, rendered, tmp_path, capsys):
+    argv = [str(finished / "rates.toml"), "--DR", str(rendered), "--out", str(tmp_path / "runs")]
+    assert list(states(capsys, [*argv, "--seeds", "7", "3", "--only", "low"])) == ["low-seed7", "low-seed3"]
+    compare.main([*argv, "--seeds", "7", "--only", "low", "--", "--num_epoch", "1", "--cache_dir", str(tmp_path / "cache")])
+    assert len(read_metrics(tmp_path / "runs" / "low-seed7" / "metrics.jsonl")) == 1
+    assert list((tmp_path / "cache").rglob("train*.npy")) and list((tmp_path / "cache").rglob("test*.npy"))
+    assert "--num_epoch 1" in (tmp_path / "runs" / "rates.toml").read_text().splitlines()[0]
+
+
+def test_data_without_tests_are_trained_on(dataset, tmp_path, reports, capsys):
+    shutil.rmtree(dataset / "test")
+    argv = [str(write(tmp_path / "a.toml", {"a": {}}, seeds="[1]")), "--DR", str(dataset), "--out", str(tmp_path / "runs")]
+    compare.main(argv)
+    said = capsys.readouterr()
+    assert "no folder test/" in said.err and "nothing is tested" in said.err and "done in" in said.out
+    assert len(reports) == 1 and states(capsys, argv) == {"a-seed1": "trained"}
+
+
+def test_a_run_that_fails_does_not_end_the_others(rendered, tmp_path, reports, capsys):
+    """And the report is of those that were trained, in which half a run's curve would pass for a whole one's."""
+    file = write(tmp_path / "a.toml", {"bad": {"frame_H": 30}, "good": {}}, seeds="[1]")
+    message, problems = refused_with_list(capsys, compare.main, [file, "--DR", rendered, "--out", tmp_path / "runs"])
+    assert "1 of 2 runs failed" in message
+    assert problems == [f"bad-seed1: its training failed ({tmp_path}/runs/bad-seed1/log.txt): error: --frame_H, --frame_W: "
+                        "frames of 30 x 64: expected multiples of 8, at least 16"]  # fmt: skip
+    assert reports == [[str(tmp_path / "runs" / "good-seed1"), "--out", str(tmp_path / "runs" / "report")]]
+
+
+@pytest.mark.parametrize("changed, told", [
+    ({"lr": 0.1}, "was trained with other settings: --lr 0.01 there, 0.1 here"),
+    ({"num_epoch": 1}, "was trained with --num_epoch 2, not 1; expected the same"),
+    ({"num_epoch": 4}, "was trained with --num_epoch 2, not 4; expected the same"),
+])  # fmt: skip
+def test_a_file_that_was_edited_does_not_mix_two_kinds_of_runs(again, tmp_path, reports, capsys, changed, told):
+    """A finished run was taken for one of another length, or with other flags than those that the file had by then."""
+    file = write(tmp_path / "rates.toml", SETTINGS | {"high": SETTINGS["high"] | changed})
+    _, problems = refused_with_list(capsys, compare.main, [file, *again[1:]])
+    assert len(problems) == 2 and all(problem.startswith("high-seed") and told in problem for problem in problems)
+    assert [Path(path).name for path in reports[0][:-2]] == ["low-seed1", "low-seed2"]
+
+
+WRONG = {
+    "no such file": (None, "no such file; expected a comparison like those in comparisons/"),
+    "not TOML": ("seeds = [1\n", "is not TOML: "),
+    "not text": (b"title = \"\xff\"\n", "is not TOML: "),
+    "no seeds": ("[settings.a]\n", "seeds: expected a list of at least one"),
+    "empty seeds": ("seeds = []\n[settings.a]\n", "seeds: expected a list of at least one"),
+    "twice": ("seeds = [1, 2, 1]\n[settings.a]\n", "seeds: 1 stands there 2 times; expected each once"),
+    "no number": ("seeds = [true]\n[settings.a]\n", "seeds: 'True' found, an integer of at least 0"),
+    "no settings": ("seeds = [1]\n", "settings: expected tables [settings.NAME]"),
+    "not a table": ("seeds = [1]\nflags = 3\n[settings.a]\n", "[flags]: expected a table of flags"),
+    "key": ("seed = [1]\nseeds = [1]\n[settings.a]\n", "seed: is not known; expected one of title, question, seeds, flags, settings"),
+    "title": ("title = 1\nseeds = [1]\n[settings.a]\n", "title: expected text"),
+    "name": ('seeds = [1]\n[settings."../a"]\n', "[settings.'../a']: expected a name of its own"),
+    "one name": ("seeds = [1]\n[settings.a]\n[settings.A]\n", "[settings.'a']: expected a name of its own"),
+    "value": ("seeds = [1]\n[settings.a]\nlr = [1, 2]\n", "[settings.a]: lr: expected text, a number, true or false"),
+    "forbidden": ("seeds = [1]\n[settings.a]\nlog_dir = 'b'\n", "[settings.a]: log_dir: is set by the comparison itself"),
+    "mistyped": ("seeds = [1]\n[settings.a]\nnum_epcoh = 3\n[settings.b]\n", "[settings.a]: unrecognized arguments: --num_epcoh=3"),
+    "not for all": ("seeds = [1]\n[flags]\nlr = 'fast'\n[settings.a]\nlr = 1\n[settings.b]\n", "[settings.b]: argument --lr: 'fast' found"),
+    "another model's": ("seeds = [1]\n[settings.a]\nmodel = 'svg_fp'\nF_dim = 3\n", "[settings.a]: unrecognized arguments: --F_dim=3"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_file_is_refused_before_anything_is_written(rendered, tmp_path, capsys, wrong):
+    content, told = WRONG[wrong]
+    file = tmp_path / "comparison.toml"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    message, problems = refused_with_list(capsys, compare.main, [file, "--DR", rendered, "--out", tmp_path / "runs"])
+    assert str(file) in message and any(told in line for line in [message, *problems])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_all_that_is_wrong_is_told_at_once(rendered, tmp_path, capsys):
+    file = write(tmp_path / "a.toml", {"a": {"lr": -1}, "b": {"nonsense": True}, "c": {"lr": -1}})
+    _, problems = refused_with_list(capsys, compare.main, [file, "--DR", rendered, "--out", tmp_path / "runs"])
+    assert len(problems) == 2 and problems[0].startswith("[settings.a], [settings.c]: argument --lr")
+
+
+@pytest.mark.parametrize("more, told", [
+    (["--only", "low", "middle"], "--only middle: no such setting in"),
+    (["--seeds", "2", "2"], "seeds: 2 stands there 2 times"),
+    (["--seeds", "-2"], "--seeds"),
+    (["--jobs", "0"], "--jobs: 0 found"),
+    (["--", "--seed", "4"], "behind --: seed: is set by the comparison itself"),
+    (["--", "--DR=elsewhere"], "behind --: DR: is set by the comparison itself"),
+    (["--", "--nonsense"], "unrecognized arguments: --nonsense"),
+    (["--DR", "nowhere"], "--DR nowhere: no such folder"),
+])  # fmt: skip
+def test_wrong_flags_are_refused(finished, rendered, tmp_path, capsys, more, told):
+    argv = [finished / "rates.toml", "--DR", rendered, "--out", tmp_path / "runs", *more]
+    message, problems = refused_with_list(capsys, compare.main, argv)
+    assert any(told in line for line in [message, *problems]) and not (tmp_path / "runs").exists()
+
+
+def test_two_comparisons_do_not_work_in_one_folder(again, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("files.WAIT", 0.1)
+    lock = compare.claim(tmp_path / "runs", flag="--out")
+    assert "another run is writing there" in refused(capsys, compare.main, again)
+    lock.release()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_the_comparisons_that_come_along_say_what_trainer_understands(file, tmp_path):
+    """Each has a question, seeds to take a deviation of, and settings that differ in what they do."""
+    found = read_comparison(file, data=tmp_path, out=tmp_path, seeds=None, only=None, more=[])
+    assert found.title and found.question.endswith("?") and len({run.seed for run in found.runs}) >= 2
+    kinds = {run.setting: {name: value for name, value in vars(run.args).items() if name not in ("seed", "save_root")} for run in found.runs}
+    assert len({str(flags) for flags in kinds.values()}) == len(kinds) >= 2
+
+
+def test_there_are_files_for_the_courses_comparisons():
+    assert {"kl_annealing", "teacher_forcing", "optimisers", "latent", "prior"} <= {file.stem for file in FILES}
+
+
+def test_runs_side_by_side_have_a_gpu_each_or_share_the_threads(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert jobs.places(None) == [{"PYTHONUNBUFFERED": "1"}]
+    assert [place["OMP_NUM_THREADS"] for place in jobs.places(3)] == ["2", "2", "2"]
+    assert jobs.places(20)[0]["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in jobs.places(None)] == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7")
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in jobs.places(3)] == ["5", "GPU-7", "5"]
+
+
+def test_a_program_is_told_to_stop_when_the_one_that_started_it_is_killed(tmp_path):
+    """It would keep its run's folder, and the next comparison out of it."""
+    (tmp_path / "program.py").write_text(
+        "import signal, sys, time\n"
+        "def main(argv):\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: (open(argv[0], 'w').write('saved'), sys.exit(143)))\n"
+        "    open('started', 'w').close()\n"
+        "    while True: time.sleep(0.05)\n")  # fmt: skip
+    starter = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE); time.sleep(99)"
+    command = [sys.executable, "-c", starter, sys.executable, "-c", jobs.CHILD, str(tmp_path), "program", "last words"]
+    starter = subprocess.Popen(command, cwd=tmp_path)
+    wait_for(tmp_path / "started")
+    starter.kill()
+    starter.wait()
+    wait_for(tmp_path / "last words")
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert path.exists()
+
+
+@posix
+def test_a_comparison_that_is_stopped_goes_on_at_the_very_step(rendered, tmp_path, reports, capsys):
+    """As a process, with two runs at a time, amid an epoch that saves after every step: one line, the exit status of the signal,
+    and in the end the rows of a comparison that was left alone."""
+    file = write(tmp_path / "a.toml", {"high": {"lr": 0.01}, "low": {}}, seeds="[1]", flags=SIZES | {"num_epoch": 1, "epoch_size": 24})
+    argv = [str(file), "--DR", str(rendered), "--out"]
+    command = [sys.executable, str(ROOT / "tools" / "compare.py"), *argv, "cut", "--jobs", "2", "--", "--save_minutes", "0"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+    for name in ("high-seed1", "low-seed1"):
+        wait_for(tmp_path / "cut" / name / "last.ckpt")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert errors.splitlines() == ["stopped by SIGTERM; all is saved in cut, the same command goes on"]
+    cut = [str(file), "--DR", str(rendered), "--out", str(tmp_path / "cut")]
+    assert "0 of 1 epochs" in states(capsys, cut).values()  # of the other one, if it began much sooner, it may be over
+    compare.main(cut)
+    compare.main([*argv, str(tmp_path / "whole")])
+    for name in ("high-seed1", "low-seed1"):
+        rows = [(tmp_path / out / name / "metrics.jsonl").read_bytes() for out in ("cut", "whole")]
+        assert rows[0] == rows[1] and len(rows[0].splitlines()) == 1
+    assert len(reports) == 2

@@ -1,0 +1,249 @@
+"""Trains and tests what a file asks for, settings x seeds, and ends in a report:
+
+    python tools/compare.py comparisons/kl_annealing.toml --DR demo_data --out runs/kl_annealing
+
+Each run is a folder OUT/SETTING-seedN of Trainer.py, with the results of Tester.py in test/ and what both said in log.txt. The
+same command goes on where it stopped, at the very step, and leaves alone what is done.
+"""
+import argparse
+import json
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root, from whichever folder this is started
+
+import report
+from comparison import Comparison, Run, read_comparison
+from jobs import Process, places
+
+from dataloader import find_dataset
+from files import claim, write_whole
+from flags import COUNT, SEED, Parser, location
+from records import read_metrics
+from resuming import choose_start
+from utils import Interrupt, Stopped, UserError, check_writable, one_line_errors
+
+PAUSE = 0.3  # seconds between two looks at the processes
+
+
+def epochs_done(run: Run) -> int | None:
+    """Epochs that a run's newest checkpoint has, None without one.
+
+    Raises UserError, in Trainer.py's words, if it was trained with other settings. Its length is one of them here: with another
+    one the schedules would be others.
+    """
+    begun = choose_start(run.args, run.given)
+    if not begun.in_place:
+        return None
+    length = begun.state["flags"]["num_epoch"]
+    if length != run.args.num_epoch:
+        raise UserError(f"{begun.path}: was trained with --num_epoch {length}, not {run.args.num_epoch}; expected the same")
+    return begun.state["epoch"]
+
+
+def test_scores(run: Run) -> dict:
+    """What Tester.py wrote; {} where nothing was scored, as without the truth."""
+    try:
+        return json.loads((run.folder / "test" / "scores.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+def mark_of(run: Run) -> Path:
+    """The file that says of which test the results are that this program saw through; a test by hand leaves others there."""
+    return run.folder / "test" / "compared.json"
+
+
+def state_of(run: Run) -> str:
+    """missing, so many of its epochs, trained or tested. Raises UserError as epochs_done()."""
+    done = epochs_done(run)
+    if done is None:
+        return "missing"
+    if done < run.args.num_epoch:
+        return f"{done} of {run.args.num_epoch} epochs"
+    mark = mark_of(run)
+    return "tested" if mark.exists() and json.loads(mark.read_bytes()) == test_scores(run).get("test") else "trained"
+
+
+def scores(run: Run) -> str:
+    """What came out, for a line in the terminal."""
+    values = [row["val_psnr"] for row in read_metrics(run.folder / "metrics.jsonl") if row.get("val_psnr") is not None]
+    found = [f"validation {max(values):.2f} dB"] if values else []
+    found += [f"test {row['psnr']:.2f} dB" for row in test_scores(run).get("sequences", [])[-1:]]  # the last is of all
+    return ", ".join(found)
+
+
+class Job:
+    """A run under way: what is left of it, training or test, one process after the other in the same place."""
+
+    def __init__(self, run: Run, state: str, *, tests: bool, place: dict[str, str]):
+        self.run, self.place, self.begun = run, place, time.monotonic()
+        # Tested as trained, and on the same machine.
+        machine = [f"--{name}={run.given[name]}" for name in ("device", "amp", "cache_dir") if name in run.given]
+        test = ["--DR", str(run.args.DR), "--ckpt_path", str(run.folder), *machine]
+        self.left = [] if state == "trained" else [("training", "Trainer", run.argv)]
+        self.left += [("test", "Tester", test)] if tests else []
+        run.folder.mkdir(parents=True, exist_ok=True)
+        self.begin()
+
+    def begin(self) -> None:
+        """Starts the next process."""
+        self.stage, program, argv = self.left.pop(0)
+        if self.stage == "test":
+            mark_of(self.run).unlink(missing_ok=True)
+        self.process = Process(program, argv, log=self.run.folder / "log.txt", environment=self.place)
+
+    def over(self) -> bool:
+        """Whether there is nothing to wait for; what is left begins when the process before it ended well."""
+        if self.process.status() is None:
+            return False
+        if self.process.status():
+            return True
+        if self.stage == "test":
+            write_whole(mark_of(self.run), json.dumps(test_scores(self.run).get("test")).encode())
+        if not self.left or self.process.asked_to_stop:
+            return True
+        self.begin()
+        return False
+
+    def account(self) -> str:
+        """How it ended, in a line without the run's name."""
+        if self.process.failed():
+            return f"its {self.stage} failed ({self.process.log}): {self.process.last_words()}"
+        seconds = int(time.monotonic() - self.begun)
+        return f"done in {seconds // 60}m{seconds % 60:02d}s, {scores(self.run)}"
+
+
+def epochs_in_metrics(runs: list[Run]) -> int:
+    """Epochs that runs have behind them, for the progress bar."""
+    files = [run.folder / "metrics.jsonl" for run in runs]
+    return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
+
+
+def run_all(runs: list[Run], *, tests: bool, jobs: int | None, interrupt: Interrupt) -> dict[str, str]:
+    """Does what is missing of each run, until a signal to stop comes; returns why runs failed, by their names."""
+    failures: dict[str, str] = {}
+    waiting: list[tuple[Run, str]] = []
+    busy: list[Job] = []
+    for run in runs:
+        try:
+            state = state_of(run)
+        except UserError as error:
+            failures[run.name] = str(error)
+            print(f"{run.name}: {error}")
+            continue
+        if state == "tested" or (state == "trained" and not tests):
+            print(f"{run.name}: {state} already, {scores(run)}")
+        else:
+            waiting.append((run, state))
+    free, total = places(jobs), sum(run.args.num_epoch for run in runs)
+    with tqdm(total=total, initial=epochs_in_metrics(runs), unit="epoch", desc="all runs", disable=None) as bar:
+        while busy or (waiting and not interrupt.received):
+            while waiting and free and not interrupt.received:
+                run, state = waiting.pop(0)
+                busy.append(Job(run, state, tests=tests, place=free.pop(0)))
+                tqdm.write(f"{run.name}: begins ({state}), see {busy[-1].process.log}")
+            time.sleep(PAUSE)
+            for job in busy if interrupt.received else []:
+                job.process.stop()
+            for job in [job for job in busy if job.over()]:
+                busy.remove(job)
+                free.append(job.place)
+                if job.process.failed():
+                    failures[job.run.name] = job.account()
+                if job.process.failed() or not job.process.asked_to_stop:
+                    tqdm.write(f"{job.run.name}: {job.account()}")
+            bar.set_postfix_str(", ".join(job.run.name for job in busy), refresh=False)
+            bar.n = epochs_in_metrics(runs)
+            bar.refresh()
+    return failures
+
+
+def is_trained(run: Run) -> bool:
+    """Whether the training of a run is over and was that of this comparison."""
+    try:
+        return epochs_done(run) == run.args.num_epoch
+    except UserError:
+        return False
+
+
+def compare(comparison: Comparison, out: Path, *, tests: bool, jobs: int | None) -> None:
+    """All runs, and the report of those that are trained. Raises UserError if a run failed, Stopped by a signal."""
+    with Interrupt() as interrupt:
+        failures = run_all(comparison.runs, tests=tests, jobs=jobs, interrupt=interrupt)
+    if interrupt.received:
+        name = "Ctrl-C" if interrupt.received == signal.SIGINT else signal.Signals(interrupt.received).name
+        raise Stopped(f"stopped by {name}; all is saved in {out}, the same command goes on", interrupt.received)
+    settings = list(dict.fromkeys(run.setting for run in comparison.runs))
+    trained = [run for run in sorted(comparison.runs, key=lambda run: settings.index(run.setting)) if is_trained(run)]
+    if trained:
+        report.main([*(str(run.folder) for run in trained), "--out", str(out / "report")])
+    if failures:
+        problems = [f"{name}: {failure}" for name, failure in failures.items()]
+        raise UserError(f"{len(failures)} of {len(comparison.runs)} runs failed; the same command tries them again:", problems)
+
+
+def keep_file(path: Path, out: Path, command: list[str]) -> None:
+    """A copy of the comparison's file beside its runs, under the command that was given."""
+    copy, line = out / path.name, shlex.join(["python", "tools/compare.py", *command])
+    if not copy.exists() or not copy.samefile(path):
+        write_whole(copy, f"# {' '.join(line.split())}\n".encode() + path.read_bytes())
+
+
+def has_tests(data: Path) -> bool:
+    """Whether a data set has sequences to test with. Raises UserError without any to train with."""
+    find_dataset(data, "train")
+    try:
+        find_dataset(data, "test")
+    except UserError as error:
+        print(f"{error}; so nothing is tested", file=sys.stderr)
+        return False
+    return True
+
+
+def parse_flags(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The flags, and those of Trainer.py behind --."""
+    parser = Parser("Train and test settings x seeds of a file, and report on them. Flags behind -- go to every training.")
+    add = parser.add_argument
+    add("file", type=location, help="what is compared, such as comparisons/kl_annealing.toml")
+    add("--DR", "--data_root", type=location, required=True, metavar="FOLDER", help="data set, as for Trainer.py")
+    add("--out", type=location, required=True, metavar="FOLDER", help="where runs and report go; goes on with what is there")
+    add("--seeds", type=SEED, nargs="+", metavar="N", help="seeds in place of those in the file")
+    add("--only", nargs="+", metavar="SETTING", help="these settings of the file")
+    add("--jobs", type=COUNT, metavar="N", help="runs at the same time, sharing CPU threads (default: one on each GPU, or one)")
+    add("--dry_run", action="store_true", help="only list the runs, and how far each is")
+    middle = argv.index("--") if "--" in argv else len(argv)
+    return parser.parse_args(argv[:middle]), argv[middle + 1 :]
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    options, more = parse_flags(argv)
+    chosen = {"seeds": options.seeds, "only": options.only, "more": more}
+    comparison = read_comparison(options.file, data=options.DR, out=options.out, **chosen)
+    tests = has_tests(options.DR)
+    print(f"{comparison.title}: {len(comparison.runs)} runs. {comparison.question}", flush=True)
+    if options.dry_run:
+        for run in comparison.runs:
+            try:
+                print(f"{run.name}: {state_of(run)}")
+            except UserError as error:
+                print(f"{run.name}: {error}")
+        return
+    check_writable(options.out, flag="--out")
+    lock = claim(options.out, flag="--out")
+    try:
+        keep_file(options.file, options.out, argv)
+        compare(comparison, options.out, tests=tests, jobs=options.jobs)
+    finally:
+        lock.release()
+
+
+if __name__ == "__main__":
+    main()
