@@ -18,7 +18,7 @@ demo-robot: .venv/ready demo_robot
 	@echo "Look at the compare_*.gif (truth, prediction), strip_*.png and psnr.png in results/demo_robot."
 
 test: .venv/ready-for-tests
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto
 
 test-slow: .venv/ready-for-tests
 	$(RUN) -m pytest -m slow -s

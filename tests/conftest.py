@@ -29,6 +29,17 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def quick_curves():
+    """Hundreds of epochs are trained in these tests, and drawing the curves after each takes longer than most of them; that they are
+    drawn is tested by itself, and by runs that are processes of their own."""
+    import Trainer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "draw_training", lambda runs, path: path.write_text(repr(runs)))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch):
     """Thousands of small files are flushed in these tests; that it is asked for is tested by itself, and by killed processes."""

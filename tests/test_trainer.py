@@ -6,8 +6,10 @@ import shutil
 import pytest
 import torch
 from conftest import SMALL
+from PIL import Image
 from torch.utils.data import default_collate
 
+import plots
 import Trainer
 from checkpoints import load_checkpoint
 from dataloader import Place
@@ -48,6 +50,13 @@ def test_a_run_leaves_checkpoints_metrics_settings_and_plots(trained):
         assert math.isfinite(row["val_psnr"]) and -1 < row["val_ssim"] < 1
     config = json.loads((trained / "config.json").read_text())
     assert config["flags"]["F_dim"] == 16 and "torch" in config["versions"]
+
+
+def test_the_curves_are_drawn_after_every_epoch(train_args, tmp_path, monkeypatch):
+    pictures = []
+    monkeypatch.setattr(Trainer, "draw_training", lambda runs, path: (plots.draw_training(runs, path), pictures.append(Image.open(path).size)))
+    Trainer.main(train_args)
+    assert pictures == [(1800, 800)] * 2
 
 
 def test_the_best_checkpoint_is_the_one_with_the_best_validation(trained):
