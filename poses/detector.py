@@ -10,6 +10,7 @@ from utils import UserError
 
 DETECTOR_SIDE = 480  # pixels of a frame's shorter side; the network was trained on 640 to 800, which takes twice as long
 PERSON_SCORE = 0.7  # from which a box counts as a person, in [0, 1]
+MOST_PEOPLE = 10  # in a frame
 JOINT_SCORE = 2.0  # from which a joint counts as seen; the network's own scale, a logit
 
 
@@ -22,7 +23,10 @@ class Detector:
         from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights, keypointrcnn_resnet50_fpn
 
         self.published, self.device = KeypointRCNN_ResNet50_FPN_Weights.COCO_V1, device
-        self.model = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=side, max_size=2 * side)
+        # Joints are looked for in the likely boxes only, of which there would be a hundred otherwise.
+        boxes = {"box_score_thresh": PERSON_SCORE, "box_detections_per_img": MOST_PEOPLE}
+        sides = {"min_size": side, "max_size": 2 * side}
+        self.model = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None, **sides, **boxes)
         self.model.load_state_dict(self.read(weights))
         self.model.to(device).eval()
 

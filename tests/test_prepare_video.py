@@ -285,6 +285,10 @@ def test_wrong_input(video, tmp_path, capsys):
     assert "4 frames; expected at least 10" in message
     assert "leave too few" in refused(capsys, prepare_video.main, [*argv[:-1], tmp_path / "t", "--test", "0.9"])
     assert "no frame is left" in refused(capsys, prepare_video.main, [*argv[:-1], tmp_path / "u", "--skip", "99"])
+    nobody = write_keypoints(tmp_path / "nobody.csv", without=range(1, FRAMES))
+    nobody.write_text(nobody.read_text().replace(",1.000", ",0.000"))
+    message = refused(capsys, prepare_video.main, [video / "dance", "--poses", nobody, "--out", tmp_path / "w"])
+    assert "nobody was found in any frame" in message
     shutil.copytree(video / "dance", tmp_path / "few")
     (tmp_path / "few" / "0.png").unlink()
     assert "59 pose images; expected 60" in refused(capsys, prepare_video.main, [video / "dance", "--poses", tmp_path / "few", "--out", tmp_path / "v"])

@@ -168,6 +168,9 @@ def main(argv: list[str] | None = None) -> None:
         return
     try:
         scans, poses = find_poses(args, videos)
+        blanks = [blank(own) for own in poses]
+        if sum(blanks) == sum(found.length for found in scans):
+            raise UserError(f"{', '.join(map(str, args.videos))}: nobody was found in any frame; expected a video of a person")
         stretches = plan([found.length for found in scans], [found.cuts for found in scans], val=args.val, test=args.test,
                          gap=args.gap, longest=args.longest)  # fmt: skip
         aspect, windows = choose_windows(args, scans, poses)
@@ -176,17 +179,16 @@ def main(argv: list[str] | None = None) -> None:
         write_preview(args.out, stretches)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped by Ctrl-C; the same command goes on in {args.out}") from None
-    blanks = sum(map(blank, poses))
     width, height = ASPECTS[aspect]
     train = ["--frame_H", str(height), "--frame_W", str(width)]
     write_manifest(args.out, {
-        "settings": settings, "aspect": aspect, "height": size[0], "width": size[1], "train_flags": train, "blank_poses": blanks,
+        "settings": settings, "aspect": aspect, "height": size[0], "width": size[1], "train_flags": train, "blank_poses": sum(blanks),
         "videos": [{"name": video.path.name, "frames": found.length, "fps": found.fps, "height": found.height,
                     "width": found.width, "cuts": found.cuts, "window": list(window)}
                    for video, found, window in zip(videos, scans, windows)],
         "splits": {split: [[s.number, s.number + len(s.frames) - 1] for s in stretches if s.split == split] for split in SPLITS},
     })  # fmt: skip
-    print(*summary(scans, stretches, blanks, aspect, windows), sep="\n")
+    print(*summary(scans, stretches, sum(blanks), aspect, windows), sep="\n")
     flags = "" if aspect == "2:1" else f" {' '.join(train)}"
     print(f"wrote {args.out}; look at {args.out / 'preview.gif'}, then:")
     print(f"python Trainer.py --DR {args.out} --save_root runs/{args.out.resolve().name} --preset quick{flags}")
