@@ -182,7 +182,8 @@ def main(argv: list[str] | None = None) -> None:
     width, height = ASPECTS[aspect]
     train = ["--frame_H", str(height), "--frame_W", str(width)]
     write_manifest(args.out, {
-        "settings": settings, "aspect": aspect, "height": size[0], "width": size[1], "train_flags": train, "blank_poses": sum(blanks),
+        "settings": settings, "aspect": aspect, "height": size[0], "width": size[1], "train_flags": train,
+        "blank_poses": sum(blanks),
         "videos": [{"name": video.path.name, "frames": found.length, "fps": found.fps, "height": found.height,
                     "width": found.width, "cuts": found.cuts, "window": list(window)}
                    for video, found, window in zip(videos, scans, windows)],
