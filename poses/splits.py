@@ -23,7 +23,7 @@ def plan(lengths: list[int], cuts: list[list[int]], *, val: float, test: float, 
     """The stretches of videos of so many frames. `cuts` are the frames of each before which another scene begins.
 
     The shares `val` and `test` come from the end of each video, `gap` frames before either are left out, a test sequence has
-    at most `longest` frames. Raises UserError for a video that is too short.
+    at most `longest` frames. Raises UserError for a video that is too short, and if a split would be empty.
     """
     stretches, offset = [], 0
     for video, (length, breaks) in enumerate(zip(lengths, cuts)):
@@ -43,6 +43,9 @@ def plan(lengths: list[int], cuts: list[list[int]], *, val: float, test: float, 
                 number = offset + piece.start + int(np.searchsorted(breaks, piece.start, side="right"))
                 stretches.append(Stretch(split, video, piece, number))
         offset += length + len(breaks) + BETWEEN_VIDEOS
+    for split in SPLITS:
+        if not any(stretch.split == split for stretch in stretches):
+            raise UserError(f"{split}: no two frames of one scene are left for it; expected a larger share, or fewer cuts (--cut)")
     return stretches
 
 

@@ -15,7 +15,9 @@ from dance_data import DanceClips, DanceSplit, load_test_sequences, load_validat
 from poses import detector, scan
 from poses.keypoints import COCO, csv_header, csv_row
 from poses.skeleton import INDEX, JOINTS
+from poses.splits import plan
 from poses.window import ASPECTS, Box, View, choose_aspect, choose_window, union
+from utils import UserError
 
 FRAMES, HEIGHT, WIDTH = 60, 90, 160
 OFFSETS = {"neck": (0, 0), "left_hip": (4, 20), "left_knee": (4, 32), "left_ankle": (4, 44)}
@@ -314,6 +316,17 @@ def test_the_aspect_is_the_first_that_shows_the_person_whole(height, width, box,
 def test_videos_of_one_camera_share_a_window():
     views = [View(Box(10, 10, 50, 50), 100, 200), View(Box(120, 40, 180, 90), 100, 200), View(None, 100, 200)]
     assert union(views).box == Box(10, 10, 180, 90)
+
+
+def test_a_split_that_cuts_leave_empty_is_refused():
+    """Forty frames, four of them for validation, each of which begins a scene."""
+    with pytest.raises(UserError, match="val: no two frames of one scene are left"):
+        plan([40], [[30, 31, 32, 33, 34]], val=0.1, test=0.1, gap=2, longest=630)
+    stretches = plan([100, 50], [[40], []], val=0.1, test=0.2, gap=15, longest=12)
+    assert [(s.split, s.video, s.frames, s.number) for s in stretches if s.video == 0] == [
+        ("train", 0, range(0, 40), 0), ("train", 0, range(40, 60), 41), ("val", 0, range(65, 75), 66),
+        ("test", 0, range(80, 92), 81), ("test", 0, range(92, 100), 93)]  # fmt: skip
+    assert stretches[5].number == 100 + 1 + 1000
 
 
 def test_flicker_is_no_cut(tmp_path):
