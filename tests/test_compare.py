@@ -21,7 +21,6 @@ from runs import TINY
 from test_signals import posix
 
 import Tester
-import Trainer
 from records import read_metrics
 
 SIZES = {flag.removeprefix("--"): value for flag, value in zip(TINY[::2], TINY[1::2])}
@@ -52,7 +51,6 @@ def hasten(monkeypatch) -> list[list[str]]:
     monkeypatch.setattr(compare.report, "main", reports.append)
     monkeypatch.setattr(compare, "Process", InHere)
     monkeypatch.setattr(compare, "PAUSE", 0)
-    monkeypatch.setattr(Trainer, "draw_training", lambda _, path: path.touch())
     monkeypatch.setattr(Tester, "write_pictures", lambda *_, **__: None)
     monkeypatch.setattr("results.draw_steps", lambda path, *_, **__: path.touch())
     return reports
