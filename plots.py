@@ -3,6 +3,7 @@
     python plots.py runs/cyclical runs/monotonic runs/none --out comparison.png    several runs laid over each other
 """
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,6 +18,7 @@ from utils import UserError, one_line_errors
 # Okabe and Ito's palette, told apart with any colour vision; line styles differ as well, for black-and-white prints.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 STYLES = ["-", "--", "-.", ":"]
+DENSE = 180  # dots an inch of pictures that are shown at half their size, so that they stay sharp in print
 
 
 def look(i: int) -> dict:
@@ -24,9 +26,9 @@ def look(i: int) -> dict:
     return {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i % len(STYLES)], "linewidth": 1.5}
 
 
-def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+def new_figure(rows: int, columns: int, size: tuple[float, float], *, dpi: int = 100) -> tuple[Figure, list[Axes]]:
     """A figure without pyplot's global state, so that nothing needs a display and nothing piles up over the epochs."""
-    figure = Figure(figsize=size, layout="constrained", dpi=100)
+    figure = Figure(figsize=size, layout="constrained", dpi=dpi)
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
     for ax in axes:
@@ -34,11 +36,22 @@ def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figu
     return figure, axes
 
 
-def curve(ax: Axes, rows: list[dict], name: str, **style) -> None:
-    """One value by epoch; epochs without it are left out. Few points get markers, so that one epoch can be seen."""
-    points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
-    if points:
-        ax.plot(*zip(*points), marker="o" if len(points) < 15 else None, markersize=3, **style)
+def points(rows: list[dict], name: str) -> dict[int, float]:
+    """One value by epoch; epochs without it are left out."""
+    return {row["epoch"]: row[name] for row in rows if row.get(name) is not None}
+
+
+def curve(ax: Axes, values: dict[int, float], **style) -> None:
+    """One value by epoch. Few points get markers, so that one epoch can be seen."""
+    if values:
+        ax.plot(list(values), list(values.values()), marker="o" if len(values) < 15 else None, markersize=3, **style)
+
+
+def best_frames(rows: list[dict]) -> tuple[int, np.ndarray] | None:
+    """The epoch whose validation has the highest mean PSNR and its PSNR over the frames; None without any."""
+    curves = [(row["epoch"], np.array(row["val_psnr_per_frame"], float)) for row in rows if row.get("val_psnr_per_frame")]
+    curves = [(epoch, values) for epoch, values in curves if np.isfinite(values).any()]  # null is nan here
+    return max(curves, key=lambda pair: np.nanmean(pair[1]), default=None)
 
 
 def literal(text: str) -> str:
@@ -46,58 +59,101 @@ def literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def finish(ax: Axes, title: str, x: str, y: str, *, log: bool = False) -> None:
-    """Title, labels, legend if there is something to name."""
+def finish(ax: Axes, title: str, x: str, y: str, *, log: bool = False, **legend) -> None:
+    """Title, labels, legend if there is something to name. A logarithmic axis becomes a linear one where a value is negative,
+    as the loss with --distortion log_mse is."""
     ax.set(title=literal(title), xlabel=x, ylabel=y)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if log and any((np.asarray(line.get_ydata(), dtype=float) > 0).any() for line in ax.lines):
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    values = [np.asarray(line.get_ydata(), dtype=float) for line in ax.lines]
+    if log and any((some > 0).any() for some in values) and not any((some < 0).any() for some in values):
         ax.set_yscale("log")
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize="small")
+    if names := ax.get_legend_handles_labels()[0]:
+        ax.legend(**({"fontsize": "small" if len(names) < 5 else "x-small"} | legend))
 
 
-def mark_coins(ratio: Axes, loss: Axes, rows: list[dict]) -> None:
+def mark_coins(ax: Axes, rows: list[dict], value: str) -> None:
     """How the coins fell: the forced share of each epoch beside the ratio, and on the loss the epochs mostly forced."""
-    rows = [row for row in rows if row.get("forced") is not None]
-    mark = {"s": 18, "color": COLOURS[1], "marker": "x", "linewidths": 1.2, "zorder": 3}
-    if rows:
-        ratio.scatter(*zip(*((row["epoch"], row["forced"]) for row in rows)), label="forced share of batches (coins)", **mark)
-    forced = [(row["epoch"], row["loss"]) for row in rows if row["forced"] >= 0.5 and row.get("loss") is not None]
-    if forced:
-        loss.scatter(*zip(*forced), label="mostly true frames fed back", **mark)
+    if value == "tfr":
+        marked, name = points(rows, "forced"), "forced share of batches (coins)"
+    else:
+        rows = [row for row in rows if row.get("forced") is not None and row["forced"] >= 0.5]
+        marked, name = points(rows, "loss"), "mostly true frames fed back"
+    if marked:
+        ax.scatter(list(marked), list(marked.values()), label=name, s=18, color=COLOURS[1], marker="x", linewidths=1.2, zorder=3)
+
+
+class Panel(NamedTuple):
+    """One picture of training curves."""
+
+    value: str  # of a row of metrics.jsonl
+    title: str
+    unit: str
+    log: bool = False
+    x: str = "epoch"
+
+
+PANELS = [
+    Panel("loss", "Training loss", "distortion + beta x weight x KL", log=True),
+    Panel("mse", "Reconstruction (distortion)", "MSE per pixel, pixels in [0, 1]", log=True),
+    Panel("kl", "KL divergence (rate)", "nats per frame", log=True),
+    Panel("beta", "KL annealing", "beta"),
+    Panel("tfr", "Teacher forcing", "ratio"),
+    Panel("lr", "Learning rate", "learning rate"),
+    Panel("val_psnr", "Validation roll-out", "mean PSNR per frame, dB"),
+    Panel("val_psnr_per_frame", "PSNR per frame, best epoch", "PSNR, dB", x="predicted frame"),
+]
+
+
+def draw_panel(ax: Axes, panel: Panel, runs: dict[str, list[dict]], groups: dict[str, list[str]]) -> None:
+    """One value of the runs {name: rows}. `groups` {name: its runs} share a colour: each run a thin line, their mean a thick one.
+
+    A single run gets no name but what else there is to say of it: how its coins fell, its last 100 frames.
+    """
+    single = len(runs) == 1
+    for i, (group, names) in enumerate(groups.items()):
+        label, style = literal(group), look(i)
+        if panel.value == "val_psnr_per_frame":
+            best = [found for name in names if (found := best_frames(runs[name]))]
+            label += f" (epoch {best[0][0]})" if len(best) == 1 else ""
+            style["linewidth"] = 1
+            curves = [dict(enumerate(values.tolist(), start=1)) for _, values in best]
+        else:
+            curves = [points(runs[name], panel.value) for name in names]
+            label = None if single else label
+        if len(names) > 1:
+            for values in curves:
+                curve(ax, values, color=style["color"], linewidth=0.7, alpha=0.45)
+        shared = [x for x in curves[0] if all(x in values for values in curves)] if curves else []
+        curve(ax, {x: float(np.mean([values[x] for values in curves])) for x in shared}, **style, label=label)
+    if single:
+        (rows,) = runs.values()
+        if panel.value in ("tfr", "loss"):
+            mark_coins(ax, rows, panel.value)
+        if panel.value == "val_psnr" and any(row.get("val_closing") != row.get("val_psnr") for row in rows):
+            curve(ax, points(rows, "val_closing"), **look(1), label="last 100 frames")  # equal where no sequence is longer
+            ax.lines[0].set_label("all frames")
+    finish(ax, panel.title, panel.x, panel.unit, log=panel.log)
 
 
 def draw_training(runs: dict[str, list[dict]], path: Path) -> None:
     """The training curves of one or several runs, {name: rows of metrics.jsonl}, as one picture of eight panels."""
     figure, axes = new_figure(2, 4, (18, 8))
-    single = len(runs) == 1
-    for i, (name, rows) in enumerate(runs.items()):
-        name = literal(name)
-        style = look(i) | ({} if single else {"label": name})
-        panels = ["loss", "mse", "kl", "beta", "tfr", "lr", "val_psnr"]
-        for ax, value in zip(axes, panels):
-            curve(ax, rows, value, **style)
-        curves = [(row["epoch"], np.array(row["val_psnr_per_frame"], float)) for row in rows if row.get("val_psnr_per_frame")]
-        curves = [(epoch, values) for epoch, values in curves if np.isfinite(values).any()]  # null is nan here
-        if curves:
-            epoch, values = max(curves, key=lambda pair: np.nanmean(pair[1]))
-            frames = np.arange(len(values)) + 1
-            axes[7].plot(frames, values, **(look(i) | {"linewidth": 1, "label": f"{name} (epoch {epoch})"}))
-    if single:
-        rows = next(iter(runs.values()))
-        mark_coins(axes[4], axes[0], rows)
-        if any(row.get("val_closing") != row.get("val_psnr") for row in rows):  # equal where no sequence is longer
-            curve(axes[6], rows, "val_closing", **look(1), label="last 100 frames")
-            axes[6].lines[0].set_label("all frames")
-    finish(axes[0], "Training loss", "epoch", "distortion + beta x weight x KL", log=True)
-    finish(axes[1], "Reconstruction (distortion)", "epoch", "MSE per pixel, pixels in [0, 1]", log=True)
-    finish(axes[2], "KL divergence (rate)", "epoch", "nats per frame", log=True)
-    finish(axes[3], "KL annealing", "epoch", "beta")
-    finish(axes[4], "Teacher forcing", "epoch", "ratio")
-    finish(axes[5], "Learning rate", "epoch", "learning rate")
-    finish(axes[6], "Validation roll-out", "epoch", "mean PSNR per frame, dB")
-    finish(axes[7], "PSNR per frame, best epoch", "predicted frame", "PSNR, dB")
+    for ax, panel in zip(axes, PANELS):
+        draw_panel(ax, panel, runs, {name: [name] for name in runs})
     figure.savefig(path)
+
+
+def draw_one_panel(
+    panel: Panel, runs: dict[str, list[dict]], groups: dict[str, list[str]], file: Path | BinaryIO, *,
+    limits: tuple[float, float] | None = None,
+) -> None:  # fmt: skip
+    """The same value by value, a small picture each, which fits a narrow window and a printed page. `limits` of the values make
+    several pictures comparable."""
+    figure, (ax,) = new_figure(1, 1, (5, 3.4), dpi=DENSE)
+    draw_panel(ax, panel, runs, groups)
+    if limits:
+        ax.set_ylim(limits)
+    figure.savefig(file)
 
 
 def draw_psnr_per_frame(curves: dict[str, np.ndarray], path: Path, *, title: str) -> None:
@@ -107,6 +163,65 @@ def draw_psnr_per_frame(curves: dict[str, np.ndarray], path: Path, *, title: str
         ax.plot(np.arange(len(values)) + 1, values, **look(i), label=f"{name}, mean {np.mean(values):.2f} dB")
     finish(ax, title, "predicted frame", "PSNR, dB")
     figure.savefig(path)
+
+
+def mean_of(values: np.ndarray) -> float:
+    """Of the values that are numbers; nan without any."""
+    return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else float("nan")
+
+
+def draw_psnr_of_groups(
+    groups: dict[str, np.ndarray], still: dict[str, np.ndarray], file: Path | BinaryIO, *, title: str, first: int,
+    marks: dict[int, str], size: tuple[float, float] = (8, 3.6),
+) -> tuple[float, ...]:  # fmt: skip
+    """PSNR over the frames of one sequence from frame number `first` on: {name: (runs, T) in dB}, each run a thin line and their
+    mean a thick one; `still` pictures {name: (T,)} grey; frames {number: name} marked.
+
+    Returns where the axes lie: left and right as fractions of the picture's width, top and bottom of its height from above, and
+    the frame numbers at the left and right.
+    """
+    figure, (ax,) = new_figure(1, 1, size, dpi=DENSE)
+    for name, values, style in zip(still, still.values(), STYLES[1:]):
+        label = f"{name}, {mean_of(values):.2f} dB"
+        ax.plot(first + np.arange(len(values)), values, color="#777777", linestyle=style, linewidth=0.8, label=label)
+    for i, (name, runs) in enumerate(groups.items()):
+        frames, mean = first + np.arange(runs.shape[1]), runs.mean(axis=0)
+        for values in runs if len(runs) > 1 else []:
+            ax.plot(frames, values, color=look(i)["color"], linewidth=0.5, alpha=0.4)
+        thin = {"linewidth": 1.0} if len(frames) > 100 else {}
+        ax.plot(frames, mean, **(look(i) | thin), label=literal(f"{name}, {mean_of(mean):.2f} dB"))
+    for number, name in marks.items():
+        ax.axvline(number, color="#777777", linewidth=0.7, linestyle=":")
+        ax.annotate(f"{name} {number}", (number, 1), xycoords=("data", "axes fraction"), xytext=(1, -2),
+                    textcoords="offset points", rotation=90, va="top", fontsize="xx-small", color="#555555")  # fmt: skip
+    # A copy begins near infinity: the axis is for the predictions, and for where the still pictures usually are.
+    usual = [np.median(values[np.isfinite(values)]) for values in still.values() if np.isfinite(values).any()]
+    values = np.concatenate([*(runs[np.isfinite(runs)] for runs in groups.values()), usual])
+    if len(values):
+        margin = 0.06 * np.ptp(values) + 0.1
+        ax.set_ylim(values.min() - margin, values.max() + margin * (3 if marks else 1))  # room for their names
+    below = {"ncol": 2, "loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "frameon": False} if marks else {}
+    finish(ax, title, "frame", "PSNR, dB", **below)
+    figure.savefig(file)
+    box = ax.get_position()
+    return tuple(round(float(side), 4) for side in (box.x0, box.x1, 1 - box.y1, 1 - box.y0, *ax.get_xlim()))
+
+
+def draw_frames(rows: dict[str, list[np.ndarray]], columns: list[str], captions: list[list[str]], file: Path | BinaryIO) -> None:
+    """Frames as a table of pictures: `rows` {name: (H, W, 3) uint8 of each column}, a caption under each."""
+    height, width = next(iter(rows.values()))[0].shape[:2]
+    figure, axes = new_figure(len(rows), len(columns), (1.8 * len(columns), len(rows) * (1.7 * height / width + 0.4)), dpi=DENSE)
+    for i, (ax, picture) in enumerate(zip(axes, [picture for pictures in rows.values() for picture in pictures])):
+        row, column = divmod(i, len(columns))
+        ax.imshow(picture, interpolation="nearest")
+        ax.grid(visible=False)
+        ax.set(xticks=[], yticks=[])
+        ax.set_xlabel(literal(captions[row][column]), fontsize="x-small", labelpad=2)
+        if row == 0:
+            ax.set_title(literal(columns[column]), fontsize="small")
+        if column == 0:
+            ax.set_ylabel(literal(list(rows)[row]), fontsize="small")
+    figure.savefig(file)
 
 
 @one_line_errors

@@ -137,6 +137,38 @@ def test_several_runs_are_told_apart_by_colour_and_style(tmp_path, monkeypatch):
     assert len({line.get_color() for line in axes[0].lines}) == len({line.get_linestyle() for line in axes[0].lines}) == 3
 
 
+def test_seeds_of_a_group_are_thin_lines_of_one_colour_and_their_mean_a_thick_one(tmp_path, monkeypatch):
+    runs = {name: [row(e, val_psnr=20.0 + e + lift, val_psnr_per_frame=[lift, 2 * lift]) for e in range(epochs)]
+            for name, lift, epochs in (("a1", 0, 3), ("a2", 1, 3), ("a3", 5, 2), ("b", 3, 3))}  # fmt: skip
+    groups = {"a": ["a1", "a2", "a3"], "b": ["b"]}
+    for panel, expected in ((plots.PANELS[6], [22, 23]), (plots.PANELS[7], [2, 4])):
+        (ax,) = lines_of(monkeypatch, lambda panel=panel: plots.draw_one_panel(panel, runs, groups, tmp_path / "x.png"))
+        seeds, mean, alone = ax.lines[:3], ax.lines[3], ax.lines[4]
+        assert list(mean.get_ydata()) == expected  # over the epochs that all have
+        assert {line.get_color() for line in [*seeds, mean]} == {plots.COLOURS[0]} and alone.get_color() != plots.COLOURS[0]
+        assert all(line.get_linewidth() < mean.get_linewidth() for line in seeds)
+        assert [text.get_text().split(" (")[0] for text in ax.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_a_loss_that_falls_below_zero_is_drawn_whole(tmp_path, monkeypatch):
+    """--distortion log_mse: its axis was logarithmic as long as one value was positive, and showed nothing of the others."""
+    draw = lambda: plots.draw_training({"run": [row(0), row(1, loss=-0.1)]}, tmp_path / "x.png")  # noqa: E731
+    assert [ax.get_yscale() for ax in lines_of(monkeypatch, draw)[:2]] == ["linear", "log"]
+
+
+def test_the_chart_of_groups_tells_where_its_axes_lie(tmp_path, monkeypatch):
+    groups = {"a": np.array([[20.0, 22, 24], [22, 24, 26]]), "b": np.array([[30.0, np.nan, 30]])}
+    still = {"copy": np.array([90.0, 10, 10])}
+    sides = []
+    (ax,) = lines_of(monkeypatch, lambda: sides.append(
+        plots.draw_psnr_of_groups(groups, still, tmp_path / "x.png", title="one", first=5, marks={6: "dip"})))  # fmt: skip
+    left, right, top, bottom, first, last = sides[0]
+    assert 0 <= left < right <= 1 and 0 <= top < bottom <= 1 and (first, last) == pytest.approx(ax.get_xlim(), abs=1e-3)
+    means = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines}
+    assert means["a, 23.00 dB"] == ([5, 6, 7], [21, 23, 25]) and "b, 30.00 dB" in means
+    assert 30 < ax.get_ylim()[1] < 50  # a copy that begins near infinity does not press the others together
+
+
 def test_epochs_without_validation_and_lost_numbers_are_left_out(tmp_path):
     rows = [row(0), row(1, loss=None, kl=None), row(2, val_psnr=25.0)]
     plots.draw_training({"run": rows}, tmp_path / "training.png")
