@@ -1,5 +1,7 @@
 """Pictures made of video frames: GIFs and mp4, videos side by side, strips (T frames, H x W frame size)."""
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import imageio.v3 as imageio
 import numpy as np
@@ -10,7 +12,7 @@ from torch.nn import functional
 
 from dataloader import Sequence
 from presets import VIDEOS
-from utils import optional_package, to_model, video_to_bytes
+from utils import UserError, optional_package, to_model, video_to_bytes
 
 GAP = 2  # white pixels between two pictures
 ZOOM = 4  # course frames are 64 x 32 pixels; enlarged by whole pixels so that every one can be seen
@@ -23,7 +25,7 @@ def frame_durations(count: int, fps: float) -> list[int]:
     return [end - start for start, end in zip([0] + ends, ends)]
 
 
-def save_gif(path: Path, video: Tensor, *, fps: float) -> None:
+def save_gif(path: Path | BinaryIO, video: Tensor, *, fps: float) -> None:
     """Writes (T, 3, H, W) in [0, 1], clipped, as an endless GIF that plays at `fps` frames a second (at most 50).
 
     Equal neighbours are joined into one longer frame, so that a reader must count time and not frames.
@@ -31,7 +33,8 @@ def save_gif(path: Path, video: Tensor, *, fps: float) -> None:
     # Pillow's and imageio's usual palette (median cut) left 36 dB of a demo frame, this one 45.
     palette = {"colors": 256, "method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
     images = [Image.fromarray(frame).quantize(**palette) for frame in video_to_bytes(video).transpose(0, 2, 3, 1)]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=frame_durations(len(images), fps), loop=0)
+    durations = frame_durations(len(images), fps)
+    images[0].save(path, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
 
 
 def save_mp4(path: Path, video: Tensor, *, fps: float) -> None:
@@ -93,3 +96,47 @@ def save_strip(path: Path, video: Tensor, sequence: Sequence, *, every: int) -> 
     height, width = picture.shape[:2]
     zoom = max(1, min(zoom_of(video), 6000 // width))
     Image.fromarray(np.ascontiguousarray(picture)).resize((width * zoom, height * zoom), Image.Resampling.NEAREST).save(path)
+
+
+def gif_frames(path: Path, *, fps: float) -> Iterator[np.ndarray]:
+    """The frames that a GIF shows at `fps` frames a second, (H, W, 3) uint8 each: one that stays for two is there twice."""
+    elapsed, count = 0, 0  # milliseconds
+    with Image.open(path) as gif:
+        for i in range(gif.n_frames):
+            gif.seek(i)
+            elapsed += gif.info.get("duration", 0)
+            picture = np.asarray(gif.convert("RGB"))
+            while (count + 0.5) * 1000 / fps < elapsed:  # asked in its middle: the ends are rounded
+                yield picture
+                count += 1
+
+
+def read_comparison(path: Path, *, fps: float, height: int, width: int) -> np.ndarray:
+    """What comparison() joined, from a GIF of `fps` frames a second or an mp4: (N, T, height, width, 3) uint8, at the size
+    before it was enlarged. Raises UserError for a file that cannot be read or holds pictures of another size."""
+    if path.suffix == ".gif":
+        frames = gif_frames(path, fps=fps)
+    else:
+        optional_package("av", flag=str(path))
+        frames = imageio.imiter(path, plugin="pyav")
+    try:
+        parts = [split(frame, path, height=height, width=width) for frame in frames]
+    except UserError:
+        raise
+    except Exception as error:  # whatever a damaged file leads Pillow or PyAV to
+        raise UserError(f"{path}: cannot be read as a video ({error}); expected what Tester.py writes") from None
+    if not parts:
+        raise UserError(f"{path}: holds no frame that is shown; expected what Tester.py writes")
+    return np.stack(parts, axis=1)
+
+
+def split(frame: np.ndarray, path: Path, *, height: int, width: int) -> np.ndarray:
+    """One frame of a comparison (H', W', 3) -> its N pictures (N, height, width, 3). Raises UserError."""
+    zoom = max(1, frame.shape[0] // height)
+    count, rest = divmod(frame.shape[1] + GAP, width * zoom + GAP)
+    if frame.shape[0] != height * zoom or rest or not count:
+        found = f"{frame.shape[1]} x {frame.shape[0]} pixels"
+        raise UserError(f"{path}: {found} found; expected pictures of {width} x {height}, enlarged, beside each other")
+    starts = [i * (width * zoom + GAP) for i in range(count)]
+    middle = zoom // 2  # of a pixel that was enlarged: the edges are blurred in an mp4
+    return np.stack([frame[middle::zoom, start + middle : start + width * zoom : zoom] for start in starts])
