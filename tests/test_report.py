@@ -1,0 +1,310 @@
+"""tools/report.py as a user runs it, on small runs of both families."""
+import base64
+import io
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import report
+import torch
+from browser import check_player, chromium
+from conftest import refused
+from PIL import Image
+from report_page import QUESTION_MARKS, Table
+from report_text import QUESTIONS
+
+import plots
+import Tester
+from dataloader import Sequence
+from pictures import comparison, read_comparison, save_gif
+
+
+@pytest.fixture
+def drawn_charts():
+    """For a test that needs to see them."""
+
+
+@pytest.fixture(autouse=True)
+def blank_charts(request, monkeypatch):
+    """Charts are laid out but not drawn, which takes longest; what is in them is tested in test_records_and_plots.py."""
+    if "drawn_charts" not in request.fixturenames:
+        monkeypatch.setattr(plots.Figure, "savefig", lambda _, file: Image.new("L", (2, 2)).save(file, "PNG"))
+
+
+@pytest.fixture(scope="session")
+def tested(rendered, trained, tmp_path_factory) -> Path:
+    """A run of the dance with its test results."""
+    folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("tested") / "run"))
+    Tester.main(["--DR", str(rendered), "--ckpt_path", str(folder), "--device", "cpu"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tested_robot(rendered_robot, trained_robot, tmp_path_factory) -> Path:
+    """The same of the robot; its sequences are windows."""
+    folder = Path(shutil.copytree(trained_robot, tmp_path_factory.mktemp("tested_robot") / "run"))
+    Tester.main(["--DR", str(rendered_robot), "--ckpt_path", str(folder), "--device", "cpu", "--show", "2"])
+    return folder
+
+
+def copy_run(source: Path, folder: Path, *, better: float = 0.0, **flags) -> Path:
+    """The same run elsewhere, with other flags and with test scores that are `better` dB higher."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.ckpt", ".lock"))
+    edit(folder / "config.json", lambda config: config["flags"].update(flags))
+
+    def lift(scores: dict) -> None:
+        for row in scores["sequences"]:
+            row["psnr"] += better
+        for frames in scores["per_frame"].values():
+            frames["psnr"] = [value + better for value in frames["psnr"]]
+
+    if better:
+        edit(folder / "test" / "scores.json", lift)
+    return folder
+
+
+def edit(path: Path, change) -> None:
+    """Changes what a JSON file holds."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def write(*runs: Path, out: Path, more: tuple = ()) -> tuple[str, str]:
+    """The text of report.html, without pictures, and of report.md."""
+    report.main([*map(str, runs), "--out", str(out), *more])
+    page = (out / "report.html").read_text(encoding="utf-8")
+    return re.sub(r"data:[^\"]*", "data:", page), (out / "report.md").read_text(encoding="utf-8")
+
+
+def table_of(markdown: str, beginning: str) -> dict[str, list[str]]:
+    """The cells of the first table whose header begins so, by the first cell of a row."""
+    lines = markdown[markdown.index(f"| {beginning} |") :].split("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_the_page_needs_nothing_else_and_has_the_courses_headings(tested, tmp_path):
+    page, markdown = write(tested, out=tmp_path / "report", more=("--title", "My report"))
+    assert set(re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"')>]*)", page)) - {"data:"} == set(re.findall(r'"(#[^"]+)"', page))
+    assert "http" not in page and "<title>My report</title>" in page
+    for heading in ("Introduction", "Implementation details", "Analysis and discussion", "Training and testing protocol", "KL annealing ratio",
+                    "Teacher forcing strategy", "Other training strategies", "Sequence 0", "Sequence 1"):  # fmt: skip
+        assert f">{heading}</h" in page and f"# {heading}\n" in markdown
+    assert all(question in page and question in markdown for question in QUESTIONS.values())
+    links = re.findall(r"\]\((.*?)\)", markdown)
+    assert len(links) > 10 and {tmp_path / "report" / link for link in links} == set((tmp_path / "report" / "pictures").iterdir())
+
+
+def test_seeds_form_a_group_with_mean_and_sample_standard_deviation(tested, tmp_path):
+    """Against numpy, from the scores of each run's own scores.json."""
+    lifts = [0.0, 1.3, 0.4]
+    runs = [copy_run(tested, tmp_path / f"cyclical_seed{n + 1}", better=lift, seed=n + 1) for n, lift in enumerate(lifts)]
+    runs.append(copy_run(tested, tmp_path / "none", better=5, kl_anneal_type="None"))
+    page, markdown = write(*runs, out=tmp_path / "report")
+    for name in ("0", "1", "all"):
+        scores = [json.loads((run / "test" / "scores.json").read_text())["sequences"] for run in runs]
+        found = [next(row for row in rows if row["sequence"] == name) for rows in scores]
+        three = [row["psnr"] for row in found[:3]]
+        expected = [f"{np.mean(three):.2f} ± {np.std(three, ddof=1):.2f}", f"{found[3]['psnr']:.2f}", f"{found[0]['copy']:.2f}",
+                    f"{found[0]['background']:.2f}"]  # fmt: skip
+        assert table_of(markdown, "sequence")["mean of all" if name == "all" else name] == expected
+        assert expected[0] in page
+    assert table_of(markdown, "sequence")["sequence"][:2] == ["cyclical (n = 3)", "none"]
+    assert table_of(markdown, "setting")["cyclical (n = 3)"][1] == expected[0] or name == "all"
+    assert table_of(markdown, "flag") == {"flag": ["cyclical", "none"], "---": ["---:", "---:"], "kl_anneal_type": ["Cyclical", "None"]}
+    assert "| seed |" not in markdown.split("<details>")[1] and "| lr | 0.003 |" in markdown
+    assert "Not among these runs: Monotonic (--kl_anneal_type)" in markdown
+
+
+def test_paths_and_the_machine_make_no_other_setting(tested, tmp_path):
+    other = copy_run(tested, tmp_path / "b", seed=2, DR="/elsewhere", save_root="b", num_workers=4, amp="bfloat16", preset="quick", resume="auto")
+    _, markdown = write(tested, other, out=tmp_path / "report")
+    assert "(n = 2)" in markdown and "Settings that differ" not in markdown and "/elsewhere" not in markdown
+
+
+def test_two_groups_of_one_name_are_told_apart(tested, tmp_path):
+    runs = [copy_run(tested, tmp_path / kind / str(n), seed=n, kl_anneal_type=kind) for kind in ("None", "Cyclical") for n in (1, 2)]
+    _, markdown = write(*runs, out=tmp_path / "report")
+    assert "None (n = 2)" in markdown and "Cyclical (n = 2)" in markdown
+
+
+def test_a_run_without_test_is_reported_with_the_command_that_makes_one(rendered, trained, tmp_path, capsys):
+    run = Path(shutil.copytree(trained, tmp_path / "my run"))
+    _, markdown = write(run, out=tmp_path / "report")
+    said = capsys.readouterr().out
+    command = next(line for line in markdown.splitlines() if "Tester.py" in line).strip()
+    assert command in said and "my run has no test results yet" in said and "Sequence" not in markdown and "25" not in table_of(markdown, "setting")
+    Tester.main([*shlex.split(command)[2:], "--device", "cpu"])
+    assert "Tester.py" not in write(run, out=tmp_path / "report")[1]
+    assert "--split val" in write(run, out=tmp_path / "other", more=("--split", "val"))[1]
+
+
+def test_videos_without_truth_are_shown(tested, tmp_path):
+    run = copy_run(tested, tmp_path / "run")
+    (run / "test" / "scores.json").unlink()
+    for name in ("0", "1"):  # pose and prediction, as Tester.py writes it then
+        parts = read_comparison(run / "test" / f"compare_seq{name}.gif", fps=20, height=32, width=64)[1:]
+        sequence = Sequence(name, torch.empty(0), torch.from_numpy(parts[0]).permute(0, 3, 1, 2), None)
+        save_gif(run / "test" / f"compare_seq{name}.gif", comparison([torch.from_numpy(parts[1]).permute(0, 3, 1, 2) / 255], sequence), fps=20)
+    page, markdown = write(run, out=tmp_path / "report")
+    assert "From left to right: pose \\| run" in markdown and "psnr_seq0" not in markdown and page.count("<canvas") == 4
+
+
+def test_the_robots_windows_have_no_pose(tested_robot, tmp_path):
+    run = copy_run(tested_robot, tmp_path / "longer", niter=3, num_epoch=3)
+    page, markdown = write(tested_robot, run, out=tmp_path / "report")
+    assert re.search(r"From left to right: truth \\\| run \\\| longer", markdown) and "<b>pose" not in page
+    assert len(table_of(markdown, "sequence")) == 2 + 4 + 1 and markdown.count("#### Sequence") == 2  # four windows, pictures of two
+    assert "test PSNR by channel" in markdown
+
+
+def test_an_mp4_in_place_of_the_gif_gives_the_same_videos(tested, tmp_path):
+    pytest.importorskip("av")
+    import imageio.v3 as iio
+
+    run = copy_run(tested, tmp_path / "run")
+    gif = run / "test" / "compare_seq0.gif"
+    frames = read_comparison(gif, fps=20, height=32, width=64)
+    with Image.open(gif) as opened:
+        whole = [np.asarray(opened.convert("RGB")) for i in range(opened.n_frames) if opened.seek(i) is None]
+    iio.imwrite(gif.with_suffix(".mp4"), np.stack(whole), plugin="pyav", codec="libx264", fps=20)
+    again = read_comparison(gif.with_suffix(".mp4"), fps=20, height=32, width=64)
+    assert again.shape == frames.shape and np.abs(again.astype(int) - frames).mean() < 6
+    gif.unlink()
+    assert "video_seq0.gif" in write(run, out=tmp_path / "report")[1]
+
+
+def test_the_frames_shown_are_those_of_their_numbers(tested, tmp_path):
+    """The truth at a dip, out of the page, is the truth of the GIF at that frame."""
+    write(tested, out=tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8").split(">Sequence 1</h4>")[0]
+    truth, _, predicted = read_comparison(tested / "test" / "compare_seq0.gif", fps=20, height=32, width=64)
+    scores = json.loads((tested / "test" / "scores.json").read_text())["per_frame"]["0"]["psnr"]
+    moments = re.findall(r'<h5>Frame (\d+), a (dip|peak)</h5>(.*?)</div></div>', page, flags=re.DOTALL)
+    assert int(next(number for number, kind, _ in moments if scores[int(number) - 1] == min(scores))) == np.argmin(scores) + 1
+    for number, _, html in moments:
+        shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(content)))) for content in re.findall(r"data:image/png;base64,([^\"]+)", html)]
+        assert np.array_equal(shown[0], truth[int(number)]) and np.array_equal(shown[2], predicted[int(number)])
+        assert f"{scores[int(number) - 1]:.2f} dB" in html
+
+
+def test_what_was_written_is_kept_and_stands_in_both(tested, tmp_path):
+    out = tmp_path / "report"
+    _, markdown = write(tested, out=out)
+    first = QUESTION_MARKS[0].format("introduction") + f"\n> **Your own words:** {QUESTIONS['introduction']}\n"
+    assert first in markdown
+    (out / "report.md").write_text(markdown.replace(first, first + "A dance & <more>.\n\nSecond.\n"), encoding="utf-8", newline="\r\n")
+    for _ in range(2):
+        page, markdown = write(tested, out=out)
+        assert "<p>A dance &amp; &lt;more&gt;.</p><p>Second.</p>" in page and "A dance & <more>.\n\nSecond.\n" in markdown
+        assert QUESTIONS["introduction"] not in page and QUESTIONS["psnr"] in page
+
+
+def test_an_earlier_reports_pictures_go_and_others_stay(tested, tested_robot, tmp_path):
+    write(tested_robot, out=tmp_path)
+    (tmp_path / "pictures" / "holiday.png").touch()
+    write(tested, out=tmp_path)
+    names = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert "holiday.png" in names and "video_seq0.gif" in names and not any("--" in name for name in names)
+
+
+def test_names_are_text_and_not_markup(tested, tmp_path):
+    run = copy_run(tested, tmp_path / "<b>a&\"'|$1_{$2")
+    page, markdown = write(run, tested, out=tmp_path / "report", more=("--title", "</title><script>x"))
+    assert "<b>a" not in page and "&lt;b&gt;a&amp;&quot;&#x27;|$1_{$2" in page and "<script>x" not in page
+    assert "\\<b\\>a&\"'\\|$1\\_{$2" in markdown.replace("$1_", "$1\\_")
+    assert Table("c", ["a"], [["x\ny|z"]]).markdown().endswith("| x y\\|z |")
+
+
+@pytest.mark.parametrize("wrong, expected", [
+    ("nowhere", "no such folder"), ("no run", "holds no config.json"), ("file", "no such folder"), ("config", "is not JSON"), ("flags", "names no --model"),
+    ("size", "frame_H is None"), ("no epoch", "holds no epoch yet"), ("rows", "line 1 is not"), ("scores", "is not JSON"), ("shape", "run Tester.py again"),
+    ("list", "expected an object"), ("twice", "given twice"), ("family", "two kinds of video"), ("frames", "expected one size"), ("data", "validated on other frames"),
+    ("sequences", "tests of other sequences"), ("tests", "sequence 0 has other frames"), ("out", "--out"), ("picture", "cannot be read as a video"),
+    ("short", "expected truth | pose | prediction in 9"), ("words", "so what is written there"), ("show", "--show"),
+])  # fmt: skip
+def test_wrong_input_ends_in_one_line(tested, tested_robot, tmp_path, capsys, wrong, expected):
+    run, more = copy_run(tested, tmp_path / "run", lr=0.5), []
+    scores, config = run / "test" / "scores.json", run / "config.json"
+    if wrong in ("nowhere", "no run", "file"):
+        shutil.rmtree(run)
+        run.mkdir() if wrong == "no run" else run.touch() if wrong == "file" else None
+    elif wrong in ("config", "scores"):
+        (config if wrong == "config" else scores).write_text('{"flags": {')
+    elif wrong == "flags":
+        edit(config, lambda content: content["flags"].update(model="gan"))
+    elif wrong == "size":
+        edit(config, lambda content: content["flags"].pop("frame_H"))
+    elif wrong in ("no epoch", "rows"):
+        (run / "metrics.jsonl").write_text("" if wrong == "no epoch" else "[1]\n")
+    elif wrong == "shape":
+        edit(scores, lambda content: content["per_frame"]["0"]["psnr"].pop())
+    elif wrong == "list":
+        scores.write_text("[1]")
+    elif wrong == "twice":
+        more = [run]
+    elif wrong == "family":
+        more = [tested_robot]
+    elif wrong == "frames":
+        edit(config, lambda content: content["flags"].update(frame_H=64))
+    elif wrong == "data":
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row | {"val_copy": 9.0}) + "\n" for row in lines))
+    elif wrong == "sequences":
+        edit(scores, lambda content: content["per_frame"].pop("1") and content["sequences"].pop(1))
+    elif wrong == "tests":
+        edit(scores, lambda content: content["sequences"][0].update(copy=9.0))
+    elif wrong == "out":
+        (tmp_path / "out").touch()
+    elif wrong == "picture":
+        (run / "test" / "compare_seq0.gif").write_bytes(b"GIF89a")
+    elif wrong == "short":
+        edit(scores, lambda content: content["test"].update(fps=10))
+    elif wrong == "words":
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "report.md").write_text("# My own")
+    elif wrong == "show":
+        more = ["--show", "0"]
+    assert expected in refused(capsys, report.main, [tested, run, *more, "--out", tmp_path / "out"])
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_scores_that_are_not_finite_are_left_out(tested, tmp_path):
+    """A prediction that is not a number anywhere has null for its scores."""
+    run = copy_run(tested, tmp_path / "run")
+
+    def spoil(content: dict) -> None:
+        content["per_frame"]["0"]["psnr"] = [None] * 8
+        content["sequences"][0]["psnr"] = content["sequences"][2]["psnr"] = None
+
+    edit(run / "test" / "scores.json", spoil)
+    page, markdown = write(run, out=tmp_path / "report")
+    assert table_of(markdown, "sequence")["0"][0] == "-" and "nan" not in markdown.lower() and "NaN" not in page
+
+
+def test_a_browser_shows_the_page(tested, tested_robot, tmp_path, drawn_charts):
+    """From file://, at the width of a phone and of a desk: no error, all pictures, no sideways scrolling, videos that play."""
+    webdriver, options, service = chromium()
+    other = copy_run(tested, tmp_path / "a_run_with_a_long_name_of_its_own_kind", better=0.5, kl_anneal_type="Monotonic")
+    write(tested, other, out=tmp_path / "dance")
+    write(tested_robot, out=tmp_path / "robot")
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    browser = webdriver.Chrome(options=options, service=service)
+    try:
+        for kind, width in (("dance", 400), ("dance", 1600), ("robot", 400)):
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
+            browser.get((tmp_path / kind / "report.html").as_uri())
+            run = browser.execute_script
+            pictures = run("return [...document.images].map(image => image.complete && image.naturalWidth)")
+            assert len(pictures) > 20 and all(pictures)
+            assert run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+            assert run("return [...document.images].every(image => image.hidden || image.alt)")
+            check_player(run)
+        assert [entry for entry in browser.get_log("browser") if entry["source"] != "rendering"] == []  # that is said of this test
+    finally:
+        browser.quit()

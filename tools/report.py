@@ -1,0 +1,158 @@
+"""A report of one or several runs that can be shown and handed in: one page with all pictures inside, and the same as Markdown.
+
+    python tools/report.py runs/cyclical runs/monotonic runs/none --out report
+
+Runs that differ in nothing but the seed form a group: one colour, mean and standard deviation. The headings are the questions
+of the course's report. What is written into report.md between its marks is kept, and goes into report.html, the next time.
+"""
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root, from whichever folder this is started
+
+from report_page import PICTURES, Frames, Picture, Player, Text, Tile, read_answers, write_html, write_markdown
+from report_runs import BASELINES, Group, Run, grouped, read_runs, spread
+from report_text import QUESTIONS, sections
+from report_videos import Video, dips_and_peaks, encode, farthest_apart, frames_per_second, joined, side_by_side, sprite, stored
+
+from files import write_whole
+from parsing import COUNT, Parser, location
+from pictures import save_gif
+from plots import draw_frames, draw_psnr_of_groups, mean_of
+from utils import UserError, check_writable, one_line_errors
+
+GIF_FPS = 10  # of the videos beside report.md, which would be many megabytes otherwise
+
+
+def frame_curves(groups: list[Group], sequence: str) -> dict[str, np.ndarray]:
+    """PSNR over the frames of a sequence, (runs, T) for each group that was tested."""
+    return {group.name: np.stack([run.test.frames[sequence]["psnr"] for run in group.tested]) for group in groups if group.tested}
+
+
+def moments(curves: dict[str, np.ndarray], given: int) -> dict[int, str]:
+    """Frame numbers worth looking at: dips and peaks of the mean over all runs, and where the groups differ most."""
+    found = {given + t: name for t, name in dips_and_peaks(np.concatenate(list(curves.values())).mean(axis=0)).items()}
+    apart = farthest_apart([values.mean(axis=0) for values in curves.values()])
+    if apart is not None:
+        found.setdefault(given + apart, "differ")
+    return dict(sorted(found.items()))
+
+
+def frames_block(sequence: str, videos: list[Video], marks: dict[int, str]) -> Frames:
+    """The frames at these places, truth, pose and predictions beside each other."""
+    rows, captions = {}, []
+    for number, kind in marks.items():
+        kind = {"dip": "a dip", "peak": "a peak", "differ": "where the settings differ most"}[kind]
+        captions.append(["" if video.psnr is None else f"{video.psnr[number]:.2f} dB" for video in videos])
+        rows[f"Frame {number}, {kind}"] = [
+            Tile(video.name, caption, encode(stored(video.frames[number]), "PNG")) for video, caption in zip(videos, captions[-1])
+        ]
+    file = io.BytesIO()
+    pictures = {f"frame {number}": [video.frames[number] for video in videos] for number in marks}
+    draw_frames(pictures, [video.name for video in videos], captions, file)
+    alt = f"frames of sequence {sequence} at dips and peaks of the PSNR: {', '.join(map(str, marks))}"
+    return Frames(rows, Picture(f"frames_seq{sequence}.png", file.getvalue(), alt))
+
+
+def player_block(sequence: str, videos: list[Video], chart: Picture | None, sides: tuple, *, fps: float) -> Player:
+    """The videos in step with each other and with the chart."""
+    tiles = []
+    for video in videos:
+        psnr = None if video.psnr is None else [round(value, 2) if np.isfinite(value) else None for value in video.psnr.tolist()]
+        tiles.append(Tile(video.name, "", b"", sprite(video.frames), psnr))
+    every = max(1, round(fps / GIF_FPS))
+    return Player(f"sequence {sequence}", tiles, len(videos[0].frames), fps, chart, sides,
+                  (f"video_seq{sequence}.gif", gif_bytes(joined(videos, every=every), fps / every)))  # fmt: skip
+
+
+def gif_bytes(video, fps: float) -> bytes:
+    """save_gif() into memory."""
+    file = io.BytesIO()
+    save_gif(file, video, fps=fps)
+    return file.getvalue()
+
+
+def sequence_blocks(groups: list[Group], sequence: str) -> list:
+    """Chart, videos and frames of one sequence."""
+    run = next(run for group in groups for run in group.runs if sequence in run.videos)
+    videos = side_by_side(groups, sequence)
+    tested = [group for group in groups if group.tested and sequence in group.tested[0].test.frames]
+    chart, sides, marks = None, (), {}
+    if tested:
+        curves = frame_curves(tested, sequence)
+        marks = moments(curves, run.given)
+        chart, sides = psnr_chart(f"Sequence {sequence}", f"psnr_seq{sequence}.png", curves, tested[0].tested[0], sequence, marks)
+    blocks = [player_block(sequence, videos, chart, sides, fps=frames_per_second(run))]
+    return blocks + ([frames_block(sequence, videos, marks)] if marks else [])
+
+
+def psnr_chart(
+    title: str, name: str, curves: dict[str, np.ndarray], run: Run, sequence: str, marks: dict[int, str]
+) -> tuple[Picture, tuple[float, ...]]:
+    """The PSNR over the frames of a sequence, all runs over each other, and where its axes lie."""
+    file = io.BytesIO()
+    still = {title: run.test.frames[sequence][name] for name, title in BASELINES.items()}
+    sides = draw_psnr_of_groups(curves, still, file, title=title, first=run.given, marks=marks)
+    means = ", ".join(f"{group} {spread([mean_of(values)]).text(2)} dB" for group, values in curves.items())
+    return Picture(name, file.getvalue(), f"{title}, PSNR per frame; means: {means}"), sides
+
+
+def earlier_answers(path: Path) -> dict[str, str]:
+    """What was written into an earlier report.md. Raises UserError for a file from which it cannot be taken."""
+    if not path.exists():
+        return {}
+    try:
+        answers = read_answers(path.read_text(encoding="utf-8-sig"), QUESTIONS)
+    except UnicodeDecodeError:
+        answers = None
+    if answers is None:
+        raise UserError(f"{path}: lacks marks like <!-- your words: psnr -->, so what is written there might be lost; move it")
+    return answers
+
+
+def write_report(folder: Path, title: str, blocks: list) -> None:
+    """report.html, report.md and its pictures; those of an earlier report are gone."""
+    text, files = write_markdown(title, blocks)
+    pictures = folder / PICTURES
+    pictures.mkdir(exist_ok=True)
+    for pattern in ("curve_*.png", "coins_*.png", "psnr_*.png", "frames_seq*.png", "video_seq*.gif"):
+        for path in pictures.glob(pattern):
+            if path.name not in files:
+                path.unlink()
+    for name, content in files.items():
+        write_whole(pictures / name, content)
+    write_whole(folder / "report.md", text)
+    write_whole(folder / "report.html", write_html(title, blocks))
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser("Write report.html, one page with curves, scores and videos of several runs inside, and report.md.")
+    parser.add_argument("runs", nargs="+", type=location, help="run folders; seeds of one setting become one group")
+    parser.add_argument("--out", type=location, default=Path("report"), help="folder of the report; an earlier one is replaced")
+    parser.add_argument("--title", default="Video prediction with a conditional VAE", help="title of the report")
+    parser.add_argument("--split", default="test", help="folder of the runs with Tester.py's results, named as its --split")
+    parser.add_argument("--show", type=COUNT, default=5, metavar="N", help="sequences that are shown, the first ones")
+    args = parser.parse_args(argv)
+    runs = read_runs(args.runs, args.split)
+    check_writable(args.out, flag="--out")
+    answers = earlier_answers(args.out / "report.md")
+    groups = grouped(runs)
+    names = list(dict.fromkeys(name for run in runs for name in run.videos))[: args.show]
+    untested = [run for run in runs if not run.test]
+    missing = [Text(f"{run.name} has no test results yet; this makes them:", run.test_command(args.split)) for run in untested]
+    bar = tqdm(names, desc="sequences", leave=False, disable=None)
+    shown = {name: sequence_blocks(groups, name) for name in bar}
+    write_report(args.out, args.title, sections(groups, missing, shown, answers))
+    for text in missing:
+        print(f"{text.text} {text.code}")
+    counts = f"{len(runs)} run{'s' * (len(runs) > 1)} in {len(groups)} setting{'s' * (len(groups) > 1)}"
+    print(f"wrote {args.out / 'report.html'} and report.md: {counts}, {len(shown)} sequences with videos")
+
+
+if __name__ == "__main__":
+    main()
