@@ -16,6 +16,7 @@ from utils import UserError, optional_package, to_model, video_to_bytes
 
 GAP = 2  # white pixels between two pictures
 ZOOM = 4  # course frames are 64 x 32 pixels; enlarged by whole pixels so that every one can be seen
+UNSAID = 100  # milliseconds of a GIF's picture without a duration, as browsers show it
 LARGE = 256  # pixels across, from which nothing is enlarged
 
 
@@ -104,7 +105,7 @@ def gif_frames(path: Path, *, fps: float) -> Iterator[np.ndarray]:
     with Image.open(path) as gif:
         for i in range(gif.n_frames):
             gif.seek(i)
-            elapsed += gif.info.get("duration", 0)
+            elapsed += gif.info.get("duration") or UNSAID
             picture = np.asarray(gif.convert("RGB"))
             while (count + 0.5) * 1000 / fps < elapsed:  # asked in its middle: the ends are rounded
                 yield picture

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
 from dataloader import SUFFIXES, numbered_images
+from pictures import UNSAID, gif_frames
 from utils import UserError, optional_package
 
-UNSAID = 100  # milliseconds of a picture without a duration, as browsers show it
 MOVING = {".gif", ".webp", ".apng"}  # files of moving pictures that Pillow reads
 
 
@@ -61,16 +61,8 @@ def open_moving_picture(path: Path) -> Footage:
             durations = [int(page.info.get("duration", 0)) or UNSAID for page in ImageSequence.Iterator(image)]
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as a moving picture ({error})") from None
-    unit = min(durations)
-    ends = np.round(np.cumsum(durations) / unit).astype(int)
-    counts = np.diff(ends, prepend=0)
-
-    def decode() -> Iterator[np.ndarray]:
-        with Image.open(path) as image:
-            for page, count in zip(ImageSequence.Iterator(image), counts):
-                yield from [np.asarray(page.convert("RGB"))] * int(count)
-
-    return Footage(path, 1000 / unit, int(ends[-1]), decode)
+    fps = 1000 / min(durations)
+    return Footage(path, fps, round(sum(durations) * fps / 1000), lambda: gif_frames(path, fps=fps))
 
 
 def open_video(path: Path) -> Footage:
