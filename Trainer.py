@@ -22,10 +22,11 @@ from evaluation import Score, mean_per_step, roll_out, score, summary
 from families import FAMILIES, read_data
 from flags import parse_trainer_flags
 from learner import Learner
+from live import Preview
 from modules import build_model
-from pictures import VIDEOS, comparison, save_videos, video_kinds
+from pictures import video_kinds
 from plots import draw_training
-from presets import PRESETS
+from presets import PRESETS, VIDEOS
 from progress import Progress
 from ranks import Ranks
 from records import NoRecords, Records, describe, plain
@@ -100,11 +101,11 @@ class Trainer:
                 self.best_psnr, names = row["val_psnr"], ["best.ckpt"]
             if last or self.epoch % args.per_save == 0:
                 names.append(f"epoch={epoch}.ckpt")
-            self.records.add(row, timing)
-            if args.store_visualization and videos and names[-1:] == [f"epoch={epoch}.ckpt"]:
-                look = {"video": comparison(videos[:1], self.validation[0]), "fps": self.family.tester_defaults["fps"]}
-                look["kinds"] = VIDEOS[args.store_visualization]
-                self.records.attempt(f"val_epoch={epoch}", lambda path, look=look: save_videos(path, **look))
+            preview = Preview(videos[0], self.validation[0], self.family.tester_defaults["fps"]) if videos else None
+            self.records.add(row, timing, preview)
+            if args.store_visualization and preview and names[-1:] == [f"epoch={epoch}.ckpt"]:
+                kinds = VIDEOS[args.store_visualization]
+                self.records.attempt(f"val_epoch={epoch}", lambda path, preview=preview, kinds=kinds: preview.save(path, kinds))
             saved = self.save(*names, "last.ckpt")  # behind all else, so that a run that is killed here writes it again
             if "best.ckpt" in names and "best.ckpt" not in saved:
                 self.best_psnr = before  # the next good one may find room

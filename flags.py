@@ -150,6 +150,8 @@ def trainer_parser(model: str, preset: str) -> Parser:
     add("--seed", type=SEED, default=1, help="seed of everything drawn at random")
     add("--use_wandb", action="store_true", help="also log to Weights & Biases (package wandb)")
     add("--use_tensorboard", action="store_true", help="also log for TensorBoard (package tensorboard)")
+    add("--log_video_every", type=INDEX, default=10, metavar="N",
+        help="validations between two videos in these logs, of the last 100 frames of the first sequence; 0: none")  # fmt: skip
 
     add = add_device_flags(parser)
     add("--num_workers", type=INDEX, default=0, help="loader processes; 0 suffices once the frame cache stands")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from flags import Parser, location
-from records import read_metrics
+from metrics import read_metrics
 from utils import UserError, one_line_errors
 
 # Okabe and Ito's palette, told apart with any colour vision; line styles differ as well, for black-and-white prints.
@@ -156,11 +156,13 @@ def draw_one_panel(
     figure.savefig(file)
 
 
-def draw_psnr_per_frame(curves: dict[str, np.ndarray], path: Path, *, title: str) -> None:
-    """PSNR over the frames of one sequence, {name: (T,) in dB}; the mean stands in the legend."""
-    figure, (ax,) = new_figure(1, 1, (10, 4.5))
+def draw_psnr_per_frame(
+    curves: dict[str, np.ndarray], path: Path | BinaryIO, *, title: str, size: tuple[float, float] = (10, 4.5)
+) -> None:  # fmt: skip
+    """PSNR over the frames of one sequence, {name: (T,) in dB}; the mean stands in the legend. `size` in inches of 100 pixels."""
+    figure, (ax,) = new_figure(1, 1, size)
     for i, (name, values) in enumerate(curves.items()):
-        ax.plot(np.arange(len(values)) + 1, values, **look(i), label=f"{name}, mean {np.mean(values):.2f} dB")
+        ax.plot(np.arange(len(values)) + 1, values, **look(i), label=f"{name}, mean {np.nanmean(values):.2f} dB")
     finish(ax, title, "predicted frame", "PSNR, dB")
     figure.savefig(path)
 

@@ -1,6 +1,5 @@
-"""What a run leaves behind: checkpoints, config.json, metrics.jsonl, and copies for Weights & Biases and TensorBoard."""
+"""What a run leaves behind: checkpoints, config.json, metrics.jsonl, and copies for those who look on."""
 import json
-import math
 import sys
 import tempfile
 from collections.abc import Callable
@@ -8,10 +7,11 @@ from pathlib import Path
 
 from checkpoints import serialise, write_checkpoint
 from files import claim, write_whole
-from utils import UserError, check_writable, optional_package, versions
+from live import Preview, TensorBoard, WeightsAndBiases, grouped, psnr_picture
+from metrics import finite, lines_of, read_metrics
+from utils import UserError, check_writable, versions
 
 OUTPUTS = ("*.ckpt", "config.json", "metrics.jsonl", "timings.jsonl", "training.png", "val_epoch=*", "tensorboard", "test")
-LISTS = ("skipped", "val_psnr_per_frame")  # values of a row that are no single numbers
 
 
 def plain(flags: dict) -> dict:
@@ -19,46 +19,9 @@ def plain(flags: dict) -> dict:
     return {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
 
 
-def read_metrics(path: Path) -> list[dict]:
-    """The rows of metrics.jsonl, one per epoch; a half-written last line is passed over. Raises UserError."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected the metrics.jsonl of a run")
-    rows = []
-    lines = path.read_bytes().splitlines()
-    for i, line in enumerate(lines):
-        try:
-            row = json.loads(line, parse_constant=lambda _: None)
-        except (ValueError, RecursionError):  # no text, no JSON, or more digits or brackets than Python takes
-            if i + 1 < len(lines):
-                raise UserError(f"{path}: line {i + 1} is not JSON; expected one object per epoch") from None
-            continue
-        if not is_row(row):
-            raise UserError(f"{path}: line {i + 1} is not an epoch's row; expected an object of numbers, one of them its epoch")
-        rows.append(row)
-    return rows
-
-
-def is_row(row) -> bool:
-    """Whether a value is what Records.add() writes of an epoch: numbers, and lists of them under the names LISTS."""
-    if not isinstance(row, dict) or type(row.get("epoch")) is not int:
-        return False
-    lists = {name: value for name, value in row.items() if name in LISTS and isinstance(value, list)}
-    numbers = [value for name, value in row.items() if name not in lists] + [value for some in lists.values() for value in some]
-    return all(value is None or (isinstance(value, (int, float)) and abs(value) <= sys.float_info.max) for value in numbers)
-
-
-def finite(value):
-    """The same with None for every number that is not finite, which JSON does not know; looks into lists and dicts."""
-    if isinstance(value, dict):
-        return {name: finite(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def lines_of(rows: list[dict]) -> bytes:
-    """The content of a file of rows: one JSON object a line."""
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+def one_line(error: Exception) -> str:
+    """What an error says, shortened to a part of a line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def describe(row: dict, epochs: int, best: float, seconds_left: float) -> str:
@@ -86,13 +49,11 @@ class Records:
         self.folder = folder
         self.lock = claim(folder, flag="--save_root")
         try:
-            self.wandb = optional_package("wandb", flag="--use_wandb") if use_wandb else None
-            # Asked for by its own name first: torch's wrapper reports a missing tensorboard less clearly.
-            self.tensorboard = optional_package("tensorboard", flag="--use_tensorboard") if use_tensorboard else None
+            self.logs = [log() for log, wanted in ((WeightsAndBiases, use_wandb), (TensorBoard, use_tensorboard)) if wanted]
         except UserError:
             self.lock.release()
             raise
-        self.board = None
+        self.flags: dict = {}
         self.rows: dict[str, list[dict]] = {"metrics.jsonl": [], "timings.jsonl": []}
         self.failure = ""  # why the newest file could not be written
         self.unwritten: memoryview | None = None  # the checkpoint that could not be
@@ -107,7 +68,10 @@ class Records:
         checkpoint's `history` has them. Unless it goes on `in_place`, whatever run the folder holds is moved to earlier-N/,
         whose path is returned.
         """
-        self.open_extra_logs(flags)
+        self.flags, config = flags, {"flags": flags, "versions": versions()}
+        for log in self.logs:  # which may fail; nothing has been moved or written by then
+            run = log.log_in(self.folder, flags, self.read_config().get(log.name) if in_place else None)
+            config |= {log.name: run} if run else {}
         for name, rows in self.rows.items():
             source = resumed.parent / name if resumed else self.folder / "none"
             rows[:] = [row for row in read_metrics(source) if row["epoch"] < first_epoch] if source.exists() else []
@@ -116,22 +80,19 @@ class Records:
         earlier = None if in_place else self.set_aside()
         if in_place and resumed.name == "previous.ckpt" and (self.folder / "last.ckpt").exists():
             (self.folder / "last.ckpt").replace(self.folder / "damaged.ckpt")  # which must not become the next previous.ckpt
-        config = json.dumps({"flags": flags, "versions": versions()}, indent=2) + "\n"
-        self.attempt("config.json", lambda path: write_whole(path, config.encode()))
+        self.attempt("config.json", lambda path: write_whole(path, (json.dumps(config, indent=2) + "\n").encode()))
         self.write_rows()
-        if self.tensorboard:  # opened last: its folder must not be taken for one of an earlier run
-            writer = optional_package("torch.utils.tensorboard", flag="--use_tensorboard").SummaryWriter
-            self.board = writer(str(self.folder / "tensorboard"), purge_step=first_epoch if resumed else None)
+        for log in self.logs:  # last: a folder of theirs must not be taken for one of an earlier run
+            log.begin(self.folder, first_epoch if resumed else None)
         return earlier
 
-    def open_extra_logs(self, flags: dict) -> None:
-        """Starts Weights & Biases, which can fail for want of a login; nothing has been moved or written by then."""
-        if self.wandb:
-            try:
-                self.wandb.init(project="pose-video", dir=str(self.folder), config=flags)
-            except Exception as error:
-                reason = " ".join(str(error).split())
-                raise UserError(f"--use_wandb: {reason}; run wandb login first or set WANDB_MODE=offline") from None
+    def read_config(self) -> dict:
+        """The config.json that lies in the folder; empty if there is none that can be read."""
+        try:
+            config = json.loads((self.folder / "config.json").read_bytes())
+        except (OSError, ValueError):
+            config = None
+        return config if isinstance(config, dict) else {}
 
     def set_aside(self) -> Path | None:
         """Moves what a run wrote into a new folder earlier-N/ and returns it; None if there is nothing of worth."""
@@ -162,24 +123,40 @@ class Records:
         for name, rows in self.rows.items():
             self.attempt(name, lambda path, rows=rows: write_whole(path, lines_of(rows)))
 
-    def add(self, row: dict, timing: dict) -> None:
-        """One epoch's row of metrics.jsonl, the same whenever a run is repeated, and of timings.jsonl, which is not.
+    def add(self, row: dict, timing: dict, preview: Preview | None = None) -> None:
+        """One epoch's row of metrics.jsonl, the same whenever a run is repeated, and of timings.jsonl, which is not; for the
+        extra logs the roll-out of a validation sequence, if there was one.
 
         Numbers that are not finite are written as null, which every JSON reader takes.
         """
         for name, values in zip(self.rows, (row, {"epoch": row["epoch"]} | timing)):
             self.rows[name].append(finite(values))
         self.write_rows()
-        scalars = {name: value for name, value in finite(row | timing).items() if isinstance(value, (int, float))}
-        self.attempt("the extra logs", lambda _: self.log(scalars, row["epoch"]))
+        if self.logs:
+            self.log(row["epoch"], grouped(finite(row | timing)), preview)
 
-    def log(self, scalars: dict[str, float], epoch: int) -> None:
-        """To the extra logs."""
-        if self.wandb:
-            self.wandb.log(scalars, step=epoch)
-        if self.board:
-            for name, value in scalars.items():
-                self.board.add_scalar(name, value, epoch)
+    def log(self, epoch: int, scalars: dict[str, float], preview: Preview | None) -> None:
+        """To the extra logs. Whatever goes wrong there is said and does not end the training."""
+        try:
+            pictures = self.pictures(epoch, preview) if preview else {}
+        except Exception as error:
+            pictures = {}
+            print(f"no pictures of epoch {epoch + 1} for the extra logs ({one_line(error)}); training goes on", file=sys.stderr)
+        for log in self.logs:
+            try:
+                log.write(epoch, scalars, pictures)
+            except Exception as error:  # of any kind: the packages are not ours
+                print(f"{log.name}: epoch {epoch + 1} is not logged ({one_line(error)}); training goes on", file=sys.stderr)
+
+    def pictures(self, epoch: int, preview: Preview) -> dict[str, bytes]:
+        """The PSNR over the frames of every validation, and a video with each --log_video_every-th and the last one."""
+        *earlier, row = self.rows["metrics.jsonl"]
+        found = {"validation/psnr_per_frame": psnr_picture(row, earlier)}
+        every = self.flags.get("log_video_every", 1)
+        count = sum("val_psnr" in other for other in earlier)  # rows that a resumed run took over among them
+        if every and (count % every == 0 or epoch + 1 == self.flags.get("num_epoch")):
+            found["validation/video"] = preview.gif()
+        return found
 
     def save(self, names: list[str], state: dict) -> list[str]:
         """Writes a checkpoint under each name; returns the names for which it could be done."""
@@ -205,13 +182,12 @@ class Records:
 
     def close(self) -> None:
         """Ends the extra logs and leaves the folder to others."""
-        try:
-            if self.wandb and self.wandb.run:
-                self.wandb.finish()
-            if self.board:
-                self.attempt("tensorboard", lambda _: self.board.close())
-        finally:
-            self.lock.release()
+        for log in self.logs:
+            try:
+                log.close()
+            except Exception as error:
+                print(f"{log.name}: could not be ended ({one_line(error)})", file=sys.stderr)
+        self.lock.release()
 
 
 class NoRecords:

@@ -264,8 +264,11 @@ def test_tensorboard_and_wandb_get_the_numbers(train_args, tmp_path, monkeypatch
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    assert [event.value for event in events.Scalars("val_psnr")] == pytest.approx([row["val_psnr"] for row in rows])
-    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+    assert [event.value for event in events.Scalars("validation/psnr")] == pytest.approx([row["val_psnr"] for row in rows])
+    (offline,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    media = offline / "files" / "media"
+    assert len(list(media.rglob("*.png"))) == 2 and len(list(media.rglob("*.gif"))) == 2  # curve of each epoch; video of the first, the last
+    assert offline.name.endswith(json.loads((tmp_path / "run" / "config.json").read_text())["wandb"])
 
 
 def test_compile_is_for_the_weights_that_are_trained(train_args, monkeypatch):

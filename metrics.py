@@ -1,0 +1,51 @@
+"""metrics.jsonl and timings.jsonl: an object of numbers for each epoch."""
+import json
+import math
+import sys
+from pathlib import Path
+
+from utils import UserError
+
+LISTS = ("skipped", "val_psnr_per_frame")  # values of a row that are no single numbers
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """The rows of metrics.jsonl, one per epoch; a half-written last line is passed over. Raises UserError."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected the metrics.jsonl of a run")
+    rows = []
+    lines = path.read_bytes().splitlines()
+    for i, line in enumerate(lines):
+        try:
+            row = json.loads(line, parse_constant=lambda _: None)
+        except (ValueError, RecursionError):  # no text, no JSON, or more digits or brackets than Python takes
+            if i + 1 < len(lines):
+                raise UserError(f"{path}: line {i + 1} is not JSON; expected one object per epoch") from None
+            continue
+        if not is_row(row):
+            raise UserError(f"{path}: line {i + 1} is not an epoch's row; expected an object of numbers, one of them its epoch")
+        rows.append(row)
+    return rows
+
+
+def is_row(row) -> bool:
+    """Whether a value is what Records.add() writes of an epoch: numbers, and lists of them under the names LISTS."""
+    if not isinstance(row, dict) or type(row.get("epoch")) is not int:
+        return False
+    lists = {name: value for name, value in row.items() if name in LISTS and isinstance(value, list)}
+    numbers = [value for name, value in row.items() if name not in lists] + [value for some in lists.values() for value in some]
+    return all(value is None or (isinstance(value, (int, float)) and abs(value) <= sys.float_info.max) for value in numbers)
+
+
+def finite(value):
+    """The same with None for every number that is not finite, which JSON does not know; looks into lists and dicts."""
+    if isinstance(value, dict):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def lines_of(rows: list[dict]) -> bytes:
+    """The content of a file of rows: one JSON object a line."""
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
