@@ -6,16 +6,18 @@ RUN = .venv/bin/python
 .PHONY: demo demo-robot test test-slow
 demo: .venv/ready demo_data
 	$(RUN) Trainer.py --DR demo_data --save_root runs/demo --preset quick --resume
-	$(RUN) Tester.py --DR demo_data --ckpt_path runs/demo --save_root results/demo --strip_every 15
+	$(RUN) Tester.py --DR demo_data --ckpt_path runs/demo --strip_every 15
+	$(RUN) tools/report.py runs/demo --out runs/demo/report
 	@echo
-	@echo "Look at results/demo/compare_seq0.gif (truth, pose, prediction), strip_seq0.png and psnr_seq0.png,"
-	@echo "and at runs/demo/training.png for the curves."
+	@echo "Open runs/demo/report/report.html: curves, scores and videos. The pictures themselves are in runs/demo/test:"
+	@echo "compare_seq0.gif (truth, pose, prediction), strip_seq0.png and psnr_seq0.png."
 
 demo-robot: .venv/ready demo_robot
 	$(RUN) Trainer.py --model svg_fp --DR demo_robot --save_root runs/demo_robot --width 8 --batch_size 4 --epoch_size 150 --num_epoch 20 --tfr 0.5 --val_every 4 --resume
-	$(RUN) Tester.py --DR demo_robot --ckpt_path runs/demo_robot --save_root results/demo_robot
+	$(RUN) Tester.py --DR demo_robot --ckpt_path runs/demo_robot
+	$(RUN) tools/report.py runs/demo_robot --out runs/demo_robot/report
 	@echo
-	@echo "Look at the compare_*.gif (truth, prediction), strip_*.png and psnr.png in results/demo_robot."
+	@echo "Open runs/demo_robot/report/report.html: curves, scores and videos. The pictures themselves are in runs/demo_robot/test."
 
 test: .venv/ready-for-tests
 	$(RUN) -m pytest -n auto
