@@ -164,8 +164,9 @@ def test_a_run_that_fails_does_not_end_the_others(rendered, tmp_path, reports, c
     file = write(tmp_path / "a.toml", {"bad": {"frame_H": 30}, "good": {}}, seeds="[1]")
     message, problems = refused_with_list(capsys, compare.main, [file, "--DR", rendered, "--out", tmp_path / "runs"])
     assert "1 of 2 runs failed" in message
-    assert problems == [f"bad-seed1: its training failed ({tmp_path}/runs/bad-seed1/log.txt): error: --frame_H, --frame_W: "
-                        "frames of 30 x 64: expected multiples of 8, at least 16"]  # fmt: skip
+    (problem,) = problems
+    assert problem.startswith(f"bad-seed1: its training failed ({tmp_path / 'runs' / 'bad-seed1' / 'log.txt'}): error: --frame_H, ")
+    assert "frames of 30 x 64: expected multiples of 8" in problem
     assert reports == [[str(tmp_path / "runs" / "good-seed1"), "--out", str(tmp_path / "runs" / "report")]]
 
 
@@ -198,9 +199,9 @@ WRONG = {
     "one name": ("seeds = [1]\n[settings.a]\n[settings.A]\n", "[settings.'a']: expected a name of its own"),
     "value": ("seeds = [1]\n[settings.a]\nlr = [1, 2]\n", "[settings.a]: lr: expected text, a number, true or false"),
     "forbidden": ("seeds = [1]\n[settings.a]\nlog_dir = 'b'\n", "[settings.a]: log_dir: is set by the comparison itself"),
-    "mistyped": ("seeds = [1]\n[settings.a]\nnum_epcoh = 3\n[settings.b]\n", "[settings.a]: unrecognized arguments: --num_epcoh=3"),
+    "mistyped": ("seeds = [1]\n[settings.a]\nnum_epcoh = 3\n[settings.b]\n", "[settings.a]: --num_epcoh: no such flag"),
     "not for all": ("seeds = [1]\n[flags]\nlr = 'fast'\n[settings.a]\nlr = 1\n[settings.b]\n", "[settings.b]: argument --lr: 'fast' found"),
-    "another model's": ("seeds = [1]\n[settings.a]\nmodel = 'svg_fp'\nF_dim = 3\n", "[settings.a]: unrecognized arguments: --F_dim=3"),
+    "another model's": ("seeds = [1]\n[settings.a]\nmodel = 'svg_fp'\nF_dim = 3\n", "[settings.a]: --F_dim: "),
 }
 
 
@@ -228,7 +229,7 @@ def test_all_that_is_wrong_is_told_at_once(rendered, tmp_path, capsys):
     (["--jobs", "0"], "--jobs: 0 found"),
     (["--", "--seed", "4"], "behind --: seed: is set by the comparison itself"),
     (["--", "--DR=elsewhere"], "behind --: DR: is set by the comparison itself"),
-    (["--", "--nonsense"], "unrecognized arguments: --nonsense"),
+    (["--", "--nonsense"], "every setting: --nonsense: no such flag"),
     (["--DR", "nowhere"], "--DR nowhere: no such folder"),
 ])  # fmt: skip
 def test_wrong_flags_are_refused(finished, rendered, tmp_path, capsys, more, told):
@@ -298,7 +299,7 @@ def wait_for(path: Path) -> None:
 def test_a_comparison_that_is_stopped_goes_on_at_the_very_step(rendered, tmp_path, reports, capsys):
     """As a process, with two runs at a time, amid an epoch that saves after every step: one line, the exit status of the signal,
     and in the end the rows of a comparison that was left alone."""
-    file = write(tmp_path / "a.toml", {"high": {"lr": 0.01}, "low": {}}, seeds="[1]", flags=SIZES | {"num_epoch": 1, "epoch_size": 24})
+    file = write(tmp_path / "a.toml", {"high": {"lr": 0.01}, "low": {}}, seeds="[1]", flags=SIZES | {"num_epoch": 1, "epoch_size": 16})
     argv = [str(file), "--DR", str(rendered), "--out"]
     command = [sys.executable, str(ROOT / "tools" / "compare.py"), *argv, "cut", "--jobs", "2", "--", "--save_minutes", "0"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

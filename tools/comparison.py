@@ -141,6 +141,6 @@ def check_flags(path: Path, flags: dict[str, list[str]]) -> None:
                 parse_trainer_flags(["--DR", "data", "--save_root", "run", *argv])
         except SystemExit:
             found.setdefault(said.getvalue().strip().removeprefix("error: "), []).append(f"[settings.{name}]")
-    if found:  # what is wrong with the common flags is wrong with all settings
-        problems = [f"{', '.join(where)}: {what}" for what, where in found.items()]
-        raise UserError(f"{path}: flags that Trainer.py refuses:", problems)
+    if found:
+        places = {what: "every setting" if len(where) == len(flags) > 1 else ", ".join(where) for what, where in found.items()}
+        raise UserError(f"{path}: flags that Trainer.py refuses:", [f"{place}: {what}" for what, place in places.items()])
