@@ -46,7 +46,7 @@ def epochs_done(run: Run) -> int | None:
     return begun.state["epoch"]
 
 
-def test_scores(run: Run) -> dict:
+def results_of(run: Run) -> dict:
     """What Tester.py wrote; {} where nothing was scored, as without the truth."""
     try:
         return json.loads((run.folder / "test" / "scores.json").read_bytes())
@@ -67,14 +67,14 @@ def state_of(run: Run) -> str:
     if done < run.args.num_epoch:
         return f"{done} of {run.args.num_epoch} epochs"
     mark = mark_of(run)
-    return "tested" if mark.exists() and json.loads(mark.read_bytes()) == test_scores(run).get("test") else "trained"
+    return "tested" if mark.exists() and json.loads(mark.read_bytes()) == results_of(run).get("test") else "trained"
 
 
-def scores(run: Run) -> str:
+def outcome(run: Run) -> str:
     """What came out, for a line in the terminal."""
     values = [row["val_psnr"] for row in read_metrics(run.folder / "metrics.jsonl") if row.get("val_psnr") is not None]
     found = [f"validation {max(values):.2f} dB"] if values else []
-    found += [f"test {row['psnr']:.2f} dB" for row in test_scores(run).get("sequences", [])[-1:]]  # the last is of all
+    found += [f"test {row['psnr']:.2f} dB" for row in results_of(run).get("sequences", [])[-1:]]  # the last is of all
     return ", ".join(found)
 
 
@@ -105,7 +105,7 @@ class Job:
         if self.process.status():
             return True
         if self.stage == "test":
-            write_whole(mark_of(self.run), json.dumps(test_scores(self.run).get("test")).encode())
+            write_whole(mark_of(self.run), json.dumps(results_of(self.run).get("test")).encode())
         if not self.left or self.process.asked_to_stop:
             return True
         self.begin()
@@ -116,7 +116,7 @@ class Job:
         if self.process.failed():
             return f"its {self.stage} failed ({self.process.log}): {self.process.last_words()}"
         seconds = int(time.monotonic() - self.begun)
-        return f"done in {seconds // 60}m{seconds % 60:02d}s, {scores(self.run)}"
+        return f"done in {seconds // 60}m{seconds % 60:02d}s, {outcome(self.run)}"
 
 
 def epochs_in_metrics(runs: list[Run]) -> int:
@@ -125,11 +125,10 @@ def epochs_in_metrics(runs: list[Run]) -> int:
     return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
 
 
-def run_all(runs: list[Run], *, tests: bool, jobs: int | None, interrupt: Interrupt) -> dict[str, str]:
-    """Does what is missing of each run, until a signal to stop comes; returns why runs failed, by their names."""
-    failures: dict[str, str] = {}
+def sort_out(runs: list[Run], *, tests: bool) -> tuple[list[tuple[Run, str]], dict[str, str]]:
+    """The runs of which something is missing, with their states; and why others cannot go on, by their names."""
     waiting: list[tuple[Run, str]] = []
-    busy: list[Job] = []
+    failures: dict[str, str] = {}
     for run in runs:
         try:
             state = state_of(run)
@@ -138,9 +137,16 @@ def run_all(runs: list[Run], *, tests: bool, jobs: int | None, interrupt: Interr
             print(f"{run.name}: {error}")
             continue
         if state == "tested" or (state == "trained" and not tests):
-            print(f"{run.name}: {state} already, {scores(run)}")
+            print(f"{run.name}: {state} already, {outcome(run)}")
         else:
             waiting.append((run, state))
+    return waiting, failures
+
+
+def run_all(runs: list[Run], *, tests: bool, jobs: int | None, interrupt: Interrupt) -> dict[str, str]:
+    """Does what is missing of each run, until a signal to stop comes; returns why runs failed, by their names."""
+    waiting, failures = sort_out(runs, tests=tests)
+    busy: list[Job] = []
     free, total = places(jobs), sum(run.args.num_epoch for run in runs)
     with tqdm(total=total, initial=epochs_in_metrics(runs), unit="epoch", desc="all runs", disable=None) as bar:
         while busy or (waiting and not interrupt.received):
