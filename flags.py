@@ -40,9 +40,9 @@ def parse_trainer_flags(argv: list[str] | None) -> tuple[argparse.Namespace, dic
     Which there are depends on --model, their defaults on --model and --preset.
     """
     argv = with_files(sys.argv[1:] if argv is None else argv)
-    first = Parser("", main=MAIN_FLAGS)
+    first = Parser("", main=MAIN_FLAGS, add_help=False)
     add_first_flags(first)
-    chosen = first.parse_known_args([text for text in argv if text not in ("--help", "-h")])[0]
+    chosen = first.parse_known_args(argv)[0]
     parser = trainer_parser(chosen.model, chosen.preset)
     if "--print_config" in argv:
         for action in parser._actions:
@@ -125,7 +125,7 @@ def trainer_parser(model: str, preset: str) -> Parser:
     about = "Train a video predictor: a dance from its poses (--model pose_cvae), a robot from its actions (svg_fp, svg_lp)."
     parser = Parser(about, main=MAIN_FLAGS, epilog=EXAMPLES.format(model=model))
     parser.hint = "--help all lists all flags" if model == MODELS[0] else f"--model {model} --help all lists all flags"
-    parser.first_step = f"; no data yet? {DEMO[model]} renders some"
+    parser.remedies["--DR"] = f"no data yet? {DEMO[model]} renders some"
     group = parser.add_argument_group("run")
     add_first_flags(group)
     add = group.add_argument
@@ -168,7 +168,7 @@ def trainer_parser(model: str, preset: str) -> Parser:
     add("--fast_train_epoch", type=INDEX, default=5, help="epochs it lasts")
     add("--shift", type=INDEX, help="a clip is moved by up to this many pixels each way")
     (add_dance_flags if model == "pose_cvae" else add_robot_flags)(parser)
-    other = Parser("")
+    other = Parser("", add_help=False)
     (add_robot_flags if model == "pose_cvae" else add_dance_flags)(other)
     owners = "svg_fp and svg_lp" if model == "pose_cvae" else "pose_cvae"
     parser.elsewhere = dict.fromkeys(other._option_string_actions, f"is a flag of --model {owners}, not of --model {model}")

@@ -67,18 +67,16 @@ class ShowHelp(argparse.Action):
 class Parser(argparse.ArgumentParser):
     """Shows in --help the flags named in `main`, or all; refuses a bad flag in one line that says which may be meant."""
 
-    hint = "--help lists the flags"  # behind every refusal
-    first_step = ""  # what is said where a needed flag is missing
-
-    def __init__(self, description: str, *, main: Iterable[str] = (), **settings):
+    def __init__(self, description: str, *, main: Iterable[str] = (), add_help: bool = True, **settings):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False, add_help=False, **settings)
         self.main = tuple(main)
+        self.hint = "--help all lists all flags" if self.main else "--help lists the flags"  # behind every refusal
         self.elsewhere: dict[str, str] = {}  # flags that it does not have, and what is to be said of each
-        if self.main:
-            self.hint = "--help all lists all flags"
-        choices = {"nargs": "?", "choices": ["all"], "metavar": "all"} if self.main else {"nargs": 0}
-        self.add_argument("--help", "-h", action=ShowHelp, **choices, default=argparse.SUPPRESS,
-                          help="this text; --help all: with every flag" if self.main else "this text")  # fmt: skip
+        self.remedies: dict[str, str] = {}  # what is to be said besides where a needed flag is missing
+        if add_help:
+            choices = {"nargs": "?", "choices": ["all"], "metavar": "all"} if self.main else {"nargs": 0}
+            self.add_argument("--help", "-h", action=ShowHelp, **choices, default=argparse.SUPPRESS,
+                              help="this text; --help all: with every flag" if self.main else "this text")  # fmt: skip
 
     def _get_formatter(self) -> argparse.HelpFormatter:
         formatter = super()._get_formatter()
@@ -97,9 +95,11 @@ class Parser(argparse.ArgumentParser):
         for name in given:
             if name not in self._option_string_actions:
                 self.error(self.unknown(name))
-        missing = [a for a in self._actions if a.required and a.option_strings and not {*a.option_strings} & {*given}]
+        needed = [a.option_strings for a in self._actions if a.required and a.option_strings]
+        missing = [names[0] for names in needed if not {*names} & {*given}]
         if missing and not {"--help", "-h"} & {*given}:
-            self.error(f"{' and '.join(a.option_strings[0] for a in missing)}: needed, and not given{self.first_step}")
+            remedies = [self.remedies[name] for name in missing if name in self.remedies]
+            self.error("; ".join([f"{' and '.join(missing)}: needed, and not given", *remedies]))
         return super().parse_args(args, namespace)
 
     def unknown(self, name: str) -> str:

@@ -90,7 +90,7 @@ class Records:
         """The config.json that lies in the folder; empty if there is none that can be read."""
         try:
             config = json.loads((self.folder / "config.json").read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             config = None
         return config if isinstance(config, dict) else {}
 

@@ -55,6 +55,7 @@ def test_help_fits_on_a_page_and_begins_with_what_is_needed(capsys, monkeypatch,
 def test_trainers_help_shows_the_flags_that_matter_and_where_the_others_are(capsys, model):
     short, everything = (printed(capsys, Trainer.main, "--model", model, "--help", *more) for more in ([], ["all"]))
     names = {action.option_strings[0]: action for action in trainer_parser(model, "default")._actions}
+    assert printed(capsys, Trainer.main, "--help=all", "--model", model) == everything
     shown = {name for name in names if f"  {name} " in short or f"  {name}," in short}
     assert shown - {"--help"} == {f"--{name}" for name in MAIN_FLAGS if f"--{name}" in names}
     assert all(f"  {name}" in everything for name in names) and len(names) > 60 > 3 * len(shown)
@@ -159,6 +160,7 @@ def test_who_has_no_data_yet_is_told_the_command_that_renders_some(tmp_path, cap
         command = shlex.split(message.split("no data yet? " if not argv else "No data yet? ")[1].split(" renders some")[0])
         assert command[:2] == ["python", "tools/make_demo_data.py"] and command[2:-2] == scene and command[-2] == "--out"
     assert "--DR and --save_root: needed" in refused(capsys, Trainer.main, [])
+    assert refused(capsys, Trainer.main, ["--DR", "."]) == "error: --save_root: needed, and not given (--help all lists all flags)"
     assert isinstance(make_demo_data.parse_flags(command[2:])[0], argparse.Namespace)
 
 
