@@ -76,6 +76,14 @@ def merge_flags(args: argparse.Namespace, trained: dict, family: Family) -> argp
     return argparse.Namespace(**(vars(args) | trained | family.tester_defaults | given))
 
 
+def results_name(args: argparse.Namespace) -> str:
+    """The folder of the results in the run's: that of the split, or another one for what is no test of all of it."""
+    parts = [args.split.replace("/", "-"), *(["only"] if args.only else []),
+             *(["shuffled"] if args.shuffle_conditions is not None else [])]  # fmt: skip
+    others = [path.resolve().name for path in (args.pose_from, args.first_frame) if path]
+    return "_".join([*parts, *(f"with_{name}" for name in others)])
+
+
 def choose(sequences: list[Sequence], names: list[str] | None) -> list[Sequence]:
     """The sequences of these names, all without names. Raises UserError for an unknown one."""
     known = {sequence.name: sequence for sequence in sequences}
@@ -91,9 +99,8 @@ def main(argv: list[str] | None = None) -> None:
     kinds = video_kinds(args.video, flag="--video")
     device = find_device(args.device)
     path = find_checkpoint(args.ckpt_path, prefer="best")
-    if args.save_root is None:  # beside the test's results, which must not be replaced by something else
-        other = args.pose_from or args.first_frame
-        args.save_root = path.parent / (f"{args.split}_with_{other.stem}" if other else args.split)
+    if args.save_root is None:
+        args.save_root = path.parent / results_name(args)
     check_writable(args.save_root, flag="--save_root")
     state = load_checkpoint(path)
     model = model_from_checkpoint(state, path).to(device)
@@ -121,11 +128,10 @@ def main(argv: list[str] | None = None) -> None:
     genuine = args.split == "test" and args.only is None and args.shuffle_conditions is None and not elsewhere
     more = family.hand_in(args.save_root, results, fps=args.fps) if family.hand_in and genuine else {}
     known = [result for result in results if result.scores]
-    if known:
-        about = {"checkpoint": path.name, "epoch": state["epoch"], "split": args.split, "seed": args.seed,
-                 "z_scale": args.z_scale, "fps": args.fps}  # fmt: skip
-        write_scores(args.save_root, known, more=more | {"test": about})
-    else:
+    about = {"checkpoint": path.name, "epoch": state["epoch"], "split": args.split, "seed": args.seed, "z_scale": args.z_scale,
+             "samples": args.n_sample, "fps": args.fps}  # fmt: skip
+    write_scores(args.save_root, known, more=more | {"test": about})
+    if not known:
         print("the truth is not known (dance: test/test_gt/, --gt or Demo_Test/GT{i}.csv), so nothing is scored")
     print(f"results are in {args.save_root}")
 

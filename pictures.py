@@ -105,8 +105,8 @@ def gif_frames(path: Path, *, fps: float) -> Iterator[np.ndarray]:
     with Image.open(path) as gif:
         for i in range(gif.n_frames):
             gif.seek(i)
-            elapsed += gif.info.get("duration") or UNSAID
             picture = np.asarray(gif.convert("RGB"))
+            elapsed += gif.info.get("duration") or UNSAID
             while (count + 0.5) * 1000 / fps < elapsed:  # asked in its middle: the ends are rounded
                 yield picture
                 count += 1

@@ -48,10 +48,15 @@ def curve(ax: Axes, values: dict[int, float], **style) -> None:
 
 
 def best_frames(rows: list[dict]) -> tuple[int, np.ndarray] | None:
-    """The epoch whose validation has the highest mean PSNR and its PSNR over the frames; None without any."""
-    curves = [(row["epoch"], np.array(row["val_psnr_per_frame"], float)) for row in rows if row.get("val_psnr_per_frame")]
-    curves = [(epoch, values) for epoch, values in curves if np.isfinite(values).any()]  # null is nan here
-    return max(curves, key=lambda pair: np.nanmean(pair[1]), default=None)
+    """The epoch of best.ckpt, whose validation has the highest PSNR, and its PSNR over the frames; None without any."""
+    scored = [row for row in rows if row.get("val_psnr_per_frame") and np.isfinite(curve_of(row)).any()]
+    best = max(scored, key=lambda row: -np.inf if row.get("val_psnr") is None else row["val_psnr"], default=None)
+    return best and (best["epoch"], curve_of(best))
+
+
+def curve_of(row: dict) -> np.ndarray:
+    """PSNR over the frames of a row's validation; null is nan here."""
+    return np.array(row["val_psnr_per_frame"], float)
 
 
 def literal(text: str) -> str:

@@ -11,7 +11,7 @@ from live import Preview, TensorBoard, WeightsAndBiases, grouped, psnr_picture
 from metrics import finite, lines_of, read_metrics
 from utils import UserError, check_writable, versions
 
-OUTPUTS = ("*.ckpt", "config.json", "metrics.jsonl", "timings.jsonl", "training.png", "val_epoch=*", "tensorboard", "test", "*_with_*")
+OUTPUTS = ("*.ckpt", "config.json", "metrics.jsonl", "timings.jsonl", "training.png", "tensorboard", "val*", "test*", "train_*")
 
 
 def plain(flags: dict) -> dict:

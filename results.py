@@ -55,7 +55,11 @@ def table_row(name: str, results: list[Result]) -> dict:
 
 def write_scores(folder: Path, results: list[Result], *, more: dict) -> None:
     """Prints and saves the scores of results whose truth is known: scores.csv with a row each, scores.json with every step
-    and what else there is to say, psnr.png with the mean over the sequences."""
+    and what else there is to say, psnr.png with the mean over the sequences. Without results, scores.json says what was rolled
+    out."""
+    if not results:
+        (folder / "scores.json").write_text(json.dumps(finite({"sequences": [], "per_frame": {}} | more)) + "\n")
+        return
     rows = [table_row(result.sequence.name, [result]) for result in results] + [table_row("all", results)]
     with open(folder / "scores.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=rows[0])

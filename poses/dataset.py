@@ -1,4 +1,6 @@
 """Writes frames and pose images of videos in the LAB4_Dataset layout."""
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from poses.splits import Stretch
 from poses.window import Box, moved_into
 
 PREVIEW_FRAMES = 150
+PREVIEW_SIZE = 384  # pixels of its longer side at most
 
 
 def blank(poses: np.ndarray | PoseImages) -> int:
@@ -25,13 +28,14 @@ def blank(poses: np.ndarray | PoseImages) -> int:
     return int((poses[..., 2] <= 0).all(axis=1).sum())
 
 
-def pose_picture(poses: np.ndarray | PoseImages, t: int, window: Box, size: tuple[int, int], *, scale: float) -> Image.Image:
-    """The pose image of frame t, height x width `size` large. Ready-made ones are cut like the frames; `scale` is their size by
-    that of the frames."""
+def pose_picture(poses: np.ndarray | PoseImages, t: int, window: Box, size: tuple[int, int]) -> Image.Image:
+    """The pose image of frame t, height x width `size` large. Ready-made ones are cut like the frames."""
     height, width = size
     if isinstance(poses, PoseImages):
         image = Image.fromarray(read_image(poses.paths[t]))
-        return image.resize((width, height), Image.Resampling.BILINEAR, box=tuple(scale * edge for edge in window))
+        box = [edge * scale for edge, scale in zip(window, 2 * poses.scale)]
+        box[2:] = min(box[2], image.width), min(box[3], image.height)  # rounding may lead beyond them
+        return image.resize((width, height), Image.Resampling.BILINEAR, box=tuple(box))
     return draw_pose(moved_into(poses[t], window, height=height, width=width), height=height, width=width)
 
 
@@ -51,13 +55,12 @@ def write_images(
                     continue
                 name = f"frame{stretch.number + t - stretch.frames.start:06d}.png"
                 frames, labels = (root / folder for folder in folders(stretch, tests))
-                window, scale = windows[number], 1.0
-                if isinstance(poses[number], PoseImages):
-                    scale = read_image(poses[number].paths[t]).shape[0] / frame.shape[0]
-                save(frames / name, lambda: cut_out(frame, window, size))  # noqa: B023
-                save(labels / name, lambda: pose_picture(poses[number], t, window, size, scale=scale))  # noqa: B023
+                window = windows[number]
+                save(frames / name, partial(cut_out, frame, window, size))
+                save(labels / name, partial(pose_picture, poses[number], t, window, size))
                 if stretch.split == "test" and t == stretch.frames.start:
-                    save(root / "test" / "test_img" / str(tests.index(stretch)) / name, lambda: cut_out(frame, window, size))  # noqa: B023
+                    first = root / "test" / "test_img" / str(tests.index(stretch)) / name
+                    save(first, partial(cut_out, frame, window, size))
                 bar.update()
 
 
@@ -73,7 +76,7 @@ def cut_out(frame: np.ndarray, window: Box, size: tuple[int, int]) -> Image.Imag
     return Image.fromarray(frame).resize(size[::-1], Image.Resampling.LANCZOS, box=tuple(window))
 
 
-def save(path: Path, make) -> None:
+def save(path: Path, make: Callable[[], Image.Image]) -> None:
     """Writes the picture that make() returns, unless there is one; a file is whole or not there."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,8 +90,15 @@ def write_preview(root: Path, stretches: list[Stretch]) -> None:
     longest = max((s for s in stretches if s.split == "train"), key=lambda s: len(s.frames))
     frames, labels = (numbered_images(root / folder) for folder in folders(longest, []))
     numbers = range(longest.number, longest.number + min(PREVIEW_FRAMES, len(longest.frames)))
-    pictures = np.stack([overlay(read_image(frames[number]), read_image(labels[number])) for number in numbers])
+    pictures = np.stack([small(overlay(read_image(frames[number]), read_image(labels[number]))) for number in numbers])
     save_gif(root / "preview.gif", torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255, fps=25)
+
+
+def small(picture: np.ndarray) -> np.ndarray:
+    """(H, W, 3) shrunk, if it is larger than a preview needs."""
+    image = Image.fromarray(picture)
+    image.thumbnail((PREVIEW_SIZE, PREVIEW_SIZE))
+    return np.asarray(image)
 
 
 def overlay(frame: np.ndarray, pose: np.ndarray) -> np.ndarray:

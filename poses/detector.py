@@ -16,13 +16,14 @@ JOINT_SCORE = 2.0  # from which a joint counts as seen; the network's own scale,
 
 class Detector:
     """Finds people. `weights` is a file that torchvision's COCO_V1 weights were saved to, None downloads them once; frames are
-    shrunk or enlarged to `side` pixels along their shorter side first. Raises UserError if there are no weights."""
+    shrunk or enlarged to `side` pixels along their shorter side first. Raises UserError, which names the `flag` of the
+    weights, if there are none."""
 
-    def __init__(self, weights: Path | None, *, device: torch.device, side: int):
+    def __init__(self, weights: Path | None, *, flag: str, device: torch.device, side: int):
         # Seconds of imports, which only those wait for who need a detector.
         from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights, keypointrcnn_resnet50_fpn
 
-        self.published, self.device = KeypointRCNN_ResNet50_FPN_Weights.COCO_V1, device
+        self.published, self.device, self.flag = KeypointRCNN_ResNet50_FPN_Weights.COCO_V1, device, flag
         # Joints are looked for in the likely boxes only, of which there would be a hundred otherwise.
         boxes = {"box_score_thresh": PERSON_SCORE, "box_detections_per_img": MOST_PEOPLE}
         sides = {"min_size": side, "max_size": 2 * side}
@@ -38,19 +39,18 @@ class Detector:
             except (OSError, RuntimeError) as error:  # no network, or what came is not what was meant
                 raise UserError(
                     f"the pose detector's weights cannot be downloaded ({' '.join(str(error).split())}); get "
-                    f"{self.published.url} elsewhere and give the file with --weights (Tester.py: --pose_weights), or give "
-                    "keypoints or pose images instead"
+                    f"{self.published.url} elsewhere and give the file with {self.flag}, or give keypoints or pose images instead"
                 ) from None
         expected = f"expected the file that {self.published.url} gives"
         if not weights.is_file():
-            raise UserError(f"--weights {weights}: no such file; {expected}")
+            raise UserError(f"{self.flag} {weights}: no such file; {expected}")
         try:
             state = torch.load(weights, map_location="cpu", weights_only=True)
             shapes = {name: tuple(value.shape) for name, value in state.items()}
         except Exception:  # torch raises errors of many kinds for a file that is none of its own
-            raise UserError(f"--weights {weights}: not a file of weights; {expected}") from None
+            raise UserError(f"{self.flag} {weights}: not a file of weights; {expected}") from None
         if shapes != {name: tuple(value.shape) for name, value in self.model.state_dict().items()}:
-            raise UserError(f"--weights {weights}: the weights of another network; {expected}")
+            raise UserError(f"{self.flag} {weights}: the weights of another network; {expected}")
         return state
 
     @torch.inference_mode()

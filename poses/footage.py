@@ -1,4 +1,5 @@
 """Frames of a video, whatever it is kept in: a video file, a GIF, a folder of images."""
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ class Footage(NamedTuple):
     fps: float | None  # frames a second; a folder of images does not say
     expected: int | None  # frames, as the file says before it is read; some do not, some err
     decode: Callable[[], Iterator[np.ndarray]]
+    numbers: list[int] | None = None  # of the images in a folder; where they jump, the video does
 
     def frames(self) -> Iterator[np.ndarray]:
         """Every frame (H, W, 3) uint8, from the first. Raises UserError for a file that breaks off, and if a frame has another
@@ -38,8 +40,8 @@ class Footage(NamedTuple):
 def open_footage(path: Path) -> Footage:
     """The video at `path`. Raises UserError if there is none, or if the package that reads it is missing."""
     if path.is_dir():
-        images = list(numbered_images(path).values())
-        return Footage(path, None, len(images), lambda: map(read_image, images))
+        images = numbered_images(path)
+        return Footage(path, None, len(images), lambda: map(read_image, images.values()), list(images))
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder; expected a video, a GIF or a folder of images")
     return open_moving_picture(path) if path.suffix.lower() in MOVING else open_video(path)
@@ -49,6 +51,8 @@ def read_image(path: Path) -> np.ndarray:
     """An image upright, as bytes (H, W, 3). Raises UserError."""
     try:
         with Image.open(path) as image:
+            if image.mode.startswith("I;16"):  # which convert() would cut off at 255
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as an image ({error})") from None
@@ -58,11 +62,19 @@ def open_moving_picture(path: Path) -> Footage:
     """A GIF or its like. Each of its pictures is shown for a time of its own, so a long one counts as several frames."""
     try:
         with Image.open(path) as image:
-            durations = [int(page.info.get("duration", 0)) or UNSAID for page in ImageSequence.Iterator(image)]
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            # Some formats know it only when the picture is decoded.
+            durations = [int((page.load() and page.info.get("duration")) or UNSAID) for page in ImageSequence.Iterator(image)]
+    except Exception as error:  # whatever a damaged file leads Pillow to
         raise UserError(f"{path}: cannot be read as a moving picture ({error})") from None
     fps = 1000 / min(durations)
-    return Footage(path, fps, round(sum(durations) * fps / 1000), lambda: gif_frames(path, fps=fps))
+
+    def decode() -> Iterator[np.ndarray]:
+        try:
+            yield from gif_frames(path, fps=fps)
+        except (OSError, ValueError, SyntaxError, IndexError, struct.error) as error:
+            raise UserError(f"{path}: breaks off or is damaged ({error}); expected a whole moving picture") from None
+
+    return Footage(path, fps, round(sum(durations) * fps / 1000), decode)
 
 
 def open_video(path: Path) -> Footage:
@@ -71,14 +83,14 @@ def open_video(path: Path) -> Footage:
         raise UserError(f"{path}: a single file that is no video; expected a video, a GIF or a folder of images")
     av = optional_package("av", flag=f"{path}: a video")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path.resolve())) as container:
             stream = container.streams.video[0]
             fps, expected = float(stream.average_rate or 0) or None, stream.frames or None
     except (av.FFmpegError, IndexError, OSError) as error:
         raise UserError(f"{path}: cannot be read as a video ({error}); expected one such as an mp4") from None
 
     def decode() -> Iterator[np.ndarray]:
-        with av.open(str(path)) as container:
+        with av.open(str(path.resolve())) as container:
             container.streams.video[0].thread_type = "AUTO"
             try:
                 for frame in container.decode(video=0):

@@ -26,11 +26,12 @@ MOST_FRAMES = 10**7  # of a video, four days; a number beyond is a mistake
 NOBODY = np.zeros((0, len(JOINTS), 3), dtype=np.float32)
 
 
-def read_people(path: Path, frames: int | None = None) -> list[np.ndarray]:
+def read_people(path: Path, frames: int | None = None, numbers: list[int] | None = None) -> list[np.ndarray]:
     """The people (P, J, 3) of each of `frames` frames, from a folder of OpenPose's *_keypoints.json, a COCO .json or a .csv.
 
-    A frame that the file does not have is a frame without people. Without `frames` there are as many as the file has. Raises
-    UserError for what cannot be read, and for frames that the video does not have.
+    Frames count from 0; from 1 where the last one would be too many otherwise; or have the `numbers` of their images. One that
+    the file does not have is a frame without people. Without `frames` there are as many as the file has. Raises UserError
+    for what cannot be read, and for frames that the video does not have.
     """
     if path.is_dir():
         found = read_openpose(path)
@@ -42,9 +43,10 @@ def read_people(path: Path, frames: int | None = None) -> list[np.ndarray]:
         raise UserError(f"{path}: not keypoints; expected a folder of OpenPose's JSON files, a COCO .json or a .csv")
     if not found:
         raise UserError(f"{path}: holds no frame; expected the keypoints of a video")
-    # Programs count from 0 or from 1.
-    first = int(min(found) == 1 and max(found) == (frames or max(found)))
-    frames = frames or max(found) + 1 - first
+    if numbers and max(found) >= len(numbers) and set(found) <= set(numbers):
+        found = {numbers.index(number): people for number, people in found.items()}
+    first = int(min(found) >= 1 and max(found) == frames)
+    frames = frames or max(found) + 1
     if min(found) < 0 or max(found) - first >= frames:
         raise UserError(f"{path}: keypoints of frame {max(found)}; expected frames 0 to {frames - 1}, as many as the video has")
     if frames > MOST_FRAMES:
@@ -109,11 +111,13 @@ def read_coco(path: Path) -> dict[int, np.ndarray]:
     if isinstance(content, dict):
         images = content.get("images", [])
         images = images if isinstance(images, list) else []
-        whole = [image for image in images if isinstance(image, dict) and {"id", "file_name"} <= image.keys()]
-        names = {image["id"]: image["file_name"] for image in whole}
+        named = [image for image in images if isinstance(image, dict) and {"id", "file_name"} <= image.keys()]
+        names = {image["id"]: image["file_name"] for image in named if isinstance(image["id"], (int, str))}
         content = content.get("annotations")
-    expected = {"image_id", "keypoints"}
-    if not isinstance(content, list) or not all(isinstance(row, dict) and expected <= row.keys() for row in content):
+    def whole(row) -> bool:
+        return isinstance(row, dict) and isinstance(row.get("image_id"), (int, str)) and "keypoints" in row
+
+    if not isinstance(content, list) or not all(map(whole, content)):
         raise UserError(f"{path}: no list of annotations with image_id and keypoints; expected COCO's keypoints")
     found: dict[int, list] = {}
     for row in content:
@@ -130,7 +134,7 @@ def read_csv(path: Path) -> dict[int, np.ndarray]:
     confidence, of any of the JOINTS. An empty field is a joint that was not found."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file, restval=""))
     except (UnicodeDecodeError, csv.Error):
         raise UserError(f"{path}: not a csv of text; expected columns frame, nose_x, nose_y, nose_c, ...") from None
     header = list(rows[0]) if rows else []
@@ -138,18 +142,19 @@ def read_csv(path: Path) -> dict[int, np.ndarray]:
     if "frame" not in header or not names:
         columns = ", ".join(map(str, header[:4])) or "none"
         raise UserError(f"{path}: columns {columns}, ...; expected frame, nose_x, nose_y, nose_c, ...")
-    found = {}
+    poses = {}
     for line, row in enumerate(rows, start=2):
         try:
             points = [[float(row[f"{name}_{part}"] or 0) for part in "xy"] for name in names]
-            sure = [float(row.get(f"{name}_c", row[f"{name}_x"] != "") or 0) for name in names]
+            there = [row[f"{name}_x"] != "" and row[f"{name}_y"] != "" for name in names]
+            sure = [float(row.get(f"{name}_c", 1) or 0) if found else 0.0 for name, found in zip(names, there)]
             number = int(row["frame"])
         except (ValueError, TypeError):
             raise UserError(f"{path}: line {line} holds what is no number; expected a row of numbers for each frame") from None
-        if number in found or not np.isfinite(points).all() or not all(map(math.isfinite, sure)):
+        if number in poses or not np.isfinite(points).all() or not all(map(math.isfinite, sure)):
             raise UserError(f"{path}: line {line}, frame {number}: occurs twice, or is not finite; expected each frame once")
-        found[number] = whole_body(np.column_stack([points, sure]).astype(np.float32), names)
-    return found
+        poses[number] = whole_body(np.column_stack([points, sure]).astype(np.float32), names)
+    return poses
 
 
 def people_from_lists(values: list) -> np.ndarray:
@@ -175,6 +180,16 @@ def size_of(pose: np.ndarray) -> float:
     """The area of the box around the joints that were found, in pixels; 0 without any."""
     found = pose[pose[:, 2] > 0, :2]
     return float(np.prod(np.ptp(found, axis=0) + 1)) if len(found) else 0.0
+
+
+def follow(
+    people: list[np.ndarray], cuts: list[int], *, how: str, confidence: float, fill: int, smoothing: float
+) -> np.ndarray:  # fmt: skip
+    """One person through a video, (N, J, 3): chosen, gaps filled, smoothed, each scene by itself. `cuts` are the frames that a
+    scene begins with."""
+    scenes = [people[a:b] for a, b in zip([0, *cuts], [*cuts, len(people)])]
+    return np.concatenate([smooth(fill_gaps(choose_person(scene, how=how, confidence=confidence), fill), smoothing)
+                           for scene in scenes])  # fmt: skip
 
 
 def choose_person(people: list[np.ndarray], *, how: str, confidence: float) -> np.ndarray:
@@ -219,13 +234,12 @@ def smooth(poses: np.ndarray, frames: float) -> np.ndarray:
     if not frames:
         return poses
     reach = math.ceil(3 * frames)
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / frames) ** 2)
-    padded = np.pad(poses, ((reach, reach), (0, 0), (0, 0)))
-    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0)  # (N, J, 3, window)
-    weighted = weights * around[:, :, 2]
-    total = weighted.sum(-1)
-    smoothed = poses.copy()
-    found = poses[..., 2] > 0
-    for axis in (0, 1):
-        smoothed[..., axis][found] = (weighted * around[:, :, axis]).sum(-1)[found] / total[found]
+    padded = np.pad(poses.astype(float), ((reach, reach), (0, 0), (0, 0)))
+    places, total = np.zeros((*poses.shape[:2], 2)), np.zeros((*poses.shape[:2], 1))
+    for offset in range(2 * reach + 1):
+        neighbour = padded[offset : offset + len(poses)]
+        weight = math.exp(-0.5 * ((offset - reach) / frames) ** 2) * neighbour[..., 2:]
+        places, total = places + weight * neighbour[..., :2], total + weight
+    smoothed, found = poses.copy(), poses[..., 2] > 0
+    smoothed[found, :2] = (places / np.maximum(total, 1e-9))[found]
     return smoothed

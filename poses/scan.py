@@ -9,6 +9,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dataloader import SUFFIXES, numbered_images
+from files import write_whole
 from poses.footage import open_footage, read_image
 from poses.keypoints import NOBODY, people_from_lists
 from poses.window import Box, View
@@ -34,16 +35,23 @@ class PoseImages:
     """Ready-made pose images, one for each frame of a video that is taken."""
 
     def __init__(self, folder: Path):
-        self.folder, self.paths = folder, list(numbered_images(folder).values())
+        images = numbered_images(folder)
+        self.folder, self.numbers, self.paths = folder, list(images), list(images.values())
+        self.scale = 1.0, 1.0  # pixels across and down by those of the frames, once they were checked
 
-    def check(self, found: Scan) -> "PoseImages":
-        """Itself. Raises UserError if they are not one for each frame, or of another shape than the frames."""
+    def check(self, found: Scan, numbers: list[int] | None) -> "PoseImages":
+        """Itself. Raises UserError if they are not one for each frame, which may have `numbers`, or of another shape."""
         if len(self.paths) != found.length:
             raise UserError(f"{self.folder}: {len(self.paths)} pose images; expected {found.length}, one for each frame taken")
-        height, width = read_image(self.paths[0]).shape[:2]
-        if abs(width / height / (found.width / found.height) - 1) > 0.03:
-            sizes = f"{width} x {height} pixels for frames of {found.width} x {found.height}"
-            raise UserError(f"{self.folder}: pose images of {sizes}; expected the same shape")
+        if np.diff(self.numbers).tolist() != np.diff(numbers if numbers else range(found.length)).tolist():
+            raise UserError(f"{self.folder}: other numbers are missing than among the frames; expected a pose image for each")
+        sizes = {size_of(path) for path in self.paths}
+        (width, height), *others = sorted(sizes)
+        if others or abs(width / height / (found.width / found.height) - 1) > 0.03:
+            listed = ", ".join(f"{w} x {h}" for w, h in sorted(sizes)[:3])
+            shape = f"{found.width} x {found.height}"
+            raise UserError(f"{self.folder}: pose images of {listed} pixels; expected one size, in the shape of {shape}")
+        self.scale = width / found.width, height / found.height
         return self
 
     def background(self) -> np.ndarray:
@@ -59,9 +67,18 @@ class PoseImages:
         rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
         if not len(rows):
             return View(None, found.height, found.width)
-        down, across = found.height / drawn.shape[0], found.width / drawn.shape[1]
-        box = Box(columns[0] * across, rows[0] * down, (columns[-1] + 1) * across, (rows[-1] + 1) * down)
+        across, down = self.scale
+        box = Box(columns[0] / across, rows[0] / down, (columns[-1] + 1) / across, (rows[-1] + 1) / down)
         return View(box, found.height, found.width)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of an image, without decoding it. Raises UserError."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error})") from None
 
 
 class Video:
@@ -90,6 +107,10 @@ class Video:
         taken = people[self.selection]
         return [*taken, *[NOBODY] * (count - len(taken))][:count]
 
+    def numbers(self) -> list[int] | None:
+        """The numbers of the frames taken, where they are images in a folder."""
+        return None if self.footage.numbers is None else self.footage.numbers[self.selection]
+
     def expected(self) -> int | None:
         """Frames taken, as far as it can be told before they are read."""
         return None if self.footage.expected is None else len(range(self.footage.expected)[self.selection])
@@ -105,14 +126,17 @@ class PeopleFile:
                 self.known.append(people_from_lists(json.loads(line)))
             except (ValueError, TypeError):  # the last one, half written
                 break
-        self.file = open(path.with_name(f".{path.name}.part"), "w")  # noqa: SIM115
-        for people in self.known:
-            self.write(people)
-        Path(self.file.name).replace(path)
+        write_whole(path, "".join(map(self.line, self.known)).encode())  # without a half line
+        self.file = open(path, "a")  # noqa: SIM115
+
+    @staticmethod
+    def line(people: np.ndarray) -> str:
+        """A frame's people."""
+        return json.dumps(np.round(people.astype(float), 3).tolist()) + "\n"
 
     def write(self, people: np.ndarray) -> None:
         """Adds a frame's people."""
-        self.file.write(json.dumps(np.round(people, 3).tolist()) + "\n")
+        self.file.write(self.line(people))
         self.file.flush()
 
 
@@ -137,7 +161,9 @@ def scan(video: Video, detector, record: Path, *, cut: float) -> Scan:
     if shape is None:
         raise UserError(f"{video.path}: no frame is left; expected more than --skip {video.selection.start}")
     threshold = max(cut, CLEAR * float(np.median(changes)))
-    cuts = [i for i, change in enumerate(changes) if cut and change > threshold]
+    numbers = video.numbers() or range(len(changes) * video.selection.step)[:: video.selection.step]
+    jumps = np.flatnonzero(np.diff(numbers) > video.selection.step) + 1  # images are missing there
+    cuts = sorted({*jumps.tolist(), *(i for i, change in enumerate(changes) if cut and change > threshold)})
     whole = video.selection.stop is None and video.selection.step == 1
     end = len(changes) + video.selection.start if whole else None
     return Scan(len(changes), end, *shape[:2], video.footage.fps, cuts, people)

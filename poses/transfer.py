@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from dataloader import SUFFIXES, numbered_images
 from poses.footage import open_footage, read_image
-from poses.keypoints import choose_person, fill_gaps, read_people
+from poses.keypoints import follow, read_people
 from poses.skeleton import draw_pose
 from utils import UserError
 
@@ -115,7 +115,9 @@ def prepared(folder: Path, height: int, width: int) -> Source:
     try:
         video = json.loads((folder / "manifest.json").read_bytes())["videos"][0]
         size = float(video["height"]), float(video["width"])
-    except (ValueError, KeyError, IndexError, TypeError):
+        if not (0 < size[0] < 1e6 and 0 < size[1] < 1e6):
+            raise ValueError("no size of a video")
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError):
         path = folder / "manifest.json"
         raise UserError(f"{path}: holds no video; expected a data set that prepare_video.py has finished") from None
     keypoints = folder / "keypoints" / "0.csv"
@@ -126,7 +128,7 @@ def prepared(folder: Path, height: int, width: int) -> Source:
 
 def of_people(people: list[np.ndarray], size: tuple[float, float] | None, height: int, width: int) -> Source:
     """Drawn anew. Without the size of the video, that of the smallest that could hold all joints."""
-    poses = fill_gaps(choose_person(people, how="largest", confidence=0.05), GAP)
+    poses = follow(people, [], how="largest", confidence=0.05, fill=GAP, smoothing=0)
     found = poses[poses[..., 2] > 0]
     if not len(found):
         raise UserError("--pose_from: nobody is in it; expected a person in at least one frame")

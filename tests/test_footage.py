@@ -1,4 +1,7 @@
 """Frames of videos in every form."""
+import contextlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import write_image
@@ -103,6 +106,30 @@ def test_a_damaged_video_is_refused(tmp_path):
     (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"cut\.mp4"):
         list(open_footage(tmp_path / "cut.mp4").frames())
+
+
+def test_a_moving_picture_that_was_cut_off_is_refused_wherever_it_breaks(tmp_path):
+    pictures = [Image.fromarray(picture) for picture in plain(4)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=40)
+    content = (tmp_path / "a.gif").read_bytes()
+    for length in range(1, len(content), 7):
+        (tmp_path / "cut.gif").write_bytes(content[:length])
+        with contextlib.suppress(UserError):  # or it holds whole pictures
+            assert list(open_footage(tmp_path / "cut.gif").frames())
+
+
+def test_sixteen_bits_are_a_brightness_too(tmp_path):
+    Image.fromarray(np.array([[0, 32768, 65535]], dtype=np.uint16)).save(tmp_path / "0.png")
+    (picture,) = open_footage(tmp_path).frames()
+    assert picture[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_names_with_a_colon_are_files(tmp_path, monkeypatch):
+    """12:30.mp4 would be a protocol to FFmpeg."""
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "a.mp4", plain(3))
+    (tmp_path / "a.mp4").rename("12:30.mp4")
+    assert len(list(open_footage(Path("12:30.mp4")).frames())) == 3
 
 
 def test_frames_of_two_sizes_are_refused(tmp_path):

@@ -38,6 +38,15 @@ def test_openpose_files_go_by_their_numbers(tmp_path, count):
     check_places(found[0][0], OPENPOSE[count])
 
 
+def test_frames_that_lack_people_at_either_end_do_not_move_the_others(tmp_path):
+    """COCO's results leave out frames without people; frame 0 is the first unless the last would be too many."""
+    for numbers, expected in [([1, 2], [0, 1, 1, 0]), ([1, 4], [1, 0, 0, 1]), ([0, 3], [1, 0, 0, 1])]:
+        rows = [{"image_id": number, "keypoints": numbered(COCO)} for number in numbers]
+        (tmp_path / "coco.json").write_text(json.dumps(rows))
+        assert [len(people) for people in read_people(tmp_path / "coco.json", 4)] == expected
+    assert [len(people) for people in read_people(tmp_path / "coco.json", 2, [0, 3])] == [1, 1]
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_coco_results_count_from_0_or_1(tmp_path, first):
     rows = [{"image_id": first + i, "category_id": 1, "keypoints": numbered(COCO), "score": 0.9} for i in range(3)]
@@ -66,15 +75,16 @@ def test_a_csv_gives_back_what_was_written(tmp_path):
 
 
 def test_a_csv_needs_no_confidence(tmp_path):
-    (tmp_path / "k.csv").write_text("frame,nose_x,nose_y,left_ear_x,left_ear_y\n0,3,4,,\n1,,,50,60\n")
+    (tmp_path / "k.csv").write_text("frame,nose_x,nose_y,left_ear_x,left_ear_y\n0,3,4,,\n1,,,50,60\n2,7\n3,7,,8,\n")
     found = np.concatenate(read_people(tmp_path / "k.csv"))
-    assert found[:, INDEX["nose"], 2].tolist() == [1, 0] and found[1, INDEX["left_ear"]].tolist() == [50, 60, 1]
+    assert found[:, INDEX["nose"], 2].tolist() == [1, 0, 0, 0] and not found[2:].any() and found[1, INDEX["left_ear"]].tolist() == [50, 60, 1]
 
 
 @pytest.mark.parametrize("name, content, words", [
     ("a.json", "{", "not JSON"),
     ("a.json", "[3]", "no list of annotations"),
     ("a.json", '[{"image_id": "x", "keypoints": []}]', "0 values"),
+    ("a.json", '[{"image_id": [1], "keypoints": []}]', "no list of annotations"),
     ("a.json", json.dumps([{"image_id": "x", "keypoints": [5] * 51}]), "number of its frame"),
     ("a.json", json.dumps([{"image_id": 0, "keypoints": ["a"] * 51}]), "no list of numbers"),
     ("a.json", json.dumps([{"image_id": 9, "keypoints": [5] * 51}]), "frame 9"),

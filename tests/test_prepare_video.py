@@ -13,7 +13,7 @@ from PIL import Image
 import Trainer
 from dance_data import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences
 from poses import detector, scan
-from poses.keypoints import COCO, csv_header, csv_row
+from poses.keypoints import COCO, OPENPOSE, csv_header, csv_row, follow
 from poses.skeleton import INDEX, JOINTS
 from poses.splits import plan
 from poses.window import ASPECTS, Box, View, choose_aspect, choose_window, union
@@ -143,6 +143,89 @@ def test_a_stopped_run_goes_on_to_the_same_files(video, tmp_path, monkeypatch, c
     prepare_video.main(argv)
     assert "is finished" in capsys.readouterr().out
     assert "other settings: height 64 there, 96 here" in refused(capsys, prepare_video.main, [*argv[:-1], "96"])
+
+
+def test_what_failed_before_a_picture_was_made_can_be_mended(video, tmp_path, capsys):
+    """A folder whose first try was refused takes other flags the next time."""
+    argv = [str(video / "dance"), "--poses", str(video / "dance.csv"), "--out", str(tmp_path / "data")]
+    assert "leave too few" in refused(capsys, prepare_video.main, [*argv, "--test", "0.9"])
+    prepare_video.main([*argv, "--test", "0.2"])
+    assert len(numbers_in(tmp_path / "data" / "test" / "test_gt" / "0")) == 12
+
+
+def test_a_stopped_run_does_not_go_on_with_other_keypoints(video, tmp_path, capsys, monkeypatch):
+    """Half of its pictures would be of one film and half of another."""
+    from poses import dataset
+
+    keypoints = shutil.copy(video / "dance.csv", tmp_path / "k.csv")
+    argv = [str(video / "dance"), "--poses", str(keypoints), "--out", str(tmp_path / "data")]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(dataset, "write_preview", None)
+        patch.setattr(prepare_video, "write_preview", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        prepare_video.main(argv)
+    capsys.readouterr()
+    write_keypoints(keypoints, without=(3,))
+    assert "other settings: inputs" in refused(capsys, prepare_video.main, argv)
+
+
+def test_keypoints_of_a_larger_film_are_refused(video, tmp_path, capsys):
+    keypoints = write_keypoints(tmp_path / "k.csv")
+    header, *rows = keypoints.read_text().splitlines()
+    larger = [",".join([row.split(",")[0], *(str(float(v) * 3) if v and i % 3 < 2 else v for i, v in enumerate(row.split(",")[1:]))]) for row in rows]
+    keypoints.write_text("\n".join([header, *larger]))
+    message = refused(capsys, prepare_video.main, [video / "dance", "--poses", keypoints, "--out", tmp_path / "data"])
+    assert "joints reach to 339 x 222 in frames of 160 x 90" in message
+
+
+def test_a_crop_keeps_its_shape(video, tmp_path):
+    """An upright part of the frames becomes upright pictures of all of it, not a band of 2:1."""
+    prepare_video.main([str(video / "dance"), "--poses", str(video / "dance.csv"), "--out", str(tmp_path / "data"), "--crop", "60", "10", "40", "80"])
+    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert manifest["aspect"] == "1:2" and manifest["videos"][0]["window"] == [60, 10, 100, 90]
+
+
+def test_missing_images_are_a_cut_and_keypoints_may_have_their_numbers(tmp_path):
+    """Images 100 to 159 without 120: clips end there. OpenPose's files are numbered like them."""
+    folder, poses = tmp_path / "dance", tmp_path / "poses"
+    write_frames(folder)
+    poses.mkdir()
+    for t in range(FRAMES):
+        (folder / f"{t}.png").rename(folder / f"frame{100 + t}.png")
+        values = [float(v) for name in OPENPOSE[25] for v in (*body(t).get(name, (0, 0)), name in body(t))]
+        (poses / f"a_{100 + t}_keypoints.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": values}]}))
+    for path in (folder / "frame120.png", poses / "a_120_keypoints.json"):
+        path.unlink()
+    prepare_video.main([str(folder), "--poses", str(poses), "--out", str(tmp_path / "data")])
+    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert manifest["videos"][0]["cuts"] == [20] and manifest["blank_poses"] == 0
+    with open(tmp_path / "data" / "keypoints" / "0.csv") as file:
+        assert [float(row["neck_x"]) for row in csv.DictReader(file)][19:22] == [69, 71, 72]
+
+
+def test_nothing_is_filled_or_smoothed_across_a_cut():
+    """Somebody stands at 100, and in the next scene at 500."""
+    poses = [np.full((1, len(JOINTS), 3), 100.0, np.float32)] * 5 + [np.full((1, len(JOINTS), 3), 500.0, np.float32)] * 5
+    followed = follow(poses, [5], how="nearest", confidence=0, fill=3, smoothing=2)
+    assert np.allclose(followed[:5, 0, 0], 100) and np.allclose(followed[5:, 0, 0], 500)
+    poses[4] = poses[5] = np.zeros((0, len(JOINTS), 3), np.float32)
+    assert not follow(poses, [5], how="largest", confidence=0, fill=3, smoothing=0)[4:6].any()
+
+
+def test_pose_images_of_several_sizes_or_other_numbers_are_refused(video, tmp_path, capsys):
+    argv = [video / "dance", "--poses", tmp_path / "labels", "--out", tmp_path / "data"]
+    shutil.copytree(video / "dance", tmp_path / "labels")
+    Image.new("RGB", (80, 45)).save(tmp_path / "labels" / "9.png")
+    assert "pose images of 80 x 45, 160 x 90 pixels; expected one size" in refused(capsys, prepare_video.main, argv)
+    (tmp_path / "labels" / "9.png").rename(tmp_path / "labels" / "99.png")
+    assert "other numbers are missing" in refused(capsys, prepare_video.main, argv)
+
+
+def test_pose_images_of_a_slightly_other_shape(video, tmp_path):
+    """426 x 240 for 1280 x 720: rounding made them wider than the frames by a five-hundredth."""
+    (tmp_path / "labels").mkdir()
+    for t in range(FRAMES):
+        Image.fromarray(frame(t)).resize((162, 90)).save(tmp_path / "labels" / f"{t}.png")
+    prepare_video.main([str(video / "dance"), "--poses", str(tmp_path / "labels"), "--out", str(tmp_path / "data"), "--height", "32"])
 
 
 def test_frames_without_a_person_are_blank_and_counted(video, tmp_path, capsys):

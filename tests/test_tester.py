@@ -57,7 +57,7 @@ def test_scores_are_the_psnr_of_the_written_frames(rendered, trained, tmp_path):
         assert float(found["psnr"]) == pytest.approx(expected, abs=0.02) and found["frames"] == "8"
     saved = json.loads((tmp_path / "scores.json").read_text())
     assert len(saved["per_frame"]["0"]["psnr"]) == 8 and saved["course"]["private"] is None
-    assert saved["test"] == {"checkpoint": "best.ckpt", "epoch": 2, "split": "test", "seed": 1, "z_scale": 1.0, "fps": 20.0}
+    assert saved["test"] == {"checkpoint": "best.ckpt", "epoch": 2, "split": "test", "seed": 1, "z_scale": 1.0, "samples": 1, "fps": 20.0}
 
 
 def test_results_lie_in_the_run_unless_a_folder_is_named(rendered, trained, tmp_path):

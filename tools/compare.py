@@ -178,20 +178,29 @@ def is_trained(run: Run) -> bool:
         return False
 
 
-def compare(comparison: Comparison, out: Path, *, tests: bool, jobs: int | None) -> None:
-    """All runs, and the report of those that are trained. Raises UserError if a run failed, Stopped by a signal."""
+def compare(comparison: Comparison, others: list[Run], out: Path, *, tests: bool, jobs: int | None) -> None:
+    """All runs, and the report of those that are trained, of the `others` too. Raises UserError if a run failed, Stopped by a
+    signal."""
     with Interrupt() as interrupt:
         failures = run_all(comparison.runs, tests=tests, jobs=jobs, interrupt=interrupt)
     if interrupt.received:
         name = "Ctrl-C" if interrupt.received == signal.SIGINT else signal.Signals(interrupt.received).name
         raise Stopped(f"stopped by {name}; all is saved in {out}, the same command goes on", interrupt.received)
-    settings = list(dict.fromkeys(run.setting for run in comparison.runs))
-    trained = [run for run in sorted(comparison.runs, key=lambda run: settings.index(run.setting)) if is_trained(run)]
-    if trained:
-        report.main([*(str(run.folder) for run in trained), "--out", str(out / "report")])
+    runs = list({run.name: run for run in [*others, *comparison.runs]}.values())
+    settings = list(dict.fromkeys(run.setting for run in runs))
+    trained = [run for run in sorted(runs, key=lambda run: settings.index(run.setting)) if is_trained(run)]
+    try:
+        if trained:
+            report.main([*(str(run.folder) for run in trained), "--out", str(out / "report")])
+    finally:
+        tell(failures, len(comparison.runs))
+
+
+def tell(failures: dict[str, str], runs: int) -> None:
+    """Raises UserError with all failures of so many runs, if there are any."""
     if failures:
         problems = [f"{name}: {failure}" for name, failure in failures.items()]
-        raise UserError(f"{len(failures)} of {len(comparison.runs)} runs failed; the same command tries them again:", problems)
+        raise UserError(f"{len(failures)} of {runs} runs failed; the same command tries them again:", problems)
 
 
 def keep_file(path: Path, out: Path, command: list[str]) -> None:
@@ -246,7 +255,8 @@ def main(argv: list[str] | None = None) -> None:
     lock = claim(options.out, flag="--out")
     try:
         keep_file(options.file, options.out, argv)
-        compare(comparison, options.out, tests=tests, jobs=options.jobs)
+        whole = read_comparison(options.file, data=options.DR, out=options.out, seeds=None, only=None, more=more)
+        compare(comparison, whole.runs, options.out, tests=tests, jobs=options.jobs)
     finally:
         lock.release()
 

@@ -17,7 +17,7 @@ from utils import UserError
 
 KEYS = ("title", "question", "seeds", "flags", "settings")
 # What sets one run of a comparison apart from another, or does not train at all; under both of its names.
-OWN_FLAGS = {"DR", "data_root", "save_root", "log_dir", "seed", "resume", "overwrite", "test", "help"}
+OWN_FLAGS = {"DR", "data_root", "save_root", "log_dir", "seed", "resume", "overwrite", "test", "help", "h", "print_config"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # of a folder, on every system
 
 
@@ -122,7 +122,7 @@ def problems_of_seeds(seeds) -> list[str]:
 
 def forbidden(where: str, flags: list[str]) -> list[str]:
     """A line for each flag that a comparison sets itself."""
-    names = [flag.removeprefix("--").split("=")[0] for flag in flags if flag.startswith("--")]
+    names = [flag.lstrip("-").split("=")[0] for flag in flags if flag.startswith("--") or flag == "-h"]
     return [f"{where}: {name}: is set by the comparison itself, for every run" for name in names if name in OWN_FLAGS]
 
 

@@ -6,6 +6,7 @@ when it is started again.
 """
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -15,16 +16,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root,
 
 from devices import find_device
 from files import write_whole
-from parsing import COUNT, INDEX, NOT_NEGATIVE, PROBABILITY, Parser, location, number
+from parsing import COUNT, FRACTION, INDEX, NOT_NEGATIVE, Parser, location, number
 from poses.dataset import blank, write_images, write_preview
 from poses.detector import DETECTOR_SIDE, Detector
-from poses.keypoints import choose_person, csv_header, csv_row, fill_gaps, read_people, smooth
+from poses.keypoints import csv_header, csv_row, follow, read_people
 from poses.scan import PoseImages, Scan, Video, scan
 from poses.splits import SPLITS, Stretch, plan
 from poses.window import ASPECTS, Box, View, choose_aspect, choose_window, person_view, ratio, union
 from utils import UserError, check_writable, one_line_errors
 
-FREE = ("out", "device")  # what may be different when a stopped run goes on
+FREE = ("out", "device", "weights")  # what may be different when a stopped run goes on
+LOOKED = ("videos", "poses", "skip", "most", "every", "side", "inputs")  # what decides which people are found
 MAIN_FLAGS = ("out", "poses", "weights", "smooth", "aspect", "crop", "val", "test")
 EXAMPLES = """examples:
   python tools/prepare_video.py my_dance.mp4 --out my_data
@@ -49,21 +51,22 @@ def prepare_parser() -> Parser:
              "(default: they are detected)")  # fmt: skip
     add("--weights", type=location, metavar="FILE", help="the detector's weights (default: downloaded once)")
     add("--device", default="auto", help="of the detector: auto takes the first of cuda, mps, cpu that is there")
-    add("--side", type=number(int, 64), default=DETECTOR_SIDE, help="pixels of a frame's shorter side as the detector sees it")
+    add("--side", type=number(int, 64, 4096), default=DETECTOR_SIDE,
+        help="pixels of a frame's shorter side as the detector sees it")  # fmt: skip
     add("--person", default="largest", choices=["largest", "nearest"],
         help="of several people the largest, or the one nearest to the frame before's")  # fmt: skip
-    add("--confidence", type=PROBABILITY, default=0.05, help="joints below it are left out")
+    add("--confidence", type=number(float, 0, 1), default=0.05, help="joints below it are left out")
     add("--fill", type=INDEX, default=2, metavar="N", help="joints missing in up to N frames in a row are put between; 0: none")
-    add("--smooth", type=NOT_NEGATIVE, default=0.0, metavar="FRAMES", help="standard deviation of a Gaussian over time; 0: off")
+    add("--smooth", type=number(float, 0, 100), default=0.0, metavar="FRAMES", help="standard deviation of a Gaussian over time")
     add = parser.add_argument_group("pictures").add_argument
     add("--aspect", default="auto", choices=["auto", *ASPECTS],
         help="width to height; auto: the first that shows the person whole, 2:1 being the course's")  # fmt: skip
-    add("--crop", type=number(float, 0), nargs=4, metavar=("LEFT", "TOP", "WIDTH", "HEIGHT"),
+    add("--crop", type=INDEX, nargs=4, metavar=("LEFT", "TOP", "WIDTH", "HEIGHT"),
         help="part of the frames, in pixels (default: around all places where the person is)")  # fmt: skip
-    add("--height", type=number(int, 16), default=128, metavar="PIXELS", help="of the pictures written; training shrinks them")
+    add("--height", type=number(int, 16, 4096), default=128, help="pixels, of the pictures written; training shrinks them")
     add = parser.add_argument_group("splits").add_argument
-    add("--val", type=PROBABILITY, default=0.1, help="share of each video for validation")
-    add("--test", type=PROBABILITY, default=0.1, help="share of each video for tests, its end")
+    add("--val", type=FRACTION, default=0.1, help="share of each video for validation")
+    add("--test", type=FRACTION, default=0.1, help="share of each video for tests, its end")
     add("--gap", type=COUNT, default=15, help="frames left out between two splits, at most a twentieth of the video")
     add("--longest", type=number(int, 2), default=630, help="frames of a test sequence")
     add("--cut", type=NOT_NEGATIVE, default=0.15, help="a scene ends where the mean pixel changes by more than this; 0: never")
@@ -77,18 +80,32 @@ def settle(folder: Path, settings: dict) -> bool:
     if manifest.is_file():
         try:
             content = json.loads(manifest.read_bytes())
-            begun, done = dict(content["settings"]), bool(content["splits"])
+            before, done = dict(content["settings"]), bool(content["splits"])
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{manifest}: is not what prepare_video.py writes; choose another folder for --out") from None
-        if differ := [name for name in settings if settings[name] != begun.get(name)]:
-            there = ", ".join(f"{name} {begun.get(name)} there, {settings[name]} here" for name in differ)
+        differ = [name for name in settings if settings[name] != before.get(name)]
+        if not (folder / "train").exists():  # no picture is made yet; but the search for people may have taken hours
+            searched = any(path.stat().st_size for path in folder.glob("keypoints/*.jsonl"))
+            differ = [name for name in differ if searched and name in LOOKED]
+        if differ:
+            there = ", ".join(f"{name} {before.get(name)} there, {settings[name]} here" for name in differ)
             raise UserError(f"--out {folder}: was begun with other settings: {there}; expected the same, or another folder")
+        if not done:
+            write_manifest(folder, {"settings": settings, "splits": {}})
         return done
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"--out {folder}: holds something else; expected a folder that does not exist yet, or one to go on with")
     check_writable(folder, flag="--out")
     write_manifest(folder, {"settings": settings, "splits": {}})
     return False
+
+
+def stamp(path: Path | None) -> list | None:
+    """What changes with a file, or with the files in a folder: how many, their size, the time of the newest."""
+    if path is None:
+        return None
+    states = [file.stat() for file in (path.iterdir() if path.is_dir() else [path])]
+    return [len(states), sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)]
 
 
 def write_manifest(folder: Path, content: dict) -> None:
@@ -100,38 +117,58 @@ def find_poses(args: argparse.Namespace, videos: list[Video]) -> tuple[list[Scan
     """Reads every video once: what is in it, and the poses (N, J, 3) of its frames or its pose images."""
     detector = None
     if args.poses is None:
-        detector = Detector(args.weights, device=find_device(args.device), side=args.side)
+        detector = Detector(args.weights, flag="--weights", device=find_device(args.device), side=args.side)
     (args.out / "keypoints").mkdir(exist_ok=True)
     scans, poses = [], []
     for i, video in enumerate(videos):
         found = scan(video, detector, args.out / "keypoints" / f"{i}.people.jsonl", cut=args.cut)
         scans.append(found)
         if isinstance(video.poses, PoseImages):
-            poses.append(video.poses.check(found))
+            poses.append(video.poses.check(found, video.numbers()))
             continue
-        people = found.people if video.poses is None else video.take(read_people(video.poses, found.end), found.length)
-        chosen = choose_person(people, how=args.person, confidence=args.confidence)
-        poses.append(smooth(fill_gaps(chosen, args.fill), args.smooth))
+        people = found.people
+        if video.poses is not None:
+            people = video.take(read_people(video.poses, found.end, video.footage.numbers), found.length)
+        poses.append(follow(people, found.cuts, how=args.person, confidence=args.confidence, fill=args.fill,
+                            smoothing=args.smooth))  # fmt: skip
+        check_places(poses[-1], found, video)
         lines = [csv_header(), *(csv_row(t, pose) for t, pose in enumerate(poses[-1]))]
         text = "".join(",".join(map(str, line)) + "\n" for line in lines)
         write_whole(args.out / "keypoints" / f"{i}.csv", text.encode())
     return scans, poses
 
 
+def check_places(poses: np.ndarray, found: Scan, video: Video) -> None:
+    """Raises UserError if most joints lie beyond the frames, as those of a film do that was made smaller afterwards."""
+    places = poses[poses[..., 2] > 0, :2]
+    inside = ((places >= 0) & (places < [found.width, found.height])).all(axis=1)
+    if len(places) and inside.mean() < 0.5:
+        reach = " x ".join(f"{side:.0f}" for side in places.max(axis=0))
+        size = f"{found.width} x {found.height}"
+        raise UserError(f"{video.poses}: joints reach to {reach} in frames of {size}; expected the pixels of {video.path.name}")
+
+
+def check_crop(crop: list[float] | None, videos: list[Video]) -> None:
+    """Raises UserError for a part of the frames that does not lie in them; before hours are spent on them."""
+    left, top, width, height = crop or (0, 0, 8, 8)
+    if min(width, height) < 8:
+        raise UserError(f"--crop: {width} x {height} pixels found; expected at least 8 x 8")
+    for video in videos if crop else []:
+        frame = next(video.frames(), None)
+        if frame is not None and (left + width > frame.shape[1] or top + height > frame.shape[0]):
+            size = f"{frame.shape[1]} x {frame.shape[0]}"
+            raise UserError(f"--crop {left:g} {top:g} {width:g} {height:g}: found for frames of {size}; expected a part of them")
+
+
 def choose_windows(
     args: argparse.Namespace, scans: list[Scan], poses: list[np.ndarray | PoseImages]
 ) -> tuple[str, list[Box]]:  # fmt: skip
-    """The aspect of all pictures and the window of each video; videos with frames of one size share one. Raises UserError for a
-    --crop beyond a frame."""
+    """The aspect of all pictures and the window of each video; videos with frames of one size share one."""
     views = []
     for found, own in zip(scans, poses):
         if args.crop:
-            left, top, width, height = args.crop
-            if left + width > found.width or top + height > found.height or not width * height:
-                size = f"{found.width} x {found.height}"
-                crop = f"--crop {left:g} {top:g} {width:g} {height:g}"
-                raise UserError(f"{crop}: found for frames of {size}; expected a part of them")
-            views.append(View(None, int(height), int(width)))
+            width, height = map(int, args.crop[2:])
+            views.append(View(Box(0, 0, width, height), height, width))
         else:
             views.append(own.view(found) if isinstance(own, PoseImages) else person_view(own, found.height, found.width))
     views = [union([other for other in views if other[1:] == view[1:]]) for view in views]
@@ -155,44 +192,48 @@ def summary(scans: list[Scan], stretches: list[Stretch], blanks: int, aspect: st
     return lines
 
 
+def make(args: argparse.Namespace, videos: list[Video], settings: dict) -> list[str]:
+    """The whole data set, or what is left of it; returns what the user should know. Raises UserError."""
+    scans, poses = find_poses(args, videos)
+    blanks = sum(map(blank, poses))
+    if blanks == sum(found.length for found in scans):
+        raise UserError(f"{', '.join(map(str, args.videos))}: nobody was found in any frame; expected a video of a person")
+    stretches = plan([found.length for found in scans], [found.cuts for found in scans], val=args.val, test=args.test,
+                     gap=args.gap, longest=args.longest)  # fmt: skip
+    aspect, windows = choose_windows(args, scans, poses)
+    size = args.height, round(args.height * ratio(aspect))
+    write_images(args.out, videos, poses, stretches, windows, size)
+    write_preview(args.out, stretches)
+    width, height = ASPECTS[aspect]
+    train = ["--frame_H", str(height), "--frame_W", str(width)]
+    about = [{"name": video.path.name, "frames": found.length, "fps": found.fps, "height": found.height, "width": found.width,
+              "cuts": found.cuts, "window": list(window)} for video, found, window in zip(videos, scans, windows)]  # fmt: skip
+    splits = {split: [[s.number, s.number + len(s.frames) - 1] for s in stretches if s.split == split] for split in SPLITS}
+    write_manifest(args.out, {"settings": settings, "aspect": aspect, "height": size[0], "width": size[1], "train_flags": train,
+                              "blank_poses": blanks, "videos": about, "splits": splits})  # fmt: skip
+    run = Path("runs") / args.out.resolve().name
+    command = ["python", "Trainer.py", "--DR", str(args.out), "--save_root", str(run), "--preset", "quick"]
+    return [*summary(scans, stretches, blanks, aspect, windows), f"wrote {args.out}; look at {args.out / 'preview.gif'}, then:",
+            shlex.join(command + (train if aspect != "2:1" else []))]  # fmt: skip
+
+
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     args = prepare_parser().parse_args(argv)
     if args.poses and len(args.poses) != len(args.videos):
         raise UserError(f"--poses: {len(args.poses)} paths for {len(args.videos)} videos; expected one for each")
-    videos = [Video(path, poses, args.skip, args.every, args.most)
-              for path, poses in zip(args.videos, args.poses or [None] * len(args.videos))]  # fmt: skip
+    sources = args.poses or [None] * len(args.videos)
+    videos = [Video(path, poses, args.skip, args.every, args.most) for path, poses in zip(args.videos, sources)]
+    check_crop(args.crop, videos)
     settings = {name: json.loads(json.dumps(value, default=str)) for name, value in vars(args).items() if name not in FREE}
+    settings["inputs"] = [[stamp(path), stamp(poses)] for path, poses in zip(args.videos, sources)]
     if settle(args.out, settings):
         print(f"{args.out} is finished; remove it to make it anew")
         return
     try:
-        scans, poses = find_poses(args, videos)
-        blanks = [blank(own) for own in poses]
-        if sum(blanks) == sum(found.length for found in scans):
-            raise UserError(f"{', '.join(map(str, args.videos))}: nobody was found in any frame; expected a video of a person")
-        stretches = plan([found.length for found in scans], [found.cuts for found in scans], val=args.val, test=args.test,
-                         gap=args.gap, longest=args.longest)  # fmt: skip
-        aspect, windows = choose_windows(args, scans, poses)
-        size = args.height, round(args.height * ratio(aspect))
-        write_images(args.out, videos, poses, stretches, windows, size)
-        write_preview(args.out, stretches)
+        print(*make(args, videos, settings), sep="\n")
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped by Ctrl-C; the same command goes on in {args.out}") from None
-    width, height = ASPECTS[aspect]
-    train = ["--frame_H", str(height), "--frame_W", str(width)]
-    write_manifest(args.out, {
-        "settings": settings, "aspect": aspect, "height": size[0], "width": size[1], "train_flags": train,
-        "blank_poses": sum(blanks),
-        "videos": [{"name": video.path.name, "frames": found.length, "fps": found.fps, "height": found.height,
-                    "width": found.width, "cuts": found.cuts, "window": list(window)}
-                   for video, found, window in zip(videos, scans, windows)],
-        "splits": {split: [[s.number, s.number + len(s.frames) - 1] for s in stretches if s.split == split] for split in SPLITS},
-    })  # fmt: skip
-    print(*summary(scans, stretches, sum(blanks), aspect, windows), sep="\n")
-    flags = "" if aspect == "2:1" else f" {' '.join(train)}"
-    print(f"wrote {args.out}; look at {args.out / 'preview.gif'}, then:")
-    print(f"python Trainer.py --DR {args.out} --save_root runs/{args.out.resolve().name} --preset quick{flags}")
 
 
 if __name__ == "__main__":

@@ -129,6 +129,16 @@ def write_report(folder: Path, title: str, blocks: list) -> None:
     write_whole(folder / "report.html", write_html(title, blocks))
 
 
+def what_lacks(run: Run) -> str:
+    """What is to be said of a run's test; nothing if it is that of its best weights."""
+    if not run.test:
+        return "" if run.videos else f"{run.name} has no test results yet; this makes them:"
+    tested = run.about.get("epoch") if run.about.get("checkpoint") == "best.ckpt" else None
+    if tested is None or run.best is None or tested == run.best[0] + 1:
+        return ""
+    return f"{run.name} was tested after epoch {tested}, and is better now after epoch {run.best[0] + 1}; this tests it anew:"
+
+
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("Write report.html, one page with curves, scores and videos of several runs inside, and report.md.")
@@ -143,8 +153,7 @@ def main(argv: list[str] | None = None) -> None:
     answers = earlier_answers(args.out / "report.md")
     groups = grouped(runs)
     names = list(dict.fromkeys(name for run in runs for name in run.videos))[: args.show]
-    untested = [run for run in runs if not run.test]
-    missing = [Text(f"{run.name} has no test results yet; this makes them:", run.test_command(args.split)) for run in untested]
+    missing = [Text(lack, run.test_command(args.split)) for run in runs if (lack := what_lacks(run))]
     bar = tqdm(names, desc="sequences", leave=False, disable=None)
     shown = {name: sequence_blocks(groups, name) for name in bar}
     write_report(args.out, args.title, sections(groups, missing, shown, answers))

@@ -28,7 +28,6 @@ class Test(NamedTuple):
     means: dict[str, dict[str, float]]  # by sequence, and of "all", the columns of scores.csv; nan for null
     frames: dict[str, dict[str, np.ndarray]]  # by sequence, the scores of evaluation.Score frame by frame
     steps: np.ndarray  # PSNR, mean over the sequences
-    about: dict  # how it was tested: split, seed, z_scale, fps
     course: dict[str, float]  # the dance's score: overall, public, private; nan for null
 
 
@@ -40,7 +39,8 @@ class Run(NamedTuple):
     flags: dict
     rows: list[dict]  # of metrics.jsonl
     seconds: float | None  # of training, validation apart
-    test: Test | None
+    test: Test | None  # None without the truth, too
+    about: dict  # how it was tested: checkpoint, epoch, z_scale, samples, fps; empty if it was not
     results: Path  # folder of the test
 
     @property
@@ -66,8 +66,7 @@ class Run(NamedTuple):
     def settings(self) -> dict:
         """The flags that decide what is learned, and how it was tested."""
         told = {name: value for name, value in self.flags.items() if name not in UNTOLD}
-        tested = self.test.about.get("z_scale", 1.0) if self.test else 1.0
-        return told if tested == 1.0 else told | {"z_scale (test)": tested}
+        return told | {f"{name} (test)": self.about[name] for name in ("z_scale", "samples") if self.about.get(name, 1) != 1}
 
     @property
     def videos(self) -> dict[str, Path]:
@@ -105,12 +104,17 @@ def load_json(path: Path) -> dict:
     return value
 
 
-def read_test(path: Path) -> Test | None:
-    """scores.json of Tester.py; None where there is none. Raises UserError."""
+def read_test(path: Path) -> tuple[Test | None, dict]:
+    """scores.json of Tester.py, and how it was tested; None where nothing was scored. Raises UserError."""
     if not path.is_file():
-        return None
+        return None, {}
     found = load_json(path)
     try:
+        about = dict(found.get("test", {}))
+        if not 1 <= about.get("fps", 1) <= 50:
+            raise ValueError
+        if found["sequences"] == []:  # the truth is not known
+            return None, about
         means = {row.pop("sequence"): {key: as_float(value) for key, value in row.items()} for row in found["sequences"]}
         per_frame = found["per_frame"].items()
         frames = {name: {key: np.array(scores[key], dtype=float) for key in Score._fields} for name, scores in per_frame}
@@ -123,10 +127,8 @@ def read_test(path: Path) -> Test | None:
             raise ValueError
         if steps.shape != (max(lengths.values()),):
             raise ValueError
-        about, course = dict(found.get("test", {})), {key: as_float(value) for key, value in found.get("course", {}).items()}
-        if not 1 <= about.get("fps", 1) <= 50:
-            raise ValueError
-        return Test(means, frames, steps, about, course)
+        course = {key: as_float(value) for key, value in found.get("course", {}).items()}
+        return Test(means, frames, steps, course), about
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise UserError(f"{path}: does not hold the scores that Tester.py writes; run Tester.py again") from None
 
@@ -160,7 +162,7 @@ def read_run(folder: Path, name: str, split: str) -> Run:
     timings = read_metrics(folder / "timings.jsonl") if (folder / "timings.jsonl").is_file() else []
     seconds = sum(row.get("seconds") or 0.0 for row in timings) if timings else None
     results = folder / split
-    return Run(folder, name, flags, rows, seconds, read_test(results / "scores.json"), results)
+    return Run(folder, name, flags, rows, seconds, *read_test(results / "scores.json"), results)
 
 
 def read_runs(folders: list[Path], split: str) -> list[Run]:

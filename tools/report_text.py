@@ -69,7 +69,8 @@ def protocol(runs: list[Run]) -> Text:
     given = runs[0].given
     seen = "the first frame is given" if given == 1 else f"the first {given} frames are given"
     return Text(f"Validation and test are full roll-outs: {seen}, then the model sees its own predictions, and z is drawn from "
-                "the prior. PSNR is taken per frame, on pixels in [0, 1], and averaged over the predicted frames.")  # fmt: skip
+                "the prior, where the model has one. PSNR is taken per frame, on pixels in [0, 1], and averaged over the "
+                "predicted frames.")  # fmt: skip
 
 
 def counted(group: Group) -> str:
@@ -121,8 +122,8 @@ SPREAD = "; mean ± sample standard deviation over the n runs that differ only i
 
 def last_values(groups: list[Group], name: str) -> list[float]:
     """The newest value of a column of metrics.jsonl of the first run that has one."""
-    found = [row[name] for row in groups[0].runs[0].rows if row.get(name) is not None]
-    return found[-1:]
+    found = ([row[name] for row in run.rows if row.get(name) is not None] for group in groups for run in group.runs)
+    return next(filter(None, found), [])[-1:]
 
 
 def runs_table(runs: list[Run]) -> Table:

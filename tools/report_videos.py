@@ -25,16 +25,15 @@ class Video(NamedTuple):
 
 def frames_per_second(run: Run) -> float:
     """Of the videos that the test of a run wrote."""
-    return float((run.test.about if run.test else {}).get("fps", run.family.tester_defaults["fps"]))
+    return float(run.about.get("fps", run.family.tester_defaults["fps"]))
 
 
 def side_by_side(groups: list[Group], sequence: str) -> list[Video]:
     """Truth and pose where there are any, and what the first run of each group that has the video predicts. Raises UserError."""
     videos: list[Video] = []
-    for group in groups:
-        run = next((run for run in group.runs if sequence in run.videos), None)
-        if run is None:
-            continue
+    shown = [(group, next(run for run in group.runs if sequence in run.videos)) for group in groups
+             if any(sequence in run.videos for run in group.runs)]  # fmt: skip
+    for group, run in sorted(shown, key=lambda pair: pair[1].test is None):  # those first that know the truth
         path = run.videos[sequence]
         size = {"height": run.flags["frame_H"], "width": run.flags["frame_W"]}
         parts = read_comparison(path, fps=frames_per_second(run), **size)
