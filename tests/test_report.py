@@ -144,15 +144,40 @@ def test_a_run_without_test_is_reported_with_the_command_that_makes_one(rendered
     assert "--split val" in write(run, out=tmp_path / "other", more=("--split", "val"))[1]
 
 
-def test_videos_without_truth_are_shown(tested, tmp_path):
+def test_a_run_that_became_better_after_its_test_is_told(tested, tmp_path, capsys):
+    """Its old score would stand beside the new validation."""
     run = copy_run(tested, tmp_path / "run")
-    (run / "test" / "scores.json").unlink()
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("\n".join([*lines, json.dumps(json.loads(lines[-1]) | {"epoch": 2, "val_psnr": 40.0})]) + "\n")
+    write(run, out=tmp_path / "report")
+    assert re.search(r"run was tested after epoch \d, and is better now after epoch 3; this tests it anew: python Tester", capsys.readouterr().out)
+
+
+def test_tests_with_several_samples_are_a_setting_of_their_own(tested, tmp_path):
+    """The best of 100 samples is not the best of 3."""
+    runs = [copy_run(tested, tmp_path / f"run-seed{seed}", seed=seed) for seed in (1, 2)]
+    assert "n = 2" in write(*runs, out=tmp_path / "alike")[1]
+    edit(runs[1] / "test" / "scores.json", lambda scores: scores["test"].update(samples=100))
+    markdown = write(*runs, out=tmp_path / "apart")[1]
+    assert "n = 2" not in markdown and "samples (test)" in markdown
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_videos_without_truth_are_shown(tested, tmp_path, known):
+    """Of an older Tester.py, which left no scores.json then, and of today's."""
+    run = copy_run(tested, tmp_path / "run")
+    if known:
+        about = json.loads((run / "test" / "scores.json").read_text())["test"]
+        (run / "test" / "scores.json").write_text(json.dumps({"sequences": [], "per_frame": {}, "test": about}))
+    else:
+        (run / "test" / "scores.json").unlink()
     for name in ("0", "1"):  # pose and prediction, as Tester.py writes it then
         parts = read_comparison(run / "test" / f"compare_seq{name}.gif", fps=20, height=32, width=64)[1:]
         sequence = Sequence(name, torch.empty(0), torch.from_numpy(parts[0]).permute(0, 3, 1, 2), None)
         save_gif(run / "test" / f"compare_seq{name}.gif", comparison([torch.from_numpy(parts[1]).permute(0, 3, 1, 2) / 255], sequence), fps=20)
     page, markdown = write(run, out=tmp_path / "report")
     assert "From left to right: pose \\| run" in markdown and "psnr_seq0" not in markdown and page.count("<canvas") == 4
+    assert "Tester.py" not in markdown  # it was run
 
 
 def test_the_robots_windows_have_no_pose(tested_robot, tmp_path):

@@ -60,6 +60,17 @@ def test_scores_are_the_psnr_of_the_written_frames(rendered, trained, tmp_path):
     assert saved["test"] == {"checkpoint": "best.ckpt", "epoch": 2, "split": "test", "seed": 1, "z_scale": 1.0, "samples": 1, "fps": 20.0}
 
 
+def test_a_part_of_the_test_does_not_replace_it(rendered, trained, tmp_path):
+    run_folder = shutil.copytree(trained, tmp_path / "run")
+    argv = ["--DR", str(rendered), "--ckpt_path", str(run_folder), "--device", "cpu"]
+    Tester.main(argv)
+    before = (run_folder / "test" / "scores.json").read_bytes()
+    Tester.main([*argv, "--only", "1"])
+    Tester.main([*argv, "--shuffle_conditions"])
+    assert (run_folder / "test" / "scores.json").read_bytes() == before and (run_folder / "test" / "submission.csv").is_file()
+    assert all((run_folder / name / "scores.json").is_file() for name in ("test_only", "test_shuffled"))
+
+
 def test_results_lie_in_the_run_unless_a_folder_is_named(rendered, trained, tmp_path):
     """With the checkpoint's run, where the report looks for them; --overwrite moves them with it."""
     run_folder = shutil.copytree(trained, tmp_path / "run")

@@ -113,7 +113,7 @@ def test_tester_follows_the_poses_of_a_prepared_video(rendered, trained, tmp_pat
     argv = ["--DR", str(rendered), "--ckpt_path", str(trained), "--pose_from", str(tmp_path / "other"), "--save_root", str(tmp_path / "out"),
             "--device", "cpu"]  # fmt: skip
     Tester.main(argv)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare_seqother.gif", "strip_seqother.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare_seqother.gif", "strip_seqother.png", "scores.json"}
     assert f"1 sequences, {FRAMES} frames" in capsys.readouterr().out
     known = DanceSplit(rendered, "train", height=32, width=64).images[1].transpose(0, 2, 3, 1)
     poses = pose_images(tmp_path / "other", like=known, height=32, width=64, detector=nobody_looks)
@@ -133,7 +133,7 @@ def test_results_of_other_poses_do_not_replace_the_tests(rendered, trained, tmp_
     run = shutil.copytree(trained, tmp_path / "run")
     path = write_csv(tmp_path / "walk.csv", [dancer(40, x, 50) for x in range(5)])
     Tester.main(["--DR", str(rendered), "--ckpt_path", str(run), "--pose_from", str(path), "--device", "cpu"])
-    assert (run / "test_with_walk" / "compare_seqwalk.gif").is_file() and not (run / "test").exists()
+    assert (run / "test_with_walk.csv" / "compare_seqwalk.gif").is_file() and not (run / "test").exists()
 
 
 def test_any_picture_is_a_first_frame(rendered, trained, tmp_path):
@@ -145,7 +145,7 @@ def test_any_picture_is_a_first_frame(rendered, trained, tmp_path):
     Tester.main(["--DR", str(rendered), "--ckpt_path", str(trained), "--first_frame", str(tmp_path / "me.png"), "--save_root",
                  str(tmp_path / "out"), "--device", "cpu"])  # fmt: skip
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {f"{kind}_seq{i}.{suffix}" for i in (0, 1) for kind, suffix in [("compare", "gif"), ("strip", "png")]}
+    assert names == {f"{kind}_seq{i}.{suffix}" for i in (0, 1) for kind, suffix in [("compare", "gif"), ("strip", "png")]} | {"scores.json"}
     strip = np.asarray(Image.open(tmp_path / "out" / "strip_seq0.png"))
     assert (strip[-40:-20, :20] == 200).all()
 
