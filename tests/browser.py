@@ -2,6 +2,7 @@
 import os
 import re
 import shutil
+import time
 
 import pytest
 
@@ -24,6 +25,16 @@ def chromium():
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return webdriver, options, webdriver.ChromeService(driver)
+
+
+def loaded(run) -> list[int]:
+    """The widths of all pictures, 0 for one that could not be read; `run` executes a script in the page. A machine that is busy
+    may still be reading the page when it is said to be there."""
+    for _ in range(600):
+        if run("return document.readyState === 'complete' && [...document.images].every(image => image.complete)"):
+            break
+        time.sleep(0.1)
+    return run("return [...document.images].map(image => image.naturalWidth)")
 
 
 def check_player(run) -> None:

@@ -114,6 +114,20 @@ def trained_robot(rendered_robot, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def film(tmp_path_factory) -> Path:
+    """Frames of tests/films.py in dance/, their keypoints in dance.csv and the data set made of them in data/, which no test
+    changes."""
+    import films
+    import prepare_video
+
+    folder = tmp_path_factory.mktemp("film")
+    films.write_frames(folder / "dance")
+    films.write_keypoints(folder / "dance.csv")
+    prepare_video.main([str(folder / "dance"), "--poses", str(folder / "dance.csv"), "--out", str(folder / "data"), "--height", "64"])
+    return folder
+
+
 def write_image(path: Path, *, size: tuple[int, int] = (64, 32), mode: str = "RGB", seed: int = 0) -> Path:
     """A noisy image of any PIL mode."""
     path.parent.mkdir(parents=True, exist_ok=True)

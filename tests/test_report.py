@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import report
 import torch
-from browser import check_player, chromium
+from browser import check_player, chromium, loaded
 from conftest import refused
 from PIL import Image
 from report_page import QUESTION_MARKS, Table
 from report_text import QUESTIONS
+from reports import copy_run, edit, table_of, write
 
 import plots
 import Tester
@@ -49,43 +50,6 @@ def tested_robot(rendered_robot, trained_robot, tmp_path_factory) -> Path:
     folder = Path(shutil.copytree(trained_robot, tmp_path_factory.mktemp("tested_robot") / "run"))
     Tester.main(["--DR", str(rendered_robot), "--ckpt_path", str(folder), "--device", "cpu", "--show", "2"])
     return folder
-
-
-def copy_run(source: Path, folder: Path, *, better: float = 0.0, **flags) -> Path:
-    """The same run elsewhere, with other flags and with test scores that are `better` dB higher."""
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.ckpt", ".lock"))
-    edit(folder / "config.json", lambda config: config["flags"].update(flags))
-
-    def lift(scores: dict) -> None:
-        for row in scores["sequences"]:
-            row["psnr"] += better
-        for frames in scores["per_frame"].values():
-            frames["psnr"] = [value + better for value in frames["psnr"]]
-
-    if better:
-        edit(folder / "test" / "scores.json", lift)
-    return folder
-
-
-def edit(path: Path, change) -> None:
-    """Changes what a JSON file holds."""
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
-def write(*runs: Path, out: Path, more: tuple = ()) -> tuple[str, str]:
-    """The text of report.html, without pictures, and of report.md."""
-    report.main([*map(str, runs), "--out", str(out), *more])
-    page = (out / "report.html").read_text(encoding="utf-8")
-    return re.sub(r"data:[^\"]*", "data:", page), (out / "report.md").read_text(encoding="utf-8")
-
-
-def table_of(markdown: str, beginning: str) -> dict[str, list[str]]:
-    """The cells of the first table whose header begins so, by the first cell of a row."""
-    lines = markdown[markdown.index(f"| {beginning} |") :].split("\n\n")[0].splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-    return {row[0]: row[1:] for row in rows}
 
 
 def test_the_page_needs_nothing_else_and_has_the_courses_headings(tested, tmp_path):
@@ -323,9 +287,10 @@ def test_a_browser_shows_the_page(tested, tested_robot, tmp_path, drawn_charts):
     try:
         for kind, width in (("dance", 400), ("dance", 1600), ("robot", 400)):
             browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
+            browser.get("about:blank")  # not the same page twice, of which the first might still be seen
             browser.get((tmp_path / kind / "report.html").as_uri())
             run = browser.execute_script
-            pictures = run("return [...document.images].map(image => image.complete && image.naturalWidth)")
+            pictures = loaded(run)
             assert len(pictures) > 20 and all(pictures)
             assert run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
             assert run("return [...document.images].every(image => image.hidden || image.alt)")

@@ -6,8 +6,8 @@ import prepare_video
 import pytest
 import torch
 from conftest import refused, write_image
+from films import FRAMES, write_frames, write_keypoints
 from PIL import Image
-from test_prepare_video import FRAMES, write_frames, write_keypoints
 from test_skeleton import pose
 
 import Tester
