@@ -12,7 +12,8 @@ from dataloader import Sequence
 from devices import compile_parts, find_device, find_precision
 from evaluation import run_tests, shuffle_conditions
 from families import FAMILIES, Family, directed
-from flags import COUNT, INDEX, NOT_NEGATIVE, SEED, Parser, add_device_flags, location, number
+from flags import add_device_flags
+from parsing import COUNT, INDEX, NOT_NEGATIVE, SEED, Parser, location, number
 from pictures import video_kinds
 from presets import VIDEOS
 from results import remove_earlier, write_pictures, write_scores

@@ -3,7 +3,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import imageio.v3 as imageio
 import numpy as np
 import torch
 from PIL import Image
@@ -43,6 +42,8 @@ def save_mp4(path: Path, video: Tensor, *, fps: float) -> None:
 
     Needs the package av. The format knows even sides only: an odd one gets its last row or column twice.
     """
+    import imageio.v3 as imageio  # a third of a second at every start, for what few ask for
+
     height, width = video.shape[-2:]
     even = functional.pad(video, (0, width % 2, 0, height % 2), mode="replicate")
     frames = video_to_bytes(even).transpose(0, 2, 3, 1)
@@ -119,7 +120,7 @@ def read_comparison(path: Path, *, fps: float, height: int, width: int) -> np.nd
         frames = gif_frames(path, fps=fps)
     else:
         optional_package("av", flag=str(path))
-        frames = imageio.imiter(path, plugin="pyav")
+        frames = optional_package("imageio.v3", flag=str(path)).imiter(path, plugin="pyav")
     try:
         parts = [split(frame, path, height=height, width=width) for frame in frames]
     except UserError:

@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from flags import Parser, location
 from metrics import read_metrics
+from parsing import Parser, location
 from utils import UserError, one_line_errors
 
 # Okabe and Ito's palette, told apart with any colour vision; line styles differ as well, for black-and-white prints.

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from evaluation import Result, Score, mean_per_step, summary
+from metrics import finite
 from pictures import comparison, save_gif, save_strip, save_videos
 from plots import draw_psnr_per_frame
-from records import finite
 from submission import COURSE_SIZE, course_score, write_submission
 
 COLUMNS = {"psnr": "PSNR", "channel_psnr": "by channel", "ssim": "SSIM", "closing": "last 100", "copy": "copy given",

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import modules
 import Tester
 import Trainer
-from flags import Parser
 from modules.cvae import PoseCVAE, Prepared
+from parsing import Parser
 from utils import one_line_errors
 
 INPUTS = ["nothing", "pose", "previous frame", "reference", "z"]

@@ -36,7 +36,7 @@ from measure import machine, markdown, number, parse_flags, run_point
 
 from dance_data import DanceSplit
 from families import size_flags
-from flags import COUNT, Parser
+from parsing import COUNT, Parser
 from plots import COLOURS, new_figure
 from utils import UserError, check_writable, one_line_errors
 

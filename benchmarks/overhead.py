@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from measure import ROOT, Row, by_round, interleaved, machine, markdown, parse_flags, tabulate, why_failed
 
-from flags import COUNT, Parser
+from parsing import COUNT, Parser
 from utils import UserError, check_writable, one_line_errors
 
 EPOCHS_ALIKE = ["--tfr_d_step", "0"]

@@ -21,7 +21,7 @@ from measure import batches, find_device, name_of, new_trainer, parse_flags, pea
 
 from dance_data import DanceClips, DanceSplit
 from dataloader import ClipBatches, build_loader
-from flags import COUNT, Parser
+from parsing import COUNT, Parser
 from utils import one_line_errors
 
 

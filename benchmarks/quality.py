@@ -28,8 +28,9 @@ from dataloader import Sequence, find_dataset, numbered_images
 from devices import find_device, find_precision
 from evaluation import CLOSING_FRAMES, HIGHEST_PSNR, roll_out, score, summary
 from families import FAMILIES
-from flags import COUNT, INDEX, POSITIVE, Parser, parse_trainer_flags
-from records import read_metrics
+from flags import parse_trainer_flags
+from metrics import read_metrics
+from parsing import COUNT, INDEX, POSITIVE, Parser
 from utils import UserError, check_writable, one_line_errors, seed_for
 
 OPENING_FRAMES = 100

@@ -22,7 +22,8 @@ from dataloader import Sequence
 from devices import compile_parts, find_device, find_precision
 from evaluation import roll_out, score
 from families import FAMILIES
-from flags import INDEX, Parser, add_device_flags, number
+from flags import add_device_flags
+from parsing import INDEX, Parser, number
 from Tester import merge_flags
 from utils import UserError, one_line_errors, seed_for
 

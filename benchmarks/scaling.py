@@ -49,9 +49,9 @@ from measure import (
     train_steps,
 )
 
-from flags import COUNT, NOT_NEGATIVE, POSITIVE, Parser
 from learner import inputs_of
 from modules import build_model
+from parsing import COUNT, NOT_NEGATIVE, POSITIVE, Parser
 from utils import UserError, one_line_errors
 
 # What the table assumes: default, type, meaning. The first two are of no use where a GPU was measured.

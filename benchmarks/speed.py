@@ -47,9 +47,9 @@ from yardstick import load_course
 
 from dataloader import SUFFIXES, find_dataset
 from evaluation import pad_time
-from flags import COUNT, Parser
 from learner import inputs_of
 from modules import build_model
+from parsing import COUNT, Parser
 from utils import UserError, one_line_errors, to_model
 
 SIDE_BY_SIDE = 5  # sequences, as many as the course's test set has

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from measure import ROOT, Row, by_round, machine, markdown, parse_flags, tabulate, why_failed
 
-from flags import COUNT, Parser
+from parsing import COUNT, Parser
 from utils import UserError, one_line_errors
 
 # Runs in either checkout: each line that it reads asks for so many steps, each that it writes are their seconds.

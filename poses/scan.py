@@ -45,7 +45,7 @@ class PoseImages:
             raise UserError(f"{self.folder}: {len(self.paths)} pose images; expected {found.length}, one for each frame taken")
         if np.diff(self.numbers).tolist() != np.diff(numbers if numbers else range(found.length)).tolist():
             raise UserError(f"{self.folder}: other numbers are missing than among the frames; expected a pose image for each")
-        sizes = {size_of(path) for path in self.paths}
+        sizes = {image_size(path) for path in self.paths}
         (width, height), *others = sorted(sizes)
         if others or abs(width / height / (found.width / found.height) - 1) > 0.03:
             listed = ", ".join(f"{w} x {h}" for w, h in sorted(sizes)[:3])
@@ -72,7 +72,7 @@ class PoseImages:
         return View(box, found.height, found.width)
 
 
-def size_of(path: Path) -> tuple[int, int]:
+def image_size(path: Path) -> tuple[int, int]:
     """Width and height of an image, without decoding it. Raises UserError."""
     try:
         with Image.open(path) as image:

@@ -31,7 +31,7 @@ LIMBS = [
     ("right_eye", "right_ear"), ("nose", "left_eye"), ("left_eye", "left_ear"),
 ]  # fmt: skip
 INDEX = {name: i for i, name in enumerate(JOINTS)}
-SIZE = (512, 1024)  # height and width of the drawings, in pixels
+CANVAS = 512  # pixels that a drawing is high at least, before it is averaged
 JOINT_RADIUS = 8 / 960  # of the picture's height: discs of 8 pixels in frames of 1920 x 960
 LIMB_OPACITY = 0.6
 
@@ -40,7 +40,7 @@ def draw_pose(pose: np.ndarray, *, height: int, width: int) -> Image.Image:
     """The pose (J, 3) in a picture of height x width pixels: a disc on each joint, then thin ellipses from joint to joint, half
     as thick, which shine through. What was not found is left out, with the limbs that end there."""
     # Lines are thinner than a pixel of the course's 32 x 64: drawn large and averaged, each pixel gets its share.
-    zoom = max(1, SIZE[0] // height)
+    zoom = max(1, CANVAS // height)
     canvas = Image.new("RGB", (width * zoom, height * zoom), "white")
     draw, radius = ImageDraw.Draw(canvas), JOINT_RADIUS * canvas.height
     place, found = pose[:, :2] * zoom, pose[:, 2] > 0

@@ -21,7 +21,7 @@ from runs import TINY
 from test_signals import posix
 
 import Tester
-from records import read_metrics
+from metrics import read_metrics
 
 SIZES = {flag.removeprefix("--"): value for flag, value in zip(TINY[::2], TINY[1::2])}
 SHORT = SIZES | {"epoch_size": 2, "num_epoch": 2, "val_every": 2, "per_save": 1}

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import plots
 import Tester
 import Trainer
-from flags import Parser, parse_trainer_flags, trainer_parser
+from flags import parse_trainer_flags, trainer_parser
+from parsing import Parser
 from presets import MODELS, PRESETS
 from ranks import Ranks
 from resuming import Start

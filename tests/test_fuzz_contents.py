@@ -12,7 +12,7 @@ from runs import differences
 
 import plots
 from checkpoints import KEYS, load_checkpoint, model_from_checkpoint, serialise
-from records import read_metrics
+from metrics import read_metrics
 from robot_data import read_table
 from submission import read_frames
 from utils import UserError

@@ -14,7 +14,8 @@ from conftest import ROOT, refused
 import plots
 import Tester
 import Trainer
-from flags import MAIN_FLAGS, Parser, parse_trainer_flags, trainer_parser
+from flags import MAIN_FLAGS, parse_trainer_flags, trainer_parser
+from parsing import Parser
 from presets import MODELS, PRESETS
 
 sys.path.insert(0, str(ROOT / "benchmarks"))

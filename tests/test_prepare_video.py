@@ -96,12 +96,10 @@ def test_what_failed_before_a_picture_was_made_can_be_mended(film, tmp_path, cap
 
 def test_a_stopped_run_does_not_go_on_with_other_keypoints(film, tmp_path, capsys, monkeypatch):
     """Half of its pictures would be of one film and half of another."""
-    from poses import dataset
 
     keypoints = shutil.copy(film / "dance.csv", tmp_path / "k.csv")
     argv = [str(film / "dance"), "--poses", str(keypoints), "--out", str(tmp_path / "data")]
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(dataset, "write_preview", None)
         patch.setattr(prepare_video, "write_preview", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         prepare_video.main(argv)
     capsys.readouterr()

@@ -14,8 +14,8 @@ from runs import TINY, differences, finish, run_differences, start
 
 from checkpoints import load_checkpoint
 from dataloader import ClipBatches
+from metrics import read_metrics
 from ranks import Ranks
-from records import read_metrics
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's processes are stopped by POSIX signals")
 # Without its own random choices; what is left must come from the clips and their seeds.

@@ -6,7 +6,8 @@ from conftest import refused
 from PIL import Image
 
 import plots
-from records import Records, finite, read_metrics
+from metrics import finite, read_metrics
+from records import Records
 from utils import UserError
 
 

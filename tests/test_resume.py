@@ -12,8 +12,8 @@ import Trainer
 from checkpoints import load_checkpoint
 from flags import trainer_parser
 from learner import Learner
+from metrics import read_metrics
 from presets import MODELS
-from records import read_metrics
 from resuming import FREE_FLAGS, TRAINING_FLAGS
 
 # By what is special: the batch in which the signal comes, flags of both runs, further ones of the resumed run.

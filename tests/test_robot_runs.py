@@ -13,8 +13,8 @@ from PIL import Image
 import Tester
 import Trainer
 from checkpoints import load_checkpoint
+from metrics import read_metrics
 from pictures import GAP, ZOOM
-from records import read_metrics
 from robot_data import RobotSplit, fixed_windows
 from utils import psnr
 

@@ -15,7 +15,8 @@ from runs import TINY, finish, run_differences, start
 import files
 import Trainer
 from checkpoints import load_checkpoint
-from records import Records, read_metrics
+from metrics import read_metrics
+from records import Records
 
 FULL = OSError(28, "No space left on device")
 

@@ -15,7 +15,7 @@ from test_resume import run_in
 import Trainer
 from checkpoints import load_checkpoint
 from learner import Learner
-from records import read_metrics
+from metrics import read_metrics
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals to one process are POSIX")
 

@@ -14,9 +14,9 @@ import Trainer
 from checkpoints import load_checkpoint
 from dataloader import Place
 from flags import parse_trainer_flags
+from metrics import read_metrics
 from progress import Progress
 from ranks import Ranks
-from records import read_metrics
 from resuming import Start
 
 

@@ -8,8 +8,8 @@ from conftest import SMALL, refused, refused_with_list
 
 import Trainer
 from flags import parse_trainer_flags, trainer_parser
+from metrics import read_metrics
 from presets import MODELS, PRESETS
-from records import read_metrics
 from schedules import teacher_forcing_ratio
 
 

@@ -23,8 +23,8 @@ from jobs import Process, places
 
 from dataloader import find_dataset
 from files import claim, write_whole
-from flags import COUNT, SEED, Parser, location
-from records import read_metrics
+from metrics import read_metrics
+from parsing import COUNT, SEED, Parser, location
 from resuming import choose_start
 from utils import Interrupt, Stopped, UserError, check_writable, one_line_errors
 

@@ -12,7 +12,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from flags import SEED, parse_trainer_flags
+from flags import parse_trainer_flags
+from parsing import SEED
 from utils import UserError
 
 KEYS = ("title", "question", "seeds", "flags", "settings")

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root,
 
 from tfrecords import FOOTER, HEADER, read_bytes, read_features, read_floats, read_length, read_payload
 
-from flags import COUNT, INDEX, Parser, location
+from parsing import COUNT, INDEX, Parser, location
 from utils import Interrupt, Stopped, UserError, check_writable, one_line_errors
 
 SPLITS = ["train", "validate", "test"]

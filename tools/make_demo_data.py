@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root,
 import demo_dance
 import demo_robot
 
-from flags import COUNT, SEED, Parser, location, number
+from parsing import COUNT, SEED, Parser, location, number
 from utils import UserError, one_line_errors
 
 # Sizes of the data set by scene; a flag that is not listed for a scene is refused with it.

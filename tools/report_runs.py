@@ -10,7 +10,7 @@ import numpy as np
 
 from evaluation import Score
 from families import FAMILIES, Family
-from records import read_metrics
+from metrics import read_metrics
 from resuming import FREE_FLAGS
 from utils import UserError
 
