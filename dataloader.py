@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from frame_cache import BadImages, cached_frames
-from utils import RANK, STOP_SIGNALS, UserError, seed_for
+from utils import RANK, STOP_SIGNALS, UserError, held_back, seed_for
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 HIGHEST_NUMBER = 2**62  # of a frame; what is computed with them must fit into 64 bits
@@ -289,11 +289,21 @@ class ClipBatches(Sampler[list[tuple[int, int]]]):
             yield Place(begin // self.together, begin, end, weight, in_step + 1 == self.accumulate or end == self.total)
 
 
+class Loader(DataLoader):
+    """Whose processes cannot die of a signal to stop before leave_stopping_to_the_main_process() has run in them."""
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        with held_back(STOP_SIGNALS):  # the first time, the processes start
+            return super().__iter__()
+
+
 def leave_stopping_to_the_main_process(_worker: int) -> None:
     """A worker that dies of Ctrl-C, or when a cluster tells all processes to end, would end the run with a traceback amid a
     step."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def end_workers() -> None:
@@ -309,7 +319,7 @@ def build_loader(clips: Clips, batches: ClipBatches, *, workers: int, pin: bool)
     workers = min(workers, os.cpu_count() or 1)  # the course's 6 on a small machine only wait for each other
     if workers:
         atexit.register(end_workers)
-    return DataLoader(
+    return Loader(
         clips, batch_sampler=batches, num_workers=workers, pin_memory=pin, persistent_workers=workers > 0,
         worker_init_fn=leave_stopping_to_the_main_process,
     )  # fmt: skip

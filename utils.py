@@ -5,7 +5,8 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -55,6 +56,22 @@ def one_line_errors(main):
 
 # Ctrl-C; what kill, clusters and torchrun send; what a cluster sends when told to warn. Windows lacks the last.
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+
+
+@contextmanager
+def held_back(numbers: Iterable[int]) -> Iterator[None]:
+    """Within, these signals wait; a process that is started within holds them back until it lets them through itself.
+
+    It cannot die of one before it has said what it does about it. Windows has no such signals.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
 class Stopped(KeyboardInterrupt):

@@ -1,7 +1,9 @@
 """Runs of Trainer.py as processes of their own, and whether two of them ended with the same bits."""
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -21,9 +23,20 @@ def start(folder: Path, argv: list[str], *, processes: int = 1, torchrun: list[s
     if processes > 1 or torchrun is not None:
         launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), *(torchrun or [])]
     # One thread each: sums then come out in one order on every machine, and two processes do not wait for each other.
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
     return subprocess.Popen([*launcher, str(ROOT / "Trainer.py"), *argv], cwd=folder, env=environment, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+
+
+def wait_for_checkpoint(folder: Path, run: subprocess.Popen) -> None:
+    """Until the run in `folder` has written its first, just before it starts its loader processes; if it hangs, the assertion's text
+    says where each process is."""
+    deadline = time.monotonic() + 180
+    while not (folder / "run" / "last.ckpt").exists() and run.poll() is None:
+        if time.monotonic() > deadline:
+            os.killpg(run.pid, signal.SIGABRT)
+            raise AssertionError(run.communicate(timeout=60)[1])
+        time.sleep(0.002)
 
 
 def finish(run: subprocess.Popen, *, status: int = 0) -> str:

@@ -5,12 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 from conftest import ROOT, SMALL_SVG
-from runs import TINY, differences, finish, run_differences, start
+from runs import TINY, differences, finish, run_differences, start, wait_for_checkpoint
 
 from checkpoints import load_checkpoint
 from dataloader import ClipBatches
@@ -126,9 +125,7 @@ def test_two_processes_stop_at_the_same_step_and_go_on_to_the_same_bits(rendered
     sizes = [flag for flag in TINY if flag not in ("--batch_size", "2")]
     argv = ["--DR", str(rendered), *sizes, *ALONE, "--epoch_size", "10", "--batch_size", "2", "--save_minutes", "0"]
     run = start(tmp_path, argv, processes=2)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.002)
+    wait_for_checkpoint(tmp_path, run)
     run.send_signal(signal.SIGTERM)
     _, errors = run.communicate(timeout=60)
     assert errors.count("stopped by SIGTERM") == 1 and run.returncode != 0
@@ -149,9 +146,7 @@ def test_a_killed_process_brings_the_run_back_from_its_last_checkpoint(rendered,
     sizes = [flag for flag in TINY if flag not in ("--batch_size", "2")]
     argv = ["--DR", str(rendered), *sizes, *ALONE, "--epoch_size", "10", "--batch_size", "2", "--save_minutes", "0", "--resume"]
     run = start(tmp_path, argv, processes=2, torchrun=["--max_restarts", "2"])
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.002)
+    wait_for_checkpoint(tmp_path, run)
     workers = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True).stdout.split()
     os.kill(int(workers[-1]), signal.SIGKILL)
     finish(run)
@@ -202,9 +197,7 @@ def test_three_processes_go_on_to_the_same_bits(rendered, tmp_path):
     argv = ["--DR", str(rendered), *TINY, *ALONE, "--epoch_size", "9", "--val_vi_len", "12"]
     finish(start(tmp_path / "whole", argv, processes=3))
     run = start(tmp_path / "cut", argv, processes=3)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "cut" / "run" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.002)
+    wait_for_checkpoint(tmp_path / "cut", run)
     run.send_signal(signal.SIGTERM)
     run.communicate(timeout=60)
     assert 0 < load_checkpoint(tmp_path / "cut" / "run" / "last.ckpt")["step"] < 6

@@ -9,21 +9,18 @@ import time
 import pytest
 import torch
 from conftest import ROOT
-from runs import TINY, differences, finish, run_differences, start
+from runs import TINY, differences, finish, run_differences, start, wait_for_checkpoint
+from test_data_identity import dance_clips
 from test_resume import run_in
 
+import dataloader
 import Trainer
 from checkpoints import load_checkpoint
+from dataloader import ClipBatches, build_loader, leave_stopping_to_the_main_process
 from learner import Learner
 from metrics import read_metrics
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals to one process are POSIX")
-
-
-def wait_for_training(folder, run) -> None:
-    deadline = time.monotonic() + 90
-    while not (folder / "run" / "last.ckpt").exists() and run.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
 
 
 @posix
@@ -33,13 +30,30 @@ def test_a_signal_ends_the_run_after_the_step_with_all_saved(rendered, tmp_path,
     printed a traceback and went on, and a loader process that died of SIGTERM ended the run amid a step."""
     argv = ["--DR", str(rendered), "--save_root", "run", *TINY, "--num_workers", str(workers)]
     run = start(tmp_path, [*argv, "--epoch_size", "4", "--num_epoch", "10000"])
-    wait_for_training(tmp_path, run)
+    wait_for_checkpoint(tmp_path, run)
     os.killpg(run.pid, number)
     errors = finish(run, status=status)
     name = "Ctrl-C" if number == signal.SIGINT else number.name
     assert len(errors.splitlines()) == 1 and f"stopped by {name}" in errors and "go on with --resume" in errors
     state = load_checkpoint(tmp_path / "run" / "last.ckpt")
     assert state["step"] == 4 * state["epoch"] + state["progress"]["clips"] // 2
+
+
+def ignore_late(worker: int) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), number)
+    leave_stopping_to_the_main_process(worker)
+    signal.raise_signal(signal.SIGTERM)
+
+
+@posix
+def test_a_loader_process_outlives_a_signal_that_comes_while_it_starts(rendered, monkeypatch):
+    """On a busy machine it was killed before it had learned to ignore such signals, and the run ended with a traceback."""
+    monkeypatch.setattr(dataloader, "leave_stopping_to_the_main_process", ignore_late)
+    clips = dance_clips(rendered)
+    loader = build_loader(clips, ClipBatches(len(clips), batch_size=4, accumulate=1, seed=1), workers=1, pin=False)
+    assert len(list(loader)) == math.ceil(len(clips) / 4)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
 
 
 @posix
@@ -177,7 +191,7 @@ def test_a_run_that_is_stopped_by_a_signal_ends_with_the_bits_of_one_that_is_not
     argv = ["--DR", str(rendered), "--save_root", "run", *TINY, "--epoch_size", "30", "--num_epoch", "2", "--save_minutes", "0.01"]
     finish(start(tmp_path / "whole", argv))
     run = start(tmp_path / "stopped", argv)
-    wait_for_training(tmp_path / "stopped", run)
+    wait_for_checkpoint(tmp_path / "stopped", run)
     os.killpg(run.pid, signal.SIGINT)
     finish(run, status=130)
     finish(start(tmp_path / "stopped", [*argv, "--resume"]))

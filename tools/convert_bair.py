@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root,
 from tfrecords import FOOTER, HEADER, read_bytes, read_features, read_floats, read_length, read_payload
 
 from parsing import COUNT, INDEX, Parser, location
-from utils import Interrupt, Stopped, UserError, check_writable, one_line_errors
+from utils import Interrupt, Stopped, UserError, check_writable, held_back, one_line_errors
 
 SPLITS = ["train", "validate", "test"]
 FILE_NAME = re.compile(r"traj_(\d+)_to_\d+\.tfrecords")
@@ -128,12 +128,9 @@ def convert_all(files: dict[Path, Path], *, view: str, workers: int) -> Counter:
     counts, pending = Counter(), {}
     with Interrupt() as interrupt, tqdm(total=len(files), desc="converting", unit="file", disable=None) as bar:
         try:
-            # Held back while processes start, which inherit that: else one could die of Ctrl-C before start_worker.
-            if os.name == "posix":
-                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            pending = {pool.submit(convert_file, file, folder, view): folder.parent.name for folder, file in files.items()}
-            if os.name == "posix":
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            # Processes start here: one could die of Ctrl-C before start_worker.
+            with held_back([signal.SIGINT]):
+                pending = {pool.submit(convert_file, file, folder, view): folder.parent.name for folder, file in files.items()}
             while pending and not interrupt.received:
                 for future in wait(pending, timeout=0.2, return_when=FIRST_COMPLETED).done:
                     total, new = future.result()
