@@ -3,7 +3,9 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -52,6 +54,12 @@ def one_line_errors(main):
             sys.exit(getattr(stop, "status", 130))
 
     return guarded
+
+
+def command_line(words: Iterable[str | Path], *, windows: bool = os.name == "nt") -> str:
+    """The words of a command as a line to be typed: cmd.exe takes the quotes of other shells for letters of a name."""
+    words = [str(word) for word in words]
+    return subprocess.list2cmdline(words) if windows else shlex.join(words)
 
 
 # Ctrl-C; what kill, clusters and torchrun send; what a cluster sends when told to warn. Windows lacks the last.

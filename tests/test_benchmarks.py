@@ -95,6 +95,7 @@ def test_the_precision_is_the_one_that_autocast_uses():
     assert used == [torch.float32, torch.bfloat16]
 
 
+@pytest.mark.slow
 def test_every_part_of_speed(capsys, rendered, yardstick):
     """One round, so that the rates that are made of others can be made again from the printed ones (three digits)."""
     rows = run_speed(capsys, rendered, "--rounds", "1", "--yardstick", yardstick, behind=["--num_epoch", "30", "--tfr_sde", "10", "--tfr_d_step", "0.1"])
@@ -154,6 +155,7 @@ def test_a_file_that_is_no_yardstick_is_refused(capsys, rendered, tmp_path):
     assert "defines no CourseNetwork" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_curves_measure_every_point_and_go_on_after_one_that_fails(capsys, rendered, tmp_path):
     """The demo's stretches have 20 frames, so that a clip of 500 fits nowhere."""
     out = tmp_path / "curves"

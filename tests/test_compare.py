@@ -296,6 +296,7 @@ def wait_for(path: Path) -> None:
 
 
 @posix
+@pytest.mark.slow
 def test_a_comparison_that_is_stopped_goes_on_at_the_very_step(rendered, tmp_path, reports, capsys):
     """As a process, with two runs at a time, amid an epoch that saves after every step: one line, the exit status of the signal,
     and in the end the rows of a comparison that was left alone."""

@@ -261,7 +261,7 @@ def test_what_a_worker_process_finds_wrong_ends_the_program_with_one_line(src, c
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to one process on Windows")
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_ctrl_c_ends_with_one_line_and_the_next_start_goes_on(src, workers):
     for path in (src / "softmotion30_44k" / "train").glob("traj*"):
         path.write_bytes(FIRST * 20000)

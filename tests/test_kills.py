@@ -62,6 +62,7 @@ def survive(rendered: Path, tmp_path: Path, kills: int, more: list[str], seed: i
     return moments
 
 
+@pytest.mark.slow
 def test_a_killed_run_loses_nothing(rendered, tmp_path):
     moments = survive(rendered, tmp_path, 3, ["--accumulate", "2"], seed=1)
     assert sum(moments.values()) - moments["finished"] >= 2

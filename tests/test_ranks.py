@@ -72,6 +72,7 @@ def pair(rendered, tmp_path_factory):
     return folder / "one" / "run", folder / "two" / "run"
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_the_doubled_batch(pair):
     """Weights, averaged weights, Adam's moments (the gradients' means) and all metrics, within what the order of sums changes."""
     one, two = (load_checkpoint(folder / "last.ckpt") for folder in pair)
@@ -86,6 +87,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(pair):
         assert all(b[name] == pytest.approx(a[name], rel=2e-3) for name in ("loss", "mse", "kl", "beta", "forced", "val_psnr", "val_closing"))
 
 
+@pytest.mark.slow
 def test_the_gradients_of_two_processes_are_those_of_the_doubled_batch(rendered, tmp_path):
     """Of the very first step, with true and with own frames fed back, a last batch that two cannot share, and noise."""
     script = tmp_path / "gradients.py"
@@ -173,6 +175,7 @@ def run_odd(tmp_path, rendered, oddity: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_in_one_process_is_left_out_in_all(rendered, tmp_path):
     """And named with the batch where it was, though the others' losses are fine."""
     poison = ("real, count = Learner.learn, []; Learner.learn = lambda self, batch, **more: count.append(1) or real(self, batch if len(count) != 2 "

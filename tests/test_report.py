@@ -276,6 +276,7 @@ def test_scores_that_are_not_finite_are_left_out(tested, tmp_path):
     assert table_of(markdown, "sequence")["0"][0] == "-" and "nan" not in markdown.lower() and "NaN" not in page
 
 
+@pytest.mark.slow
 def test_a_browser_shows_the_page(tested, tested_robot, tmp_path, drawn_charts):
     """From file://, at the width of a phone and of a desk: no error, all pictures, no sideways scrolling, videos that play."""
     webdriver, options, service = chromium()

@@ -13,7 +13,7 @@ from modules import build_model
 from pictures import comparison
 
 
-@pytest.mark.parametrize("height, width", [(64, 128), (128, 256), (48, 32)])
+@pytest.mark.parametrize("height, width", [(64, 128), pytest.param(128, 256, marks=pytest.mark.slow), (48, 32)])
 def test_larger_frames_are_trained_and_rolled_out(rendered, tmp_path, capsys, height, width):
     size = ["--frame_H", str(height), "--frame_W", str(width)]
     cache = ["--cache_dir", str(tmp_path / "cache")]

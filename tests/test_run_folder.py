@@ -166,6 +166,7 @@ def test_data_that_move_stay_the_same_run(dataset, tmp_path, monkeypatch):
     assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 2
 
 
+@pytest.mark.slow
 def test_data_that_change_under_a_running_job_do_not_change_it(dataset, tmp_path):
     """It reads the pixels that it began with, though another job has made the cache anew."""
     argv = ["--DR", str(dataset), "--save_root", "run", *TINY, "--epoch_size", "60", "--num_epoch", "4", "--num_workers", "1"]

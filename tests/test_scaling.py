@@ -211,6 +211,7 @@ def test_what_cannot_be_compared_is_refused(capsys, tmp_path, options, expected)
     assert expected in refused(capsys, overhead.main, ["--DR", tmp_path, *options])
 
 
+@pytest.mark.slow
 def test_a_real_training_is_timed(rendered, tmp_path):
     """The stand-ins' flags are those of the real Trainer.py."""
     flags = ["--DR", str(rendered), *overhead.EPOCHS_ALIKE, *SMALL]

@@ -24,7 +24,8 @@ posix = pytest.mark.skipif(os.name == "nt", reason="signals to one process are P
 
 
 @posix
-@pytest.mark.parametrize("number, status, workers", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 1), (signal.SIGUSR1, 143, 0)])
+@pytest.mark.parametrize("number, status, workers", [(signal.SIGINT, 130, 1), pytest.param(signal.SIGTERM, 143, 1, marks=pytest.mark.slow),
+                                                     pytest.param(signal.SIGUSR1, 143, 0, marks=pytest.mark.slow)])  # fmt: skip
 def test_a_signal_ends_the_run_after_the_step_with_all_saved(rendered, tmp_path, number, status, workers):
     """Sent to the whole group, as a terminal and a cluster do: Ctrl-C came up inside another package's clean-up code once, which
     printed a traceback and went on, and a loader process that died of SIGTERM ended the run amid a step."""

@@ -1,11 +1,12 @@
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from utils import UserError, one_line_errors, optional_package, psnr, seed_for, ssim, to_model, video_to_bytes
+from utils import UserError, command_line, one_line_errors, optional_package, psnr, seed_for, ssim, to_model, video_to_bytes
 
 
 def test_psnr_by_hand_one_value_per_frame():
@@ -100,3 +101,11 @@ def test_many_problems_are_told_together_each_on_its_own_line(capsys):
 def test_an_error_with_its_problems_travels_between_processes():
     copied = pickle.loads(pickle.dumps(UserError("two", ["a", "b"])))
     assert str(copied) == "two\n  a\n  b" and copied.problems == ["a", "b"]
+
+
+def test_a_command_can_be_typed_into_the_systems_own_shell():
+    """Single quotes around a path of Windows became part of a folder's name there."""
+    words = ["python", "Trainer.py", "--DR", "my data", "--save_root", Path("runs/a")]
+    assert command_line(words, windows=False) == "python Trainer.py --DR 'my data' --save_root runs/a"
+    words[-1] = r"runs\a"
+    assert command_line(words, windows=True) == r'python Trainer.py --DR "my data" --save_root runs\a'

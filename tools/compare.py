@@ -7,7 +7,6 @@ same command goes on where it stopped, at the very step, and leaves alone what i
 """
 import argparse
 import json
-import shlex
 import signal
 import sys
 import time
@@ -26,7 +25,7 @@ from files import claim, write_whole
 from metrics import read_metrics
 from parsing import COUNT, SEED, Parser, location
 from resuming import choose_start
-from utils import Interrupt, Stopped, UserError, check_writable, one_line_errors
+from utils import Interrupt, Stopped, UserError, check_writable, command_line, one_line_errors
 
 PAUSE = 0.3  # seconds between two looks at the processes
 
@@ -205,7 +204,7 @@ def tell(failures: dict[str, str], runs: int) -> None:
 
 def keep_file(path: Path, out: Path, command: list[str]) -> None:
     """A copy of the comparison's file beside its runs, under the command that was given."""
-    copy, line = out / path.name, shlex.join(["python", "tools/compare.py", *command])
+    copy, line = out / path.name, command_line(["python", "tools/compare.py", *command])
     if not copy.exists() or not copy.samefile(path):
         write_whole(copy, f"# {' '.join(line.split())}\n".encode() + path.read_bytes())
 

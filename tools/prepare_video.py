@@ -6,7 +6,6 @@ when it is started again.
 """
 import argparse
 import json
-import shlex
 import sys
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from poses.keypoints import csv_header, csv_row, follow, read_people
 from poses.scan import PoseImages, Scan, Video, scan
 from poses.splits import SPLITS, Stretch, plan
 from poses.window import ASPECTS, Box, View, choose_aspect, choose_window, person_view, ratio, union
-from utils import UserError, check_writable, one_line_errors
+from utils import UserError, check_writable, command_line, one_line_errors
 
 FREE = ("out", "device", "weights")  # what may be different when a stopped run goes on
 LOOKED = ("videos", "poses", "skip", "most", "every", "side", "inputs")  # what decides which people are found
@@ -214,7 +213,7 @@ def make(args: argparse.Namespace, videos: list[Video], settings: dict) -> list[
     run = Path("runs") / args.out.resolve().name
     command = ["python", "Trainer.py", "--DR", str(args.out), "--save_root", str(run), "--preset", "quick"]
     return [*summary(scans, stretches, blanks, aspect, windows), f"wrote {args.out}; look at {args.out / 'preview.gif'}, then:",
-            shlex.join(command + (train if aspect != "2:1" else []))]  # fmt: skip
+            command_line(command + (train if aspect != "2:1" else []))]  # fmt: skip
 
 
 @one_line_errors

@@ -1,7 +1,6 @@
 """Runs as tools/report.py needs them: read from their folders, checked to be of one kind, put into groups of seeds."""
 import json
 import re
-import shlex
 import statistics
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from evaluation import Score
 from families import FAMILIES, Family
 from metrics import read_metrics
 from resuming import FREE_FLAGS
-from utils import UserError
+from utils import UserError, command_line
 
 # Flags that say nothing of what was learned: machine, paths, what is written when, and the preset, which is told by the flags
 # that it sets. The seed makes no other settings.
@@ -79,7 +78,7 @@ class Run(NamedTuple):
     def test_command(self, split: str) -> str:
         """What makes the results of the split that are missing."""
         command = ["python", "Tester.py", "--DR", str(self.flags.get("DR", "DATA")), "--ckpt_path", str(self.folder)]
-        return shlex.join(command + (["--split", split] if split != "test" else []))
+        return command_line(command + (["--split", split] if split != "test" else []))
 
 
 class Group(NamedTuple):
