@@ -76,7 +76,9 @@ def with_files(argv: list[str]) -> list[str]:
             flags.append(text)
             continue
         try:
-            flags += shlex.split(Path(text[1:]).read_text(encoding="utf-8"), comments=True)
+            written = Path(text[1:]).read_bytes()
+            utf_16 = written.startswith((b"\xff\xfe", b"\xfe\xff"))  # Windows PowerShell's >
+            flags += shlex.split(written.decode("utf-16" if utf_16 else "utf-8-sig"), comments=True)
         except (OSError, ValueError) as error:  # not there; no text, or a quotation mark without its fellow
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"{text}: cannot be read ({reason}); expected a file of flags, like --print_config writes") from None

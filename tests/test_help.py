@@ -95,13 +95,15 @@ def test_printed_settings_hold_those_that_follow_from_others(capsys):
     assert "\n--val_vi_len 17\n" in printed(capsys, Trainer.main, "--print_config", "--model", "svg_lp", "--n_past", "5", "--n_future", "12")
 
 
-def test_a_flag_behind_a_file_of_flags_wins(tmp_path):
-    (tmp_path / "flags").write_text("--lr 0.5 --tfr 0.25  # half\n--save_root 'my run'\n")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_flag_behind_a_file_of_flags_wins(tmp_path, encoding):
+    """Windows PowerShell's > writes UTF-16."""
+    (tmp_path / "flags").write_text("--lr 0.5 --tfr 0.25  # half\n--save_root 'my run'\n", encoding=encoding)
     args, given = parse_trainer_flags(["--DR", ".", f"@{tmp_path / 'flags'}", "--lr", "0.1"])
     assert (args.lr, args.tfr, str(args.save_root)) == (0.1, 0.25, "my run") and {*given} == {"DR", "lr", "tfr", "save_root"}
 
 
-@pytest.mark.parametrize("content", [None, b"--lr '0.1", b"\xff\xfe"], ids=["missing", "quotation mark", "no text"])
+@pytest.mark.parametrize("content", [None, b"--lr '0.1", b"\x80\xfe"], ids=["missing", "quotation mark", "no text"])
 def test_a_file_of_flags_that_cannot_be_read_is_named(tmp_path, capsys, content):
     path = tmp_path / "flags"
     if content:

@@ -1,5 +1,6 @@
 """notebooks/quick_start.ipynb, executed from its first cell to its last on tiny data, and cloned where there is no repo."""
 import base64
+import html
 import io
 import os
 import subprocess
@@ -59,6 +60,8 @@ def test_it_renders_trains_tests_and_shows(notebook, tmp_path):
     said = said_by(done.cells)
     assert "wrote " in said and "epoch 1/1" in said and "sequence  frames" in said and "error" not in said
     curves, video, steps, strip = pictures(done)
+    (page,) = (output.data["text/html"] for cell in done.cells for output in cell.get("outputs", []) if "text/html" in output.get("data", {}))
+    assert (run / "report" / "report.html").read_text(encoding="utf-8") in html.unescape(page)
     assert curves.size == (1800, 800) and (video.format, video.size, video.n_frames) == ("GIF", (772, 128), 9)
     assert steps.size == (1000, 450) and strip.size[0] > strip.size[1]
     assert (run / "test" / "submission.csv").is_file() and not (PATH.parent / "demo_data").exists()
