@@ -107,6 +107,6 @@ def write_course_files(folder: Path, results: list[Result], *, fps: float) -> di
     truth = [None if result.sequence.truth is None else result.sequence.truth.numpy() for result in results]
     course = course_score(videos, truth)
     if not math.isnan(course.overall):
-        parts = f"all {course.overall:.2f} dB, public {course.public:.2f}, private {course.private:.2f}"
-        print(f"course's score (frames 1 to 600): {parts}")
+        known = {name: value for name, value in course._asdict().items() if not math.isnan(value)}
+        print(f"course's score (frames 1 to 600): {', '.join(f'{name} {value:.2f} dB' for name, value in known.items())}")
     return {"course": course._asdict()}
