@@ -12,7 +12,8 @@ import pytest
 import report
 import torch
 from browser import check_player, chromium, loaded
-from conftest import refused
+from comparison import tomllib
+from conftest import ROOT, refused
 from PIL import Image
 from report_page import QUESTION_MARKS, Table
 from report_text import QUESTIONS
@@ -83,6 +84,23 @@ def test_seeds_form_a_group_with_mean_and_sample_standard_deviation(tested, tmp_
     assert table_of(markdown, "flag") == {"flag": ["cyclical", "none"], "---": ["---:", "---:"], "kl_anneal_type": ["Cyclical", "None"]}
     assert "| seed |" not in markdown.split("<details>")[1] and "| lr | 0.003 |" in markdown
     assert "Not among these runs: Monotonic (--kl_anneal_type)" in markdown
+
+
+def test_settings_that_differ_are_these_and_no_others_whose_names_begin_so(tested, tmp_path):
+    """Optimisers differ in lr: lr_warmup, which they share, stood beside it; so did every tfr_* where tfr differed."""
+    asked = tomllib.loads((ROOT / "comparisons" / "optimisers.toml").read_text())
+    runs = [copy_run(tested, tmp_path / name, **(asked["flags"] | flags)) for name, flags in asked["settings"].items()]
+    _, markdown = write(*runs, out=tmp_path / "optimisers")
+    expected = {"optim", "lr", "lr_schedule", "lr_step", "lr_gamma"}
+    assert len(runs) > 3 and expected == set().union(*asked["settings"].values())
+    for caption in ("Settings that differ", "Other settings that differ"):
+        assert set(table_of(markdown.split(f"*{caption}*")[1], "flag")) - {"flag", "---"} == expected
+    assert {"lr_warmup", "lr_final"} < set(table_of(markdown.split("<summary>")[1], "flag"))
+    forced = copy_run(tested, tmp_path / "forced", tfr=0.3)
+    _, markdown = write(tested, forced, out=tmp_path / "forcing")
+    assert list(table_of(markdown.split("*Settings that differ*")[1], "flag")) == ["flag", "---", "tfr"]
+    assert {"tfr", "tfr_sde", "feedback_noise"} < set(table_of(markdown.split("*Flags of teacher forcing*")[1], "flag"))
+    assert "Other settings that differ" not in markdown
 
 
 def test_paths_and_the_machine_make_no_other_setting(tested, tmp_path):

@@ -24,6 +24,7 @@ QUESTIONS = {
 MEASURES = {"psnr": ("PSNR, dB", 2), "channel_psnr": ("PSNR by channel, dB", 2), "ssim": ("SSIM", 3),
             "closing": ("last 100 frames, dB", 2), "best_psnr": ("best sample, dB", 2)}  # fmt: skip
 KINDS = ("Monotonic", "Cyclical", "None")  # of KL annealing
+FORCING, ANNEALING = ("tfr", "feedback"), ("kl_",)  # what the names of their flags begin with
 MOST_ROWS = 12  # sequences that a table lists one by one
 
 
@@ -35,7 +36,7 @@ def sections(groups: list[Group], missing: list[Text], shown: dict[str, list], a
         return Words(name, QUESTIONS[name], answers.get(name, ""))
 
     different, alike = differences(groups)
-    other = [name for name in different if not name.startswith(("tfr", "kl_", "feedback"))]
+    other = [name for name in different if not name.startswith(FORCING + ANNEALING)]
     return [
         *overview(groups), *missing,
         Heading(2, "Introduction"), runs_table(runs), words("introduction"),
@@ -43,10 +44,10 @@ def sections(groups: list[Group], missing: list[Text], shown: dict[str, list], a
         Heading(3, "Training and testing protocol"), *settings_tables(groups, different, alike), protocol(runs),
         words("protocol"),
         Heading(3, "Reparameterisation trick"), Text(REPARAMETERISATION), words("reparameterisation"),
-        Heading(3, "Teacher forcing strategy"), *flags_table("Flags of teacher forcing", groups, ("tfr", "feedback")),
+        Heading(3, "Teacher forcing strategy"), *flags_table("Flags of teacher forcing", groups, beginning(groups, FORCING)),
         words("teacher forcing"),
-        Heading(3, "KL annealing ratio"), *flags_table("Flags of KL annealing", groups, ("kl_",)), curves(groups, ["beta"]),
-        words("kl annealing"),
+        Heading(3, "KL annealing ratio"), *flags_table("Flags of KL annealing", groups, beginning(groups, ANNEALING)),
+        curves(groups, ["beta"]), words("kl annealing"),
         Heading(2, "Analysis and discussion"),
         Heading(3, "Teacher forcing ratio, and the loss beside it"), curves(groups, ["tfr"], coins(groups)), words("ratio curve"),
         Heading(3, "Loss curves under KL annealing: Monotonic, Cyclical, None"), kinds(runs),
@@ -54,7 +55,7 @@ def sections(groups: list[Group], missing: list[Text], shown: dict[str, list], a
         Heading(3, "PSNR per frame, validation and test"), *score_tables(groups, list(shown)),
         curves(groups, ["val_psnr", "val_psnr_per_frame"], mean_chart(groups)), *about_videos(groups, shown),
         *(block for name, blocks in shown.items() for block in (Heading(4, f"Sequence {name}"), *blocks)), words("psnr"),
-        Heading(3, "Other training strategies"), *flags_table("Other settings that differ", groups, tuple(other)),
+        Heading(3, "Other training strategies"), *flags_table("Other settings that differ", groups, other),
         curves(groups, ["lr"]), words("other"),
     ]  # fmt: skip
 
@@ -153,14 +154,17 @@ def settings_tables(groups: list[Group], different: list[str], alike: list[str])
                     Table("Flags of Trainer.py, the machine's and paths left out", ["flag", "value"], same))  # fmt: skip
     if len(groups) == 1:
         return [folded]
-    return [*flags_table("Settings that differ", groups, tuple(different)), folded]
+    return [*flags_table("Settings that differ", groups, different), folded]
 
 
-def flags_table(caption: str, groups: list[Group], beginnings: tuple[str, ...]) -> list[Table]:
-    """The flags whose names begin so, a column for each group; nothing if there are none."""
-    settings = [group.runs[0].settings for group in groups]
-    names = dict.fromkeys(name for one in settings for name in one if name.startswith(beginnings))
-    rows = [[name, *(as_text(one.get(name)) for one in settings)] for name in names]
+def beginning(groups: list[Group], beginnings: tuple[str, ...]) -> list[str]:
+    """The names of the settings that begin so."""
+    return list(dict.fromkeys(name for group in groups for name in group.runs[0].settings if name.startswith(beginnings)))
+
+
+def flags_table(caption: str, groups: list[Group], names: list[str]) -> list[Table]:
+    """The settings of these names, a column for each group; nothing if there are none."""
+    rows = [[name, *(as_text(group.runs[0].settings.get(name)) for group in groups)] for name in names]
     return [Table(caption, ["flag", *(group.name for group in groups)], rows)] if rows else []
 
 
