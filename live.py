@@ -55,7 +55,7 @@ def psnr_picture(row: dict, earlier: list[dict]) -> bytes:
     return written(lambda file: draw_psnr_per_frame(curves, file, title=title, size=(6, 3.4)))  # small, for a card among others
 
 
-def grouped(row: dict) -> dict[str, float]:
+def named_for_logs(row: dict) -> dict[str, float]:
     """The single numbers of a row by the names that they have in the logs, which show a group/ together."""
     named = {}
     for name, value in row.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from checkpoints import serialise, write_checkpoint
 from files import claim, write_whole
-from live import Preview, TensorBoard, WeightsAndBiases, grouped, psnr_picture
+from live import Preview, TensorBoard, WeightsAndBiases, named_for_logs, psnr_picture
 from metrics import finite, lines_of, read_metrics
 from utils import UserError, check_writable, versions
 
@@ -133,7 +133,7 @@ class Records:
             self.rows[name].append(finite(values))
         self.write_rows()
         if self.logs:
-            self.log(row["epoch"], grouped(finite(row | timing)), preview)
+            self.log(row["epoch"], named_for_logs(finite(row | timing)), preview)
 
     def log(self, epoch: int, scalars: dict[str, float], preview: Preview | None) -> None:
         """To the extra logs. Whatever goes wrong there is said and does not end the training."""

@@ -134,7 +134,7 @@ class Tile(NamedTuple):
                 f'<img hidden alt="" src="{data_uri(self.sprite.content)}">{caption}</figure>')  # fmt: skip
 
 
-def side_by_side(tiles: list[Tile]) -> str:
+def rows_of_tiles(tiles: list[Tile]) -> str:
     """Tiles in rows of at most six, all equally long."""
     rows = math.ceil(len(tiles) / 6)
     return f'<div class="tiles" style="--n:{math.ceil(len(tiles) / rows)}">{"".join(tile.html() for tile in tiles)}</div>'
@@ -148,7 +148,7 @@ class Frames(NamedTuple):
 
     def html(self) -> str:
         moments = "".join(
-            f'<div class="moment"><h5>{escape(name)}</h5>{side_by_side(tiles)}</div>'
+            f'<div class="moment"><h5>{escape(name)}</h5>{rows_of_tiles(tiles)}</div>'
             for name, tiles in self.rows.items()
         )
         return f'<div class="moments">{moments}</div>'
@@ -177,7 +177,7 @@ class Player(NamedTuple):
             chart = (f'<div class="scroll"><div class="linked" data-sides="{json.dumps(self.sides)}">{self.chart.html()}'
                      '<i class="cursor"></i></div></div>')  # fmt: skip
         return (f'<section class="player" data-frames="{self.frames}" data-fps="{self.fps}">{chart}'
-                f"{side_by_side(self.tiles)}"
+                f"{rows_of_tiles(self.tiles)}"
                 f'<div class="controls"><button type="button">Play</button><input type="range" min="0" max="{self.frames - 1}" '
                 f'value="0" aria-label="frame of {escape(self.title)}"><output>frame 0</output></div></section>')  # fmt: skip
 

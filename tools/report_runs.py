@@ -18,7 +18,7 @@ from utils import UserError, command_line
 UNTOLD = (FREE_FLAGS - {"num_epoch", "val_every", "skip_bad"}) | {"preset", "seed"}
 BASELINES = {"copy": "copy of the given frame", "background": "median background"}
 CLOSE = 0.02  # dB by which the score of a still picture may differ between two machines
-SUFFIXES = ".mp4", ".gif"  # of a comparison; where there are both, the GIF, which needs no further package
+VIDEO_SUFFIXES = ".mp4", ".gif"  # of a comparison; where there are both, the GIF, which needs no further package
 
 
 class Test(NamedTuple):
@@ -70,7 +70,7 @@ class Run(NamedTuple):
     @property
     def videos(self) -> dict[str, Path]:
         """The pictures of the test that show truth, pose and prediction, by sequence, in the order of the scores."""
-        paths = [path for suffix in SUFFIXES for path in self.results.glob(f"compare_seq*{suffix}")]
+        paths = [path for suffix in VIDEO_SUFFIXES for path in self.results.glob(f"compare_seq*{suffix}")]
         found = {path.stem.removeprefix("compare_seq"): path for path in paths}
         known = list(self.test.frames) if self.test else []
         return {name: found[name] for name in known + sorted(set(found) - set(known), key=natural) if name in found}
