@@ -11,7 +11,8 @@ from live import Preview, TensorBoard, WeightsAndBiases, named_for_logs, psnr_pi
 from metrics import finite, lines_of, read_metrics
 from utils import UserError, check_writable, versions
 
-OUTPUTS = ("*.ckpt", "config.json", "metrics.jsonl", "timings.jsonl", "training.png", "tensorboard", "val*", "test*", "train_*")
+OUTPUTS = ("*.ckpt", "config.json", "metrics.jsonl", "timings.jsonl", "training.png", "tensorboard", "val*", "test*", "train",
+           "train_*")  # fmt: skip
 
 
 def plain(flags: dict) -> dict:
@@ -102,9 +103,10 @@ class Records:
         numbers = [int(path.name.split("-")[1]) for path in self.folder.glob("earlier-*") if path.name.split("-")[1].isdecimal()]
         earlier = self.folder / f"earlier-{max(numbers, default=0) + 1}"
         earlier.mkdir()
-        for pattern in OUTPUTS:
-            for path in self.folder.glob(pattern):
-                path.rename(earlier / path.name)
+        found = {path for pattern in OUTPUTS for path in self.folder.glob(pattern)}
+        found |= {path.parent for path in self.folder.glob("*/scores.json")}  # tests on splits of any name
+        for path in found:
+            path.rename(earlier / path.name)
         return earlier
 
     def attempt(self, name: str, write: Callable[[Path], None]) -> bool:

@@ -72,13 +72,24 @@ def test_a_part_of_the_test_does_not_replace_it(rendered, trained, tmp_path):
     assert all((run_folder / name / "scores.json").is_file() for name in ("test_only", "test_shuffled"))
 
 
-def test_results_lie_in_the_run_unless_a_folder_is_named(rendered, trained, tmp_path):
-    """With the checkpoint's run, where the report looks for them; --overwrite moves them with it."""
+def test_results_lie_in_the_run_unless_a_folder_is_named(rendered, trained, tmp_path, monkeypatch):
+    """With the checkpoint's run, where the report looks for them; --overwrite moves those of every split with it: train/ stayed,
+    and was then shown as the new run's."""
     run_folder = shutil.copytree(trained, tmp_path / "run")
-    Tester.main(["--DR", str(rendered), "--ckpt_path", str(run_folder / "last.ckpt"), "--device", "cpu"])
-    assert (run_folder / "test" / "scores.json").is_file()
+    monkeypatch.setattr(Tester, "write_pictures", lambda *_, **__: None)
+    monkeypatch.setattr(Tester, "run_tests", lambda *_, **__: [])
+    monkeypatch.setitem(Tester.FAMILIES, "pose_cvae", Tester.FAMILIES["pose_cvae"]._replace(
+        sequences=lambda *_: load_test_sequences(rendered, height=32, width=64), hand_in=None))  # fmt: skip
+    argv = ["--DR", str(rendered), "--ckpt_path", str(run_folder / "last.ckpt"), "--device", "cpu"]
+    for split in ("test", "train", "val", "validate", "Demo/extra"):
+        for more in ([], ["--only", "0"], ["--shuffle_conditions"]):
+            Tester.main([*argv, "--split", split, *more])
+    (run_folder / "train" / "scores.json").unlink()  # as a test leaves it that is stopped
+    results = {path.name for path in run_folder.iterdir() if path.is_dir()}
+    assert len(results) == 15 and {"test", "train", "val_only", "Demo-extra_shuffled"} < results
     assert Records(run_folder, use_wandb=False, use_tensorboard=False).set_aside() == run_folder / "earlier-1"
-    assert (run_folder / "earlier-1" / "test" / "scores.json").is_file()
+    assert [path.name for path in run_folder.iterdir() if path.is_dir()] == ["earlier-1"]
+    assert results == {path.name for path in (run_folder / "earlier-1").iterdir() if path.is_dir()}
 
 
 def test_a_run_folder_means_its_best_checkpoint_with_averaged_weights(rendered, trained, tmp_path, monkeypatch):
