@@ -48,7 +48,7 @@ def curve(ax: Axes, values: dict[int, float], **style) -> None:
 
 
 def best_frames(rows: list[dict]) -> tuple[int, np.ndarray] | None:
-    """The epoch of best.ckpt, whose validation has the highest PSNR, and its PSNR over the frames; None without any."""
+    """The epoch whose validation has the highest PSNR, and its PSNR over the frames; None without any."""
     scored = [row for row in rows if row.get("val_psnr_per_frame") and np.isfinite(curve_of(row)).any()]
     best = max(scored, key=lambda row: -np.inf if row.get("val_psnr") is None else row["val_psnr"], default=None)
     return best and (best["epoch"], curve_of(best))

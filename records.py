@@ -69,9 +69,12 @@ class Records:
         checkpoint's `history` has them. Unless it goes on `in_place`, whatever run the folder holds is moved to earlier-N/,
         whose path is returned.
         """
-        self.flags, config = flags, {"flags": flags, "versions": versions()}
+        before = self.read_config() if in_place else {}
+        # With which epoch the run began in this folder: it has the rows of earlier ones too, but its best.ckpt is of its own.
+        began = before.get("first_epoch", 0) if in_place else first_epoch
+        self.flags, config = flags, {"flags": flags, "first_epoch": began, "versions": versions()}
         for log in self.logs:  # which may fail; nothing has been moved or written by then
-            run = log.log_in(self.folder, flags, self.read_config().get(log.name) if in_place else None)
+            run = log.log_in(self.folder, flags, before.get(log.name))
             config |= {log.name: run} if run else {}
         for name, rows in self.rows.items():
             source = resumed.parent / name if resumed else self.folder / "none"

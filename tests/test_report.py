@@ -13,7 +13,7 @@ import report
 import torch
 from browser import check_player, chromium, loaded
 from comparison import tomllib
-from conftest import ROOT, refused
+from conftest import ROOT, SMALL, refused
 from PIL import Image
 from report_page import QUESTION_MARKS, Table
 from report_text import QUESTIONS
@@ -21,6 +21,7 @@ from reports import copy_run, edit, table_of, write
 
 import plots
 import Tester
+import Trainer
 from dataloader import Sequence
 from pictures import comparison, read_comparison, save_gif
 
@@ -135,6 +136,26 @@ def test_a_run_that_became_better_after_its_test_is_told(tested, tmp_path, capsy
     assert re.search(r"run was tested after epoch \d, and is better now after epoch 3; this tests it anew: python Tester", capsys.readouterr().out)
 
 
+def test_a_run_trained_on_elsewhere_has_the_best_of_its_own_epochs(rendered, trained, tested, tmp_path, capsys):
+    """It takes the other folder's epochs along, but its best.ckpt is of its own: that of another epoch was asked for without end."""
+    first, argv = Path(shutil.copytree(trained, tmp_path / "a")), ["--DR", str(rendered), "--batch_size", "4", *SMALL]
+    lines = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
+    state = torch.load(first / "last.ckpt", weights_only=True)
+    state["history"] = [row | {"val_psnr": 50.0, "val_copy": 9.0} for row in lines]
+    torch.save(state, first / "last.ckpt")
+    argv += ["--save_root", str(tmp_path / "b")]
+    Trainer.main([*argv, "--ckpt_path", str(first), "--num_epoch", "3"])
+    Trainer.main([*argv, "--resume", "--num_epoch", "4"])  # it stays so when it goes on
+    Tester.main(["--DR", str(rendered), "--ckpt_path", str(tmp_path / "b"), "--device", "cpu"])
+    own = [json.loads(line) for line in (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()][2:]
+    best = max(own, key=lambda row: row["val_psnr"])
+    capsys.readouterr()
+    _, markdown = write(tmp_path / "b", out=tmp_path / "report")
+    assert table_of(markdown, "setting")["b"][0] == f"{best['val_psnr']:.2f}" and "50.00" not in markdown
+    assert f"{best['val_psnr']:.2f} (epoch {best['epoch']})" in table_of(markdown, "run")["b"] and "anew" not in capsys.readouterr().out
+    write(tested, tmp_path / "b", out=tmp_path / "both")  # validated on the same frames, whatever a was validated on
+
+
 def test_tests_with_several_samples_are_a_setting_of_their_own(tested, tmp_path):
     """The best of 100 samples is not the best of 3."""
     runs = [copy_run(tested, tmp_path / f"run-seed{seed}", seed=seed) for seed in (1, 2)]
@@ -230,7 +251,7 @@ def test_names_are_text_and_not_markup(tested, tmp_path):
 
 @pytest.mark.parametrize("wrong, expected", [
     ("nowhere", "no such folder"), ("no run", "holds no config.json"), ("file", "no such folder"), ("config", "is not JSON"), ("flags", "names no --model"),
-    ("size", "frame_H is None"), ("no epoch", "holds no epoch yet"), ("rows", "line 1 is not"), ("scores", "is not JSON"), ("shape", "run Tester.py again"),
+    ("size", "frame_H is None"), ("first epoch", "first_epoch is x"), ("no epoch", "holds no epoch yet"), ("rows", "line 1 is not"), ("scores", "is not JSON"), ("shape", "run Tester.py again"),
     ("list", "expected an object"), ("twice", "given twice"), ("family", "two kinds of video"), ("frames", "expected one size"), ("data", "validated on other frames"),
     ("sequences", "tests of other sequences"), ("tests", "sequence 0 has other frames"), ("out", "--out"), ("picture", "cannot be read as a video"),
     ("short", "expected truth | pose | prediction in 9"), ("words", "so what is written there"), ("show", "--show"),
@@ -247,6 +268,8 @@ def test_wrong_input_ends_in_one_line(tested, tested_robot, tmp_path, capsys, wr
         edit(config, lambda content: content["flags"].update(model="gan"))
     elif wrong == "size":
         edit(config, lambda content: content["flags"].pop("frame_H"))
+    elif wrong == "first epoch":
+        edit(config, lambda content: content.update(first_epoch="x"))
     elif wrong in ("no epoch", "rows"):
         (run / "metrics.jsonl").write_text("" if wrong == "no epoch" else "[1]\n")
     elif wrong == "shape":

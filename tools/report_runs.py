@@ -37,6 +37,7 @@ class Run(NamedTuple):
     name: str
     flags: dict
     rows: list[dict]  # of metrics.jsonl
+    first_epoch: int  # with which it began in this folder; the rows before are of the run that it was trained on from
     seconds: float | None  # of training, validation apart
     test: Test | None  # None without the truth, too
     about: dict  # how it was tested: checkpoint, epoch, z_scale, samples, fps; empty if it was not
@@ -56,9 +57,14 @@ class Run(NamedTuple):
         return self.flags.get("n_past", 1)
 
     @property
+    def own(self) -> list[dict]:
+        """The rows of its own epochs."""
+        return [row for row in self.rows if row["epoch"] >= self.first_epoch]
+
+    @property
     def best(self) -> tuple[int, float] | None:
-        """Epoch and PSNR of the best validation."""
-        found = [(row["epoch"], row["val_psnr"]) for row in self.rows if row.get("val_psnr") is not None]
+        """Epoch and PSNR of the best validation, of which its best.ckpt is."""
+        found = [(row["epoch"], row["val_psnr"]) for row in self.own if row.get("val_psnr") is not None]
         return max(found, key=lambda pair: pair[1], default=None)
 
     @property
@@ -148,20 +154,21 @@ def read_run(folder: Path, name: str, split: str) -> Run:
         raise UserError(f"{folder}: no such folder; expected the --save_root of a training")
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: holds no config.json; expected the --save_root of a training")
-    flags = load_json(folder / "config.json").get("flags")
+    config = load_json(folder / "config.json")
+    flags = config.get("flags")
     if not isinstance(flags, dict) or str(flags.get("model")) not in FAMILIES:
         raise UserError(f"{folder / 'config.json'}: names no --model of this repo; expected what Trainer.py writes")
-    numbers = {"frame_H": None, "frame_W": None, "n_past": 1, "seed": 0}  # what an older run may lack has a default
-    for flag, default in numbers.items():
-        if type(value := flags.get(flag, default)) is not int or value < (flag != "seed"):
-            raise UserError(f"{folder / 'config.json'}: {flag} is {value}; expected the whole number that Trainer.py writes")
+    # What an older run may lack has a default.
+    for number, default in {"frame_H": None, "frame_W": None, "n_past": 1, "seed": 0, "first_epoch": 0}.items():
+        if type(value := (config | flags).get(number, default)) is not int or value < (number not in ("seed", "first_epoch")):
+            raise UserError(f"{folder / 'config.json'}: {number} is {value}; expected the whole number that Trainer.py writes")
     rows = read_metrics(folder / "metrics.jsonl")
     if not rows:
         raise UserError(f"{folder / 'metrics.jsonl'}: holds no epoch yet; expected a run with one at least")
     timings = read_metrics(folder / "timings.jsonl") if (folder / "timings.jsonl").is_file() else []
     seconds = sum(row.get("seconds") or 0.0 for row in timings) if timings else None
     results = folder / split
-    return Run(folder, name, flags, rows, seconds, *read_test(results / "scores.json"), results)
+    return Run(folder, name, flags, rows, config.get("first_epoch", 0), seconds, *read_test(results / "scores.json"), results)
 
 
 def read_runs(folders: list[Path], split: str) -> list[Run]:
@@ -199,7 +206,7 @@ def check_alike(first: Run, run: Run) -> None:
     sizes = [f"{one.flags['frame_H']} x {one.flags['frame_W']}" for one in (run, first)]
     if sizes[0] != sizes[1]:
         raise UserError(f"{run.folder} and {first.folder}: frames of {sizes[0]} and {sizes[1]} pixels; expected one size")
-    marks = [next((row["val_copy"] for row in one.rows if row.get("val_copy") is not None), None) for one in (run, first)]
+    marks = [next((row["val_copy"] for row in one.own if row.get("val_copy") is not None), None) for one in (run, first)]
     if None not in marks and abs(marks[0] - marks[1]) > CLOSE:
         found = f"a copy of the given frame scores {marks[0]:.2f} and {marks[1]:.2f} dB"
         raise UserError(f"{run.folder} and {first.folder}: were validated on other frames ({found}); expected the same data")

@@ -123,7 +123,7 @@ SPREAD = "; mean ± sample standard deviation over the n runs that differ only i
 
 def last_values(groups: list[Group], name: str) -> list[float]:
     """The newest value of a column of metrics.jsonl of the first run that has one."""
-    found = ([row[name] for row in run.rows if row.get(name) is not None] for group in groups for run in group.runs)
+    found = ([row[name] for row in run.own if row.get(name) is not None] for group in groups for run in group.runs)
     return next(filter(None, found), [])[-1:]
 
 
@@ -170,13 +170,14 @@ def flags_table(caption: str, groups: list[Group], names: list[str]) -> list[Tab
 
 def curves(groups: list[Group], values: list[str], more: Iterable[Picture] = ()) -> Pictures:
     """Curves of all runs over each other, those of a group in one colour."""
-    runs = {run.name: run.rows for group in groups for run in group.runs}
+    runs = [run for group in groups for run in group.runs]
     members = {group.name: [run.name for run in group.runs] for group in groups}
     charts = []
     for panel in PANELS:
         if panel.value in values:
             file = io.BytesIO()
-            draw_one_panel(panel, runs, members, file)
+            rows = {run.name: run.own if panel.value == "val_psnr_per_frame" else run.rows for run in runs}  # of the best epoch
+            draw_one_panel(panel, rows, members, file)
             alt = f"{panel.title} by {panel.x}: {listed(members)}"
             charts.append(Picture(f"curve_{panel.value}.png", file.getvalue(), alt))
     return Pictures([*charts, *more])
