@@ -115,6 +115,33 @@ def trained_robot(rendered_robot, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tested(rendered, trained, tmp_path_factory) -> Path:
+    """A run of the dance with its test results."""
+    return with_test(trained, rendered, tmp_path_factory.mktemp("tested") / "run")
+
+
+@pytest.fixture(scope="session")
+def tested_robot(rendered_robot, trained_robot, tmp_path_factory) -> Path:
+    """The same of the robot; its sequences are windows."""
+    return with_test(trained_robot, rendered_robot, tmp_path_factory.mktemp("tested_robot") / "run", "--show", "2")
+
+
+def with_test(run: Path, data: Path, folder: Path, *more: str) -> Path:
+    """A copy of a run, tested."""
+    import Tester
+
+    shutil.copytree(run, folder)
+    Tester.main(["--DR", str(data), "--ckpt_path", str(folder), "--device", "cpu", *more])
+    return folder
+
+
+@pytest.fixture
+def blank_charts(monkeypatch):
+    """Charts are laid out but not drawn, which takes longest; what is in them is tested in test_records_and_plots.py."""
+    monkeypatch.setattr("plots.Figure.savefig", lambda _, file: Image.new("L", (2, 2)).save(file, "PNG"))
+
+
+@pytest.fixture(scope="session")
 def film(tmp_path_factory) -> Path:
     """Frames of tests/films.py in dance/, their keypoints in dance.csv and the data set made of them in data/, which no test
     changes."""

@@ -1,0 +1,53 @@
+"""The page of a report: what a student writes into it, and how a browser shows it."""
+import pytest
+from browser import check_player, chromium, loaded
+from report_page import QUESTION_MARKS, Table
+from report_text import QUESTIONS
+from reports import copy_run, write
+
+
+@pytest.mark.usefixtures("blank_charts")
+def test_what_was_written_is_kept_and_stands_in_both(tested, tmp_path):
+    out = tmp_path / "report"
+    _, markdown = write(tested, out=out)
+    first = QUESTION_MARKS[0].format("introduction") + f"\n> **Your own words:** {QUESTIONS['introduction']}\n"
+    assert first in markdown
+    (out / "report.md").write_text(markdown.replace(first, first + "A dance & <more>.\n\nSecond.\n"), encoding="utf-8", newline="\r\n")
+    for _ in range(2):
+        page, markdown = write(tested, out=out)
+        assert "<p>A dance &amp; &lt;more&gt;.</p><p>Second.</p>" in page and "A dance & <more>.\n\nSecond.\n" in markdown
+        assert QUESTIONS["introduction"] not in page and QUESTIONS["psnr"] in page
+
+
+@pytest.mark.usefixtures("blank_charts")
+def test_names_are_text_and_not_markup(tested, tmp_path):
+    run = copy_run(tested, tmp_path / "<b>a&\"'|$1_{$2")
+    page, markdown = write(run, tested, out=tmp_path / "report", more=("--title", "</title><script>x"))
+    assert "<b>a" not in page and "&lt;b&gt;a&amp;&quot;&#x27;|$1_{$2" in page and "<script>x" not in page
+    assert "\\<b\\>a&\"'\\|$1\\_{$2" in markdown.replace("$1_", "$1\\_")
+    assert Table("c", ["a"], [["x\ny|z"]]).markdown().endswith("| x y\\|z |")
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_page(tested, tested_robot, tmp_path):
+    """From file://, at the width of a phone and of a desk: no error, all pictures, no sideways scrolling, videos that play."""
+    webdriver, options, service = chromium()
+    other = copy_run(tested, tmp_path / "a_run_with_a_long_name_of_its_own_kind", better=0.5, kl_anneal_type="Monotonic")
+    write(tested, other, out=tmp_path / "dance")
+    write(tested_robot, out=tmp_path / "robot")
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    browser = webdriver.Chrome(options=options, service=service)
+    try:
+        for kind, width in (("dance", 400), ("dance", 1600), ("robot", 400)):
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
+            browser.get("about:blank")  # not the same page twice, of which the first might still be seen
+            browser.get((tmp_path / kind / "report.html").as_uri())
+            run = browser.execute_script
+            pictures = loaded(run)
+            assert len(pictures) > 20 and all(pictures)
+            assert run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+            assert run("return [...document.images].every(image => image.hidden || image.alt)")
+            check_player(run)
+        assert [entry for entry in browser.get_log("browser") if entry["source"] != "rendering"] == []  # that is said of this test
+    finally:
+        browser.quit()
