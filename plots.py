@@ -129,7 +129,7 @@ def draw_panel(ax: Axes, panel: Panel, runs: dict[str, list[dict]], groups: dict
             for values in curves:
                 curve(ax, values, color=style["color"], linewidth=0.7, alpha=0.45)
         shared = [x for x in curves[0] if all(x in values for values in curves)] if curves else []
-        curve(ax, {x: float(np.mean([values[x] for values in curves])) for x in shared}, **style, label=label)
+        curve(ax, {x: mean_of(np.array([values[x] for values in curves])) for x in shared}, **style, label=label)
     if single:
         (rows,) = runs.values()
         if panel.value in ("tfr", "loss"):
@@ -161,20 +161,30 @@ def draw_one_panel(
     figure.savefig(file)
 
 
+def mean_of(values: np.ndarray) -> float:
+    """Of the values that are numbers; nan without any."""
+    return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else float("nan")
+
+
+def mean_over_runs(runs: np.ndarray) -> np.ndarray:
+    """(runs, T) -> (T,): frame by frame the mean of the runs that have a number there; nan where none has."""
+    return np.ma.masked_invalid(runs).mean(axis=0).filled(np.nan)
+
+
+def decibels(value: float) -> str:
+    """A PSNR as text."""
+    return f"{value:.2f} dB" if np.isfinite(value) else "no score"
+
+
 def draw_psnr_per_frame(
     curves: dict[str, np.ndarray], path: Path | BinaryIO, *, title: str, size: tuple[float, float] = (10, 4.5)
 ) -> None:  # fmt: skip
     """PSNR over the frames of one sequence, {name: (T,) in dB}; the mean stands in the legend. `size` in inches of 100 pixels."""
     figure, (ax,) = new_figure(1, 1, size)
     for i, (name, values) in enumerate(curves.items()):
-        ax.plot(np.arange(len(values)) + 1, values, **look(i), label=f"{name}, mean {np.nanmean(values):.2f} dB")
+        ax.plot(np.arange(len(values)) + 1, values, **look(i), label=f"{name}, mean {decibels(mean_of(values))}")
     finish(ax, title, "predicted frame", "PSNR, dB")
     figure.savefig(path)
-
-
-def mean_of(values: np.ndarray) -> float:
-    """Of the values that are numbers; nan without any."""
-    return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else float("nan")
 
 
 def draw_psnr_of_groups(
@@ -189,14 +199,14 @@ def draw_psnr_of_groups(
     """
     figure, (ax,) = new_figure(1, 1, size, dpi=DENSE)
     for name, values, style in zip(still, still.values(), STYLES[1:]):
-        label = f"{name}, {mean_of(values):.2f} dB"
+        label = f"{name}, {decibels(mean_of(values))}"
         ax.plot(first + np.arange(len(values)), values, color="#777777", linestyle=style, linewidth=0.8, label=label)
     for i, (name, runs) in enumerate(groups.items()):
-        frames, mean = first + np.arange(runs.shape[1]), runs.mean(axis=0)
+        frames, mean = first + np.arange(runs.shape[1]), mean_over_runs(runs)
         for values in runs if len(runs) > 1 else []:
             ax.plot(frames, values, color=look(i)["color"], linewidth=0.5, alpha=0.4)
         thin = {"linewidth": 1.0} if len(frames) > 100 else {}
-        ax.plot(frames, mean, **(look(i) | thin), label=literal(f"{name}, {mean_of(mean):.2f} dB"))
+        ax.plot(frames, mean, **(look(i) | thin), label=literal(f"{name}, {decibels(mean_of(mean))}"))
     for number, name in marks.items():
         ax.axvline(number, color="#777777", linewidth=0.7, linestyle=":")
         ax.annotate(f"{name} {number}", (number, 1), xycoords=("data", "axes fraction"), xytext=(1, -2),

@@ -37,8 +37,9 @@ def loaded(run) -> list[int]:
     return run("return [...document.images].map(image => image.naturalWidth)")
 
 
-def check_player(run) -> None:
-    """The slider, a click into the chart and the button; `run` executes a script in the page."""
+def check_player(run, *, lost: int | None = None) -> None:
+    """The slider, a click into the chart and the button; `run` executes a script in the page. The last video of the first player
+    has no score at the frame `lost`."""
     slide = "const slider = document.querySelector('.player input'); slider.value = arguments[0]; slider.dispatchEvent(new Event('input'));"
     draw = ("const canvas = document.querySelector('canvas');"
             "return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]")  # fmt: skip
@@ -49,6 +50,12 @@ def check_player(run) -> None:
     run(slide, 4)
     assert run(draw) != first and run(output) == "frame 4"
     assert re.fullmatch(r"\d+\.\d\d dB", run("return [...document.querySelectorAll('.player .score')].map(s => s.textContent).find(text => text)"))
+    scores = "return [...document.querySelector('.tiles').querySelectorAll('.score')].map(score => score.textContent)"
+    if lost:
+        run(slide, lost)
+        assert run(scores)[-1] == "no score" and run(scores)[-2].endswith(" dB")
+    run(slide, 0)
+    assert run(scores)[-1] == "given"
     run("const box = document.querySelector('.linked').getBoundingClientRect();"
         "document.querySelector('.linked').dispatchEvent(new MouseEvent('click', {clientX: box.left + 0.99 * box.width}))")  # fmt: skip
     assert int(run(output).removeprefix("frame ")) == run("return Number(document.querySelector('.player input').max)")

@@ -170,6 +170,20 @@ def test_the_chart_of_groups_tells_where_its_axes_lie(tmp_path, monkeypatch):
     assert 30 < ax.get_ylim()[1] < 50  # a copy that begins near infinity does not press the others together
 
 
+def test_a_run_without_numbers_takes_nothing_from_the_mean_of_the_others(tmp_path, monkeypatch):
+    """Where one had no number the mean of its group had none; where none has one, that is said."""
+    groups = {"a": np.array([[20.0, np.nan, 24], [22, 24, 26]]), "b": np.full((2, 3), np.nan), "c": np.array([[1.0, np.nan, 3], [3, np.nan, 5]])}
+    (ax,) = lines_of(monkeypatch, lambda: plots.draw_psnr_of_groups(groups, {}, tmp_path / "x.png", title="one", first=1, marks={}))
+    means = {line.get_label(): line.get_ydata() for line in ax.lines if not line.get_label().startswith("_")}
+    assert list(means) == ["a, 23.33 dB", "b, no score", "c, 3.00 dB"]
+    assert means["a, 23.33 dB"].tolist() == [21, 24, 25] and np.isnan(means["b, no score"]).all() and np.isnan(means["c, 3.00 dB"][1])
+    runs = {name: [row(0, val_psnr=20.0, val_psnr_per_frame=values)] for name, values in (("a1", [20.0, None, 24.0]), ("a2", [22.0, 24.0, 26.0]))}
+    (ax,) = lines_of(monkeypatch, lambda: plots.draw_one_panel(plots.PANELS[7], runs, {"a": ["a1", "a2"]}, tmp_path / "x.png"))
+    assert list(ax.lines[2].get_ydata()) == [21, 24, 25]
+    (ax,) = lines_of(monkeypatch, lambda: plots.draw_psnr_per_frame({"prediction": np.full(3, np.nan)}, tmp_path / "x.png", title="one"))
+    assert ax.lines[0].get_label() == "prediction, mean no score"
+
+
 def test_epochs_without_validation_and_lost_numbers_are_left_out(tmp_path):
     rows = [row(0), row(1, loss=None, kl=None), row(2, val_psnr=25.0)]
     plots.draw_training({"run": rows}, tmp_path / "training.png")

@@ -1,5 +1,6 @@
 """The scores of a report: means over seeds, what is left out of them, and what is said of it."""
 import json
+import re
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ def test_seeds_form_a_group_with_mean_and_sample_standard_deviation(tested, tmp_
     assert [overview[row][overview["setting"].index("test PSNR, dB")] for row in list(overview)[2:]] == expected  # the last are of all sequences
     assert table_of(markdown, "flag") == {"flag": ["cyclical", "none"], "---": ["---:", "---:"], "kl_anneal_type": ["Cyclical", "None"]}
     assert "| seed |" not in markdown.split("<details>")[1] and "| lr | 0.003 |" in markdown
+    assert "their number stands behind it" not in markdown
     assert "Not among these runs: Monotonic (--kl_anneal_type)" in markdown
 
 
@@ -41,3 +43,26 @@ def test_scores_that_are_not_finite_are_left_out(tested, tmp_path):
     edit(run / "test" / "scores.json", spoil)
     page, markdown = write(run, out=tmp_path / "report")
     assert table_of(markdown, "sequence")["0"][0] == "-" and "nan" not in markdown.lower() and "NaN" not in page
+
+
+def test_one_run_without_scores_takes_nothing_from_the_others(tested, tmp_path):
+    """Frames that are not numbers in one of three seeds: their means, dips, peaks and frames were gone for all, and "nan dB" was said."""
+    runs = [copy_run(tested, tmp_path / f"a_seed{n}", better=n, seed=n) for n in (1, 2, 3)]
+    other = copy_run(tested, tmp_path / "other", kl_anneal_type="None")
+    scores = [json.loads((run / "test" / "scores.json").read_text()) for run in runs]
+    low = int(np.argmin(scores[0]["per_frame"]["0"]["psnr"]))
+
+    def spoil(content: dict) -> None:
+        content["per_frame"]["0"]["psnr"][low] = None
+        content["sequences"][0]["psnr"] = content["sequences"][2]["psnr"] = None
+
+    edit(runs[0] / "test" / "scores.json", spoil)
+    page, markdown = write(*runs, other, out=tmp_path / "report")
+    two = [content["sequences"][0]["psnr"] for content in scores[1:]]
+    assert table_of(markdown, "sequence")["0"][0] == f"{np.mean(two):.2f} ± {np.std(two, ddof=1):.2f} (n = 2)"
+    assert table_of(markdown, "sequence")["sequence"][0] == "a (n = 3)"
+    overview = table_of(markdown, "setting")
+    assert overview["a (n = 3)"][1].endswith(" (n = 2)") and "n = " not in overview["a (n = 3)"][2]
+    shown = re.findall(rf"<h5>Frame {low + 1}, a dip</h5>(.*?)</div></div>", page.split(">Sequence 1</h4>")[0], flags=re.DOTALL)
+    assert len(shown) == 1 and shown[0].count(" dB</span>") == 1 and "no score</span>" in shown[0]
+    assert "nan" not in markdown.lower() and "nan dB" not in page and "their number stands behind it" in markdown

@@ -15,14 +15,14 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root, from whichever folder this is started
 
 from report_page import PICTURES, Frames, Picture, Player, Text, Tile, read_answers, write_html, write_markdown
-from report_runs import BASELINES, Group, Run, grouped, read_runs, spread
+from report_runs import BASELINES, Group, Run, grouped, read_runs
 from report_text import QUESTIONS, sections
 from report_videos import Video, dips_and_peaks, encode, farthest_apart, frames_per_second, joined, side_by_side, sprite, stored
 
 from files import write_whole
 from parsing import COUNT, Parser, location
 from pictures import save_gif
-from plots import draw_frames, draw_psnr_of_groups, mean_of
+from plots import decibels, draw_frames, draw_psnr_of_groups, mean_of, mean_over_runs
 from utils import UserError, check_writable, one_line_errors
 
 GIF_FPS = 10  # of the videos beside report.md, which would be many megabytes otherwise
@@ -35,8 +35,10 @@ def frame_curves(groups: list[Group], sequence: str) -> dict[str, np.ndarray]:
 
 def moments(curves: dict[str, np.ndarray], given: int) -> dict[int, str]:
     """Frame numbers worth looking at: dips and peaks of the mean over all runs, and where the groups differ most."""
-    found = {given + t: name for t, name in dips_and_peaks(np.concatenate(list(curves.values())).mean(axis=0)).items()}
-    apart = farthest_apart([values.mean(axis=0) for values in curves.values()])
+    # Each run's own mean off: where a low one has no score, the mean of the others would have a peak.
+    courses = [values - mean_of(values) for values in np.concatenate(list(curves.values()))]
+    found = {given + t: name for t, name in dips_and_peaks(mean_over_runs(np.stack(courses))).items()}
+    apart = farthest_apart([mean_over_runs(values) for values in curves.values()])
     if apart is not None:
         found.setdefault(given + apart, "differ")
     return dict(sorted(found.items()))
@@ -47,7 +49,7 @@ def frames_block(sequence: str, videos: list[Video], marks: dict[int, str]) -> F
     rows, captions = {}, []
     for number, kind in marks.items():
         kind = {"dip": "a dip", "peak": "a peak", "differ": "where the settings differ most"}[kind]
-        captions.append(["" if video.psnr is None else f"{video.psnr[number]:.2f} dB" for video in videos])
+        captions.append(["" if video.psnr is None else decibels(video.psnr[number]) for video in videos])
         rows[f"Frame {number}, {kind}"] = [
             Tile(video.name, caption, encode(stored(video.frames[number]), "PNG")) for video, caption in zip(videos, captions[-1])
         ]
@@ -58,14 +60,14 @@ def frames_block(sequence: str, videos: list[Video], marks: dict[int, str]) -> F
     return Frames(rows, Picture(f"frames_seq{sequence}.png", file.getvalue(), alt))
 
 
-def player_block(sequence: str, videos: list[Video], chart: Picture | None, sides: tuple, *, fps: float) -> Player:
+def player_block(sequence: str, videos: list[Video], chart: Picture | None, sides: tuple, *, given: int, fps: float) -> Player:
     """The videos in step with each other and with the chart."""
     tiles = []
     for video in videos:
         psnr = None if video.psnr is None else [round(value, 2) if np.isfinite(value) else None for value in video.psnr.tolist()]
         tiles.append(Tile(video.name, "", b"", sprite(video.frames), psnr))
     every = max(1, round(fps / GIF_FPS))
-    return Player(f"sequence {sequence}", tiles, len(videos[0].frames), fps, chart, sides,
+    return Player(f"sequence {sequence}", tiles, len(videos[0].frames), given, fps, chart, sides,
                   (f"video_seq{sequence}.gif", gif_bytes(joined(videos, every=every), fps / every)))  # fmt: skip
 
 
@@ -86,7 +88,7 @@ def sequence_blocks(groups: list[Group], sequence: str) -> list:
         curves = frame_curves(tested, sequence)
         marks = moments(curves, run.given)
         chart, sides = psnr_chart(f"Sequence {sequence}", f"psnr_seq{sequence}.png", curves, tested[0].tested[0], sequence, marks)
-    blocks = [player_block(sequence, videos, chart, sides, fps=frames_per_second(run))]
+    blocks = [player_block(sequence, videos, chart, sides, given=run.given, fps=frames_per_second(run))]
     return blocks + ([frames_block(sequence, videos, marks)] if marks else [])
 
 
@@ -97,7 +99,7 @@ def psnr_chart(
     file = io.BytesIO()
     still = {title: run.test.frames[sequence][name] for name, title in BASELINES.items()}
     sides = draw_psnr_of_groups(curves, still, file, title=title, first=run.given, marks=marks)
-    means = ", ".join(f"{group} {spread([mean_of(values)]).text(2)} dB" for group, values in curves.items())
+    means = ", ".join(f"{group} {decibels(mean_of(values))}" for group, values in curves.items())
     return Picture(name, file.getvalue(), f"{title}, PSNR per frame; means: {means}"), sides
 
 

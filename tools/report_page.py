@@ -166,6 +166,7 @@ class Player(NamedTuple):
     title: str
     tiles: list[Tile]
     frames: int
+    given: int  # of them, at the start
     fps: float
     chart: Picture | None
     sides: tuple[float, ...]  # of the chart's axes, from draw_psnr_of_groups()
@@ -176,7 +177,8 @@ class Player(NamedTuple):
         if self.chart:
             chart = (f'<div class="scroll"><div class="linked" data-sides="{json.dumps(self.sides)}">{self.chart.html()}'
                      '<i class="cursor"></i></div></div>')  # fmt: skip
-        return (f'<section class="player" data-frames="{self.frames}" data-fps="{self.fps}">{chart}'
+        return (f'<section class="player" data-frames="{self.frames}" data-given="{self.given}" data-fps="{self.fps}">'
+                f"{chart}"
                 f"{rows_of_tiles(self.tiles)}"
                 f'<div class="controls"><button type="button">Play</button><input type="range" min="0" max="{self.frames - 1}" '
                 f'value="0" aria-label="frame of {escape(self.title)}"><output>frame 0</output></div></section>')  # fmt: skip

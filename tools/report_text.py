@@ -75,9 +75,19 @@ def protocol(runs: list[Run]) -> Text:
 
 
 def counted(group: Group) -> str:
-    """A group's name and how many tested runs its figures are of."""
-    number = len(group.tested) or len(group.runs)
-    return f"{group.name} (n = {number})" if len(group.runs) > 1 else group.name
+    """A group's name and how many runs it has."""
+    return f"{group.name} (n = {len(group.runs)})" if len(group.runs) > 1 else group.name
+
+
+def cell(values: list[float | None], digits: int) -> str:
+    """Mean and deviation of a value for each run of a group, and of how many they are where it is not there for all."""
+    found = spread(values)
+    return found.text(digits) + (f" (n = {found.count})" if 0 < found.count < len(values) else "")
+
+
+def scores(group: Group, sequence: str, measure: str) -> list[float | None]:
+    """A column of scores.csv for each run."""
+    return [run.test.means[sequence].get(measure) if run.test else None for run in group.runs]
 
 
 def listed(names: Iterable[str]) -> str:
@@ -106,19 +116,21 @@ def overview(groups: list[Group]) -> list:
     header += [f"course, {part}" for part in parts]
     rows = []
     for group in groups:
-        best = spread([run.best[1] for run in group.runs if run.best]).text(2)
-        scores = [spread([run.test.means["all"].get(name) for run in group.tested]).text(MEASURES[name][1]) for name in columns]
-        course = [spread([run.test.course.get(part) for run in group.tested]).text(2) for part in parts]
-        rows.append([counted(group), best, *scores, *course])
+        best = cell([run.best[1] if run.best else None for run in group.runs], 2)
+        means = [cell(scores(group, "all", name), MEASURES[name][1]) for name in columns]
+        course = [cell([run.test.course.get(part) if run.test else None for run in group.runs], 2) for part in parts]
+        rows.append([counted(group), best, *means, *course])
     for name, title in BASELINES.items() if tests else []:
         values = [spread([tests[0].means["all"].get(name)]).text(2) if column == "psnr" else "" for column in columns]
         rows.append([title, spread(last_values(groups, f"val_{name}")).text(2), *values, *("" for _ in parts)])
     several = any(len(group.runs) > 1 for group in groups)
+    fewer = any("(n = " in value for row in rows for value in row[1:])
     caption = f"Scores: best validation of each run; {split}, mean over all predicted frames of all sequences"
-    return [Heading(2, "Results at a glance"), Table(caption + SPREAD * several, header, rows)]
+    return [Heading(2, "Results at a glance"), Table(caption + SPREAD * several + FEWER * fewer, header, rows)]
 
 
 SPREAD = "; mean ± sample standard deviation over the n runs that differ only in the seed"
+FEWER = "; where fewer have a score, their number stands behind it"
 
 
 def last_values(groups: list[Group], name: str) -> list[float]:
@@ -227,7 +239,7 @@ def score_tables(groups: list[Group], shown: list[str]) -> list:
         stills = BASELINES if measure == "psnr" else {}
         rows = []
         for name in [*names, "all"]:
-            cells = [spread([run.test.means[name].get(measure) for run in group.tested]).text(digits) for group in tested]
+            cells = [cell(scores(group, name, measure), digits) for group in tested]
             cells += [spread([first.means[name].get(still)]).text(digits) for still in stills]
             rows.append(["mean of all" if name == "all" else name, *cells])
         header = ["sequence", *map(counted, tested), *stills.values()]
