@@ -1,6 +1,7 @@
 """The page of a report: what a student writes into it, and how a browser shows it."""
 import pytest
 from browser import check_player, chromium, loaded
+from PIL import Image
 from report_page import QUESTION_MARKS, Table
 from report_text import QUESTIONS
 from reports import copy_run, edit, write
@@ -15,8 +16,25 @@ def test_what_was_written_is_kept_and_stands_in_both(tested, tmp_path):
     (out / "report.md").write_text(markdown.replace(first, first + "A dance & <more>.\n\nSecond.\n"), encoding="utf-8", newline="\r\n")
     for _ in range(2):
         page, markdown = write(tested, out=out)
-        assert "<p>A dance &amp; &lt;more&gt;.</p><p>Second.</p>" in page and "A dance & <more>.\n\nSecond.\n" in markdown
+        assert "<p>A dance &amp; &lt;more&gt;.</p>\n<p>Second.</p>" in page and "A dance & <more>.\n\nSecond.\n" in markdown
         assert QUESTIONS["introduction"] not in page and QUESTIONS["psnr"] in page
+
+
+@pytest.mark.usefixtures("blank_charts")
+def test_an_answer_in_markdown_is_shown_as_such_and_is_no_way_into_the_page(tested, tmp_path):
+    """A list became one line with dashes in it. A picture beside report.md is taken into report.html, which is one file."""
+    Image.new("RGB", (3, 2)).save(tmp_path / "my sketch.png")
+    answer = "So **low** here:\n- a & b\n- [the paper](https://example.org/a?b&c)\n\nOne line,\nanother with `x < y`.\n\n![mine](my%20sketch.png)"
+    evil = "<script>x()</script> [y](javascript:alert(1)) ![z](../secret.txt) ![w](http://example.org/w.png)"
+    write(tested, out=tmp_path)
+    mark = QUESTION_MARKS[0].format("psnr") + "\n"
+    markdown = (tmp_path / "report.md").read_text().replace(mark, f"{mark}{answer}\n\n{evil}\n")
+    (tmp_path / "report.md").write_text(markdown)
+    page, markdown = write(tested, out=tmp_path)
+    assert "<p>So <strong>low</strong> here:</p>\n<ul>\n<li>a &amp; b</li>\n<li><a href=\"https://example.org/a?b&amp;c\">the paper</a></li>\n</ul>" in page
+    assert "<p>One line,<br>\nanother with <code>x &lt; y</code>.</p>" in page and answer in markdown
+    assert '<img src="data:" alt="mine">' in page and '<img src="../secret.txt" alt="z"> <img src="http://example.org/w.png" alt="w">' in page
+    assert "&lt;script&gt;x()&lt;/script&gt; [y](javascript:alert(1))" in page
 
 
 @pytest.mark.usefixtures("blank_charts")

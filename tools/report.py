@@ -3,7 +3,8 @@
     python tools/report.py runs/cyclical runs/monotonic runs/none --out report
 
 Runs that differ in nothing but the seed form a group: one colour, mean and standard deviation. The headings are the questions
-of the course's report. What is written into report.md between its marks is kept, and goes into report.html, the next time.
+of the course's report. What is written into report.md between its marks, in Markdown, is kept, and goes into report.html, the
+next time.
 """
 import io
 import sys
@@ -158,7 +159,7 @@ def main(argv: list[str] | None = None) -> None:
     missing = [Text(lack, run.test_command(args.split)) for run in runs if (lack := what_lacks(run))]
     bar = tqdm(names, desc="sequences", leave=False, disable=None)
     shown = {name: sequence_blocks(groups, name) for name in bar}
-    write_report(args.out, args.title, sections(groups, missing, shown, answers))
+    write_report(args.out, args.title, sections(groups, missing, shown, answers, args.out))
     for text in missing:
         print(f"{text.text} {text.code}")
     counts = f"{len(runs)} run{'s' * (len(runs) > 1)} in {len(groups)} setting{'s' * (len(groups) > 1)}"

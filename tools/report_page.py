@@ -2,16 +2,19 @@
 import base64
 import json
 import math
+import mimetypes
 import re
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+from markdown_it import MarkdownIt
 from report_videos import Sprite
 
 PICTURES = "pictures"  # folder beside report.md
+MARKDOWN = MarkdownIt("js-default", {"breaks": True})  # takes no HTML and no javascript: links; a line stays a line
 TEMPLATE = Path(__file__).with_name("report_template.html")
 QUESTION_MARKS = BEGIN, END = "<!-- your words: {} -->", "<!-- end of your words -->"
 
@@ -211,15 +214,31 @@ class Words(NamedTuple):
 
     name: str
     question: str
-    answer: str  # "" if there is none yet
+    answer: str  # Markdown; "" if there is none yet
+    folder: Path  # of report.md, where the answer's own pictures are
 
     def html(self) -> str:
         if not self.answer:
             return f'<aside class="words"><b>Your own words:</b> {escape(self.question)}</aside>'
-        return "".join(f"<p>{escape(part)}</p>" for part in re.split(r"\n\s*\n", self.answer))
+        tokens = MARKDOWN.parse(self.answer)
+        for image in (part for token in tokens for part in token.children or [] if part.type == "image"):
+            image.attrs["src"] = embedded(image.attrs["src"], self.folder)
+        return f'<div class="answer">{MARKDOWN.renderer.render(tokens, MARKDOWN.options, {})}</div>'
 
     def markdown(self) -> str:
         return "\n".join([BEGIN.format(self.name), self.answer or placeholder(self.question), END])
+
+
+def embedded(address: str, folder: Path) -> str:
+    """The picture itself in place of its address, if that is a file's, seen from `folder`."""
+    kind = mimetypes.guess_type(address, strict=False)[0] or ""
+    if not kind.startswith("image/"):
+        return address
+    try:
+        content = (folder / unquote(address)).read_bytes()
+    except (OSError, ValueError):  # on the web, for example, or no name of a file at all
+        return address
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def placeholder(question: str) -> str:

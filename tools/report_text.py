@@ -1,6 +1,7 @@
 """The sections of a report: the course's questions as headings, and under each what the runs can say."""
 import io
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from report_page import Folded, Heading, Picture, Pictures, Table, Text, Words
@@ -28,12 +29,12 @@ FORCING, ANNEALING = ("tfr", "feedback"), ("kl_",)  # what the names of their fl
 MOST_ROWS = 12  # sequences that a table lists one by one
 
 
-def sections(groups: list[Group], missing: list[Text], shown: dict[str, list], answers: dict[str, str]) -> list:
-    """All blocks of a report; `shown` has those of each sequence."""
+def sections(groups: list[Group], missing: list[Text], shown: dict[str, list], answers: dict[str, str], folder: Path) -> list:
+    """All blocks of a report in `folder`; `shown` has those of each sequence."""
     runs = [run for group in groups for run in group.runs]
 
     def words(name: str) -> Words:
-        return Words(name, QUESTIONS[name], answers.get(name, ""))
+        return Words(name, QUESTIONS[name], answers.get(name, ""), folder)
 
     different, alike = differences(groups)
     other = [name for name in different if not name.startswith(FORCING + ANNEALING)]
