@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from checkpoints import find_checkpoint, load_checkpoint, load_newest
+from dataloader import find_dataset
 from utils import RANK, UserError
 
 MACHINE_FLAGS = ("device", "amp", "compile", "cache_dir", "num_workers")  # not taken over from where a checkpoint was trained
@@ -38,6 +39,8 @@ def choose_start(args: argparse.Namespace, given: dict) -> Start:
     if args.test:
         path = find_checkpoint(args.ckpt_path, prefer="best")
         return Start(path, load_checkpoint(path))
+    if folder.resolve() == find_dataset(args.DR, "train").resolve():  # tests would be written among its own, and moved with them
+        raise UserError(f"--save_root {folder}: holds the data set of --DR; expected a folder of its own")
     taken = any(folder.glob("*.ckpt"))
     if args.resume and taken:
         return checked(continued(folder), args, given)

@@ -66,7 +66,7 @@ def test_wrong_flags_end_in_one_line(train_args, capsys, flags, expected):
 
 DAMAGES = {
     "missing folder": "no such folder",
-    "empty folder": "no folder val/",
+    "empty folder": "no folder train/",
     "frames without labels": "no such folder",
     "labels without frames": "holds no images",
 }
@@ -114,6 +114,15 @@ def test_a_checkpoint_of_another_model_is_refused_with_the_differences(train_arg
 def test_a_save_root_that_cannot_be_written_is_refused_first(train_args, tmp_path, capsys):
     (tmp_path / "run").write_text("a file is in the way")
     assert "--save_root" in refused(capsys, Trainer.main, [*train_args, "--DR", "nowhere"])
+
+
+@pytest.mark.parametrize("named", ["itself", "the folder around it"])
+def test_a_run_goes_into_no_data_set(train_args, dataset, capsys, named):
+    """Its test/ would be that of the data, and --overwrite would move the training frames away."""
+    (dataset / "last.ckpt").touch()
+    argv = [*train_args, "--DR", str(dataset if named == "itself" else dataset.parent), "--save_root", str(dataset), "--overwrite"]
+    assert f"--save_root {dataset}: holds the data set of --DR" in refused(capsys, Trainer.main, argv)
+    assert (dataset / "train" / "train_img").is_dir()
 
 
 @pytest.mark.parametrize("model", MODELS)
