@@ -21,15 +21,19 @@ class Detector:
 
     def __init__(self, weights: Path | None, *, flag: str, device: torch.device, side: int):
         # Seconds of imports, which only those wait for who need a detector.
-        from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights, keypointrcnn_resnet50_fpn
+        from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights
 
         self.published, self.device, self.flag = KeypointRCNN_ResNet50_FPN_Weights.COCO_V1, device, flag
-        # Joints are looked for in the likely boxes only, of which there would be a hundred otherwise.
-        boxes = {"box_score_thresh": PERSON_SCORE, "box_detections_per_img": MOST_PEOPLE}
-        sides = {"min_size": side, "max_size": 2 * side}
-        self.model = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None, **sides, **boxes)
-        self.model.load_state_dict(self.read(weights))
+        state, self.model = self.read(weights), build(side)
+        try:
+            self.model.load_state_dict(state)  # which knows the names that the published file of 2019 has
+        except RuntimeError:
+            raise UserError(f"{flag} {weights}: the weights of another network; {self.expected()}") from None
         self.model.to(device).eval()
+
+    def expected(self) -> str:
+        """What --weights takes."""
+        return f"expected the file that {self.published.url} gives"
 
     def read(self, weights: Path | None) -> dict:
         """The weights of the network. Raises UserError."""
@@ -41,17 +45,13 @@ class Detector:
                     f"the pose detector's weights cannot be downloaded ({' '.join(str(error).split())}); get "
                     f"{self.published.url} elsewhere and give the file with {self.flag}, or give keypoints or pose images instead"
                 ) from None
-        expected = f"expected the file that {self.published.url} gives"
         if not weights.is_file():
-            raise UserError(f"{self.flag} {weights}: no such file; {expected}")
+            raise UserError(f"{self.flag} {weights}: no such file; {self.expected()}")
         try:
             state = torch.load(weights, map_location="cpu", weights_only=True)
-            shapes = {name: tuple(value.shape) for name, value in state.items()}
+            return {str(name): value.float() for name, value in state.items()}
         except Exception:  # torch raises errors of many kinds for a file that is none of its own
-            raise UserError(f"{self.flag} {weights}: not a file of weights; {expected}") from None
-        if shapes != {name: tuple(value.shape) for name, value in self.model.state_dict().items()}:
-            raise UserError(f"{self.flag} {weights}: the weights of another network; {expected}")
-        return state
+            raise UserError(f"{self.flag} {weights}: not a file of weights; {self.expected()}") from None
 
     @torch.inference_mode()
     def people(self, frame: np.ndarray) -> np.ndarray:
@@ -62,3 +62,18 @@ class Detector:
         points, scores = found["keypoints"][sure], found["keypoints_scores"][sure]  # (P, 17, 3), (P, 17)
         confidence = torch.sigmoid(scores) * (scores >= JOINT_SCORE)
         return whole_body(torch.cat([points[..., :2], confidence[..., None]], dim=2).cpu().numpy(), COCO)
+
+
+def build(side: int) -> torch.nn.Module:
+    """The network without its weights, as torchvision builds it for the published ones."""
+    from torchvision.models.detection import KeypointRCNN
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+    from torchvision.ops import FrozenBatchNorm2d
+
+    # Joints are looked for in the likely boxes only, of which there would be a hundred otherwise.
+    boxes = {"box_score_thresh": PERSON_SCORE, "box_detections_per_img": MOST_PEOPLE}
+    backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d)
+    for layer in backbone.modules():
+        if isinstance(layer, FrozenBatchNorm2d):
+            layer.eps = 0.0  # they were trained before torchvision added 1e-5 to the variances
+    return KeypointRCNN(backbone, num_classes=2, min_size=side, max_size=2 * side, **boxes)

@@ -1,6 +1,7 @@
 """What tools/prepare_video.py takes: pose images, a detector's weights; and what it refuses."""
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_ready_made_pose_images(film, tmp_path):
 class FakeNetwork(torch.nn.Module):
     """In place of keypoint R-CNN: finds the red square, with what the network says of a person there; and somebody unlikely."""
 
-    def __init__(self, **sizes):
+    def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(2))
         self.calls = 0
@@ -74,10 +75,8 @@ class FakeNetwork(torch.nn.Module):
 @pytest.fixture
 def network(monkeypatch, tmp_path):
     """The networks made, and the file of their weights."""
-    import torchvision
-
     made = []
-    monkeypatch.setattr(torchvision.models.detection, "keypointrcnn_resnet50_fpn", lambda **sizes: made.append(FakeNetwork(**sizes)) or made[-1])
+    monkeypatch.setattr(detector, "build", lambda side: made.append(FakeNetwork()) or made[-1])
     torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pth")
     return made
 
@@ -115,6 +114,23 @@ def test_weights_that_are_none(film, tmp_path, network, capsys):
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     message = refused(capsys, prepare_video.main, [*argv[:2], str(tmp_path / "c"), *argv[3:], tmp_path / "other.pth"])
     assert "the weights of another network" in message and "keypointrcnn_resnet50_fpn_coco" in message
+
+
+def test_the_published_weights_of_2019_have_older_names(tmp_path):
+    """What torchvision renames when it loads them, read backwards, and no count of batches in a normalisation. Every tensor is one
+    number, its place in the list, so that the file is small."""
+    from torchvision.models.detection import keypointrcnn_resnet50_fpn
+
+    shapes = {name: value.shape for name, value in keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict().items()
+              if not name.endswith("num_batches_tracked")}  # fmt: skip
+    older = [re.sub(r"(inner_blocks|layer_blocks)\.(\d)\.0\.", r"\1.\2.", name).replace("rpn.head.conv.0.0.", "rpn.head.conv.") for name in shapes]
+    assert {"backbone.fpn.inner_blocks.0.weight", "backbone.fpn.layer_blocks.3.bias", "rpn.head.conv.weight"} < {*older} - {*shapes}
+    torch.save({name: torch.tensor(float(i)).expand(shape) for i, (name, shape) in enumerate(zip(older, shapes.values()))}, tmp_path / "w.pth")
+    found = detector.Detector(tmp_path / "w.pth", flag="--weights", device=torch.device("cpu"), side=480).model
+    loaded = found.state_dict()
+    assert {*loaded} == {*shapes} and all((loaded[name] == i).all() for i, name in enumerate(shapes))
+    # torchvision sets it so for the published weights, which were trained before it was added to the variances.
+    assert {layer.eps for layer in found.modules() if "BatchNorm" in type(layer).__name__} == {0.0}
 
 
 def test_without_a_network_the_message_says_what_else_can_be_done(film, tmp_path, network, capsys, monkeypatch):
