@@ -27,12 +27,42 @@ NOBODY = np.zeros((0, len(JOINTS), 3), dtype=np.float32)
 
 
 def read_people(path: Path, frames: int | None = None, numbers: list[int] | None = None) -> list[np.ndarray]:
-    """The people (P, J, 3) of each of `frames` frames, from a folder of OpenPose's *_keypoints.json, a COCO .json or a .csv.
+    """The people (P, J, 3) of each of the `frames` of a video, from a folder of OpenPose's *_keypoints.json, a COCO .json or a
+    .csv.
 
-    Frames count from 0; from 1 where the last one would be too many otherwise; or have the `numbers` of their images. One that
-    the file does not have is a frame without people. Without `frames` there are as many as the file has. Raises UserError
-    for what cannot be read, and for frames that the video does not have.
+    Frames have the `numbers` of their images, if all are among these; else they count from 0, or from 1 where the last one would
+    be too many otherwise. One that the file does not have is a frame without people. Where it is not known how many the video
+    has there are as many as the file has. Raises UserError for what cannot be read, and for frames that the video does not have.
     """
+    found = read_keypoints(path)
+    if numbers and set(found) <= set(numbers):
+        places = {number: i for i, number in enumerate(numbers)}
+        found = {places[number]: people for number, people in found.items()}
+    first = int(min(found) >= 1 and max(found) == frames)
+    frames = frames or max(found) + 1
+    if min(found) < 0 or max(found) - first >= frames:
+        wrong = min(found) if min(found) < 0 else max(found)
+        raise UserError(f"{path}: keypoints of frame {wrong}; expected frames 0 to {frames - 1}, as many as the video has")
+    return laid_out(found, range(first, first + frames), path)
+
+
+def read_sequence(path: Path) -> list[np.ndarray]:
+    """The people (P, J, 3) of each frame of keypoints that no video belongs to, in the formats of read_people: from the lowest
+    number to the highest, in steps of what all of them are apart. Raises UserError."""
+    found = read_keypoints(path)
+    step = math.gcd(*(number - min(found) for number in found))
+    return laid_out(found, range(min(found), max(found) + 1, max(step, 1)), path)
+
+
+def laid_out(found: dict[int, np.ndarray], frames: range, path: Path) -> list[np.ndarray]:
+    """The people of these frames. Raises UserError if they are too many to be a video's."""
+    if (frames.stop - frames.start) // frames.step > MOST_FRAMES:
+        raise UserError(f"{path}: keypoints of frames {frames[0]} to {frames[-1]}; expected at most {MOST_FRAMES}")
+    return [found.get(number, NOBODY) for number in frames]
+
+
+def read_keypoints(path: Path) -> dict[int, np.ndarray]:
+    """The people (P, J, 3) by the numbers of their frames, at least one. Raises UserError."""
     if path.is_dir():
         found = read_openpose(path)
     elif path.suffix.lower() == ".json":
@@ -43,20 +73,11 @@ def read_people(path: Path, frames: int | None = None, numbers: list[int] | None
         raise UserError(f"{path}: not keypoints; expected a folder of OpenPose's JSON files, a COCO .json or a .csv")
     if not found:
         raise UserError(f"{path}: holds no frame; expected the keypoints of a video")
-    if numbers and max(found) >= len(numbers) and set(found) <= set(numbers):
-        found = {numbers.index(number): people for number, people in found.items()}
-    first = int(min(found) >= 1 and max(found) == frames)
-    frames = frames or max(found) + 1
-    if min(found) < 0 or max(found) - first >= frames:
-        raise UserError(f"{path}: keypoints of frame {max(found)}; expected frames 0 to {frames - 1}, as many as the video has")
-    if frames > MOST_FRAMES:
-        raise UserError(f"{path}: keypoints of frame {max(found)}; expected at most {MOST_FRAMES}")
-    people = [found.get(i + first, NOBODY) for i in range(frames)]
-    places = np.concatenate(people)
+    places = np.concatenate(list(found.values()))
     places = places[places[..., 2] > 0]
     if len(places) and places[:, :2].max() <= 1:
         raise UserError(f"{path}: no coordinate is above 1; expected pixels of the video, not fractions of its size")
-    return people
+    return found
 
 
 def load_json(path: Path):

@@ -1,6 +1,6 @@
 """The first reading of a video: how many frames it has, where another scene begins, and who is in it (J joints, P people)."""
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ class Scan(NamedTuple):
     """What a video holds."""
 
     length: int  # frames taken
-    end: int | None  # frames of the whole video; None if it was not read to its end
+    end: int | None  # frames of the whole video; if it was not read to its end, what its file says, if anything
     height: int
     width: int
     fps: float | None
@@ -39,7 +39,7 @@ class PoseImages:
         self.folder, self.numbers, self.paths = folder, list(images), list(images.values())
         self.scale = 1.0, 1.0  # pixels across and down by those of the frames, once they were checked
 
-    def check(self, found: Scan, numbers: list[int] | None) -> "PoseImages":
+    def check(self, found: Scan, numbers: Sequence[int] | None) -> "PoseImages":
         """Itself. Raises UserError if they are not one for each frame, which may have `numbers`, or of another shape."""
         if len(self.paths) != found.length:
             raise UserError(f"{self.folder}: {len(self.paths)} pose images; expected {found.length}, one for each frame taken")
@@ -87,6 +87,7 @@ class Video:
 
     def __init__(self, path: Path, poses: Path | None, skip: int, every: int, most: int | None):
         self.path, self.footage = path, open_footage(path)
+        self.end = self.footage.expected  # frames of the whole video, as far as it is known
         self.selection = slice(skip, None if most is None else skip + most * every, every)
         self.poses: Path | PoseImages | None = poses
         if poses is not None and not poses.exists():
@@ -95,21 +96,25 @@ class Video:
             self.poses = PoseImages(poses)
 
     def frames(self) -> Iterator[np.ndarray]:
-        """The frames taken, (H, W, 3) uint8."""
-        for i, frame in enumerate(self.footage.frames()):
-            if self.selection.stop is not None and i >= self.selection.stop:
+        """The frames taken, (H, W, 3) uint8. Where it comes to the video's end, the end is known."""
+        read = 0
+        for frame in self.footage.frames():
+            if self.selection.stop is not None and read >= self.selection.stop:
                 return
-            if i >= self.selection.start and (i - self.selection.start) % self.selection.step == 0:
+            if read >= self.selection.start and (read - self.selection.start) % self.selection.step == 0:
                 yield frame
+            read += 1
+        self.end = read
 
     def take(self, people: list[np.ndarray], count: int) -> list[np.ndarray]:
         """Of the people of all frames those of the `count` frames taken; nobody in those that are not there."""
         taken = people[self.selection]
         return [*taken, *[NOBODY] * (count - len(taken))][:count]
 
-    def numbers(self) -> list[int] | None:
-        """The numbers of the frames taken, where they are images in a folder."""
-        return None if self.footage.numbers is None else self.footage.numbers[self.selection]
+    def numbers(self, count: int) -> Sequence[int]:
+        """The numbers of the `count` frames taken: of their images in a folder, else their places in the video."""
+        start, step = self.selection.start, self.selection.step
+        return (self.footage.numbers or range(start + count * step))[start::step][:count]
 
     def expected(self) -> int | None:
         """Frames taken, as far as it can be told before they are read."""
@@ -161,10 +166,8 @@ def scan(video: Video, detector, record: Path, *, cut: float) -> Scan:
     if shape is None:
         raise UserError(f"{video.path}: no frame is left; expected more than --skip {video.selection.start}")
     threshold = max(cut, CLEAR * float(np.median(changes)))
-    numbers = video.numbers() or range(len(changes) * video.selection.step)[:: video.selection.step]
+    numbers = video.numbers(len(changes))
     jumps = np.flatnonzero(np.diff(numbers) > video.selection.step) + 1  # images are missing there
     cuts = sorted({*jumps.tolist(), *(i for i, change in enumerate(changes) if cut and change > threshold)})
-    whole = video.selection.stop is None and video.selection.step == 1
-    end = len(changes) + video.selection.start if whole else None
-    return Scan(len(changes), end, *shape[:2], video.footage.fps, cuts, people)
+    return Scan(len(changes), video.end, *shape[:2], video.footage.fps, cuts, people)
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from dataloader import SUFFIXES, numbered_images
 from poses.footage import open_footage, read_image
-from poses.keypoints import follow, read_people
+from poses.keypoints import follow, read_keypoints, read_sequence
 from poses.skeleton import draw_pose
 from utils import UserError
 
@@ -101,7 +101,7 @@ def open_source(path: Path, height: int, width: int, detector: Callable) -> Sour
     if path.is_dir() and any(file.suffix.lower() in SUFFIXES for file in path.iterdir()):
         return of_images(list(numbered_images(path).values()), height, width)
     if path.is_dir() or path.suffix.lower() in {".json", ".csv"}:
-        return of_people(read_people(path), None, height, width)
+        return of_people(read_sequence(path), None, height, width)
     footage = open_footage(path)
     find, people = detector(), []
     bar = tqdm(footage.frames(), desc="looking for people", total=footage.expected, unit="frame", leave=False, disable=None)
@@ -123,7 +123,8 @@ def prepared(folder: Path, height: int, width: int) -> Source:
     keypoints = folder / "keypoints" / "0.csv"
     if not keypoints.is_file():  # made of pose images
         return of_images(list(numbered_images(folder / "train" / "train_label").values()), height, width)
-    return of_people(read_people(keypoints), size, height, width)
+    # In their order: the numbers are those of the film, of which each N-th frame may be taken, or of images with gaps.
+    return of_people([people for _, people in sorted(read_keypoints(keypoints).items())], size, height, width)
 
 
 def of_people(people: list[np.ndarray], size: tuple[float, float] | None, height: int, width: int) -> Source:

@@ -32,7 +32,14 @@ def write_frames(folder, count: int = FRAMES, change=None):
     return folder
 
 
-def write_keypoints(path, count: int = FRAMES, without=()):
+def write_gif(path, count: int = FRAMES):
+    pictures = [Image.fromarray(frame(t)) for t in range(count)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40)
+    return path
+
+
+def write_keypoints(path, count: int = FRAMES, without=(), first: int = 0):
+    """A row for each frame, the first having that number."""
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(csv_header())
@@ -41,8 +48,14 @@ def write_keypoints(path, count: int = FRAMES, without=()):
             for name, place in body(t).items():
                 pose[INDEX[name]] = [*place, 1]
             if t not in without:
-                writer.writerow(csv_row(t, pose))
+                writer.writerow(csv_row(first + t, pose))
     return path
+
+
+def necks(path) -> list[tuple[int, float]]:
+    """Of each row the frame and how far to the right the neck is."""
+    with open(path) as file:
+        return [(int(row["frame"]), float(row["neck_x"] or "nan")) for row in csv.DictReader(file)]
 
 
 def image_of(path) -> np.ndarray:

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from poses.keypoints import COCO, OPENPOSE, choose_person, csv_header, csv_row, fill_gaps, read_people, smooth
+from poses.keypoints import COCO, OPENPOSE, choose_person, csv_header, csv_row, fill_gaps, read_people, read_sequence, smooth
 from poses.skeleton import INDEX, JOINTS
 from utils import UserError
 
@@ -45,6 +45,33 @@ def test_frames_that_lack_people_at_either_end_do_not_move_the_others(tmp_path):
         (tmp_path / "coco.json").write_text(json.dumps(rows))
         assert [len(people) for people in read_people(tmp_path / "coco.json", 4)] == expected
     assert [len(people) for people in read_people(tmp_path / "coco.json", 2, [0, 3])] == [1, 1]
+
+
+@pytest.mark.parametrize("found, images, expected", [
+    ([1, 3], [1, 2, 3, 4], [1, 0, 1, 0]),  # nobody is in the last image, which results leave out
+    ([5, 7], [4, 5, 6, 7], [0, 1, 0, 1]),
+    ([0, 2], [1, 2, 3, 4], [1, 0, 1, 0]),  # 0 is no image, so frames were counted
+    ([1, 4], [0, 1, 2, 3], [1, 0, 0, 1]),  # and here from 1
+    ([0, 5], [0, 5, 10, 15], [1, 1, 0, 0]),
+])  # fmt: skip
+def test_numbers_of_images_come_first(tmp_path, found, images, expected):
+    (tmp_path / "coco.json").write_text(json.dumps([{"image_id": number, "keypoints": numbered(COCO)} for number in found]))
+    assert [len(people) for people in read_people(tmp_path / "coco.json", 4, images)] == expected
+
+
+@pytest.mark.parametrize("found, expected", [([3000, 3001, 3003], [1, 1, 0, 1]), ([1, 2], [1, 1]), ([7, 17, 12], [1, 1, 1]), ([9], [1])])
+def test_keypoints_without_a_video_begin_with_their_lowest_number(tmp_path, found, expected):
+    """And go in the steps of them all."""
+    (tmp_path / "coco.json").write_text(json.dumps([{"image_id": number, "keypoints": numbered(COCO)} for number in found]))
+    assert [len(people) for people in read_sequence(tmp_path / "coco.json")] == expected
+
+
+def test_numbers_that_no_video_has_are_refused(tmp_path):
+    for frame in (10**8, 10**40):
+        (tmp_path / "k.csv").write_text(f"frame,nose_x,nose_y\n0,5,6\n1,5,6\n{frame},3,4\n")
+        for read in (read_people, read_sequence):
+            with pytest.raises(UserError, match=f"frames 0 to {frame}; expected at most"):
+                read(tmp_path / "k.csv")
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -1,5 +1,4 @@
 """tools/prepare_video.py as a user runs it, on a film that is drawn here and whose poses are therefore known."""
-import csv
 import json
 import shutil
 
@@ -8,7 +7,7 @@ import prepare_video
 import pytest
 import torch
 from conftest import SMALL, refused
-from films import FRAMES, HEIGHT, WIDTH, body, image_of, numbers_in, write_frames, write_keypoints
+from films import FRAMES, HEIGHT, WIDTH, body, image_of, necks, numbers_in, write_frames, write_gif, write_keypoints
 
 import Trainer
 from dance_data import DanceClips, DanceSplit, load_test_sequences
@@ -137,8 +136,7 @@ def test_missing_images_are_a_cut_and_keypoints_may_have_their_numbers(tmp_path)
     prepare_video.main([str(folder), "--poses", str(poses), "--out", str(tmp_path / "data")])
     manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
     assert manifest["videos"][0]["cuts"] == [20] and manifest["blank_poses"] == 0
-    with open(tmp_path / "data" / "keypoints" / "0.csv") as file:
-        assert [float(row["neck_x"]) for row in csv.DictReader(file)][19:22] == [69, 71, 72]
+    assert necks(tmp_path / "data" / "keypoints" / "0.csv")[19:22] == [(119, 69), (121, 71), (122, 72)]
 
 
 def test_nothing_is_filled_or_smoothed_across_a_cut():
@@ -178,9 +176,33 @@ def test_several_videos_and_a_part_of_each(film, tmp_path):
     assert [v["frames"] for v in manifest["videos"]] == [20, 20] and len(manifest["splits"]["test"]) == 2
     assert manifest["splits"]["train"] == [[0, 13], [1020, 1033]]
     # Frame 0 of the data is frame 10 of the film, frame 1 is 12: the neck goes two pixels to the right each time.
-    with open(tmp_path / "data" / "keypoints" / "0.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["neck_x"]) for row in rows[:3]] == [60, 62, 64] and len(rows) == 20
+    rows = necks(tmp_path / "data" / "keypoints" / "0.csv")
+    assert rows[:3] == [(10, 60), (12, 62), (14, 64)] and len(rows) == 20
+
+
+@pytest.mark.parametrize("kind", ["film", "images from 1"])
+def test_the_keypoints_of_a_data_set_can_be_given_again(tmp_path, kind):
+    """Of a part of the film: they say which frames of it they belong to."""
+    if kind == "film":
+        film, first = write_gif(tmp_path / "dance.gif"), 0
+    else:
+        film, first = write_frames(tmp_path / "dance"), 1
+        for t in reversed(range(FRAMES)):
+            (film / f"{t}.png").rename(film / f"{t + 1}.png")
+    argv = [str(film), "--skip", "6", "--every", "3", "--most", "15", "--height", "32", "--poses"]
+    prepare_video.main([*argv, str(write_keypoints(tmp_path / "k.csv", first=first)), "--out", str(tmp_path / "a")])
+    keypoints = tmp_path / "a" / "keypoints" / "0.csv"
+    assert necks(keypoints) == [(first + 6 + 3 * t, 56 + 3 * t) for t in range(15)]
+    prepare_video.main([*argv, str(keypoints), "--out", str(tmp_path / "b")])
+    assert (tmp_path / "b" / "keypoints" / "0.csv").read_bytes() == keypoints.read_bytes()
+
+
+@pytest.mark.parametrize("part", [["--every", "2"], ["--most", "20"], ["--skip", "1"]])
+def test_keypoints_that_count_from_1_are_known_by_the_films_end(tmp_path, part):
+    """Whichever part of it is taken."""
+    film, keypoints = write_gif(tmp_path / "dance.gif"), write_keypoints(tmp_path / "k.csv", first=1)
+    prepare_video.main([str(film), "--poses", str(keypoints), "--out", str(tmp_path / "data"), "--height", "32", *part])
+    assert all(neck == 50 + frame for frame, neck in necks(tmp_path / "data" / "keypoints" / "0.csv"))
 
 
 def test_clips_of_a_prepared_data_set_hold_frames_that_follow_each_other(film):

@@ -128,6 +128,15 @@ def test_tester_follows_the_poses_of_a_prepared_video(rendered, trained, tmp_pat
     assert np.array_equal(last, (video[0] * 255).round().byte().permute(1, 2, 0).numpy())
 
 
+def test_every_frame_of_a_part_of_a_film_is_shown(tmp_path):
+    """The keypoints of a data set have the numbers of the film's frames, of which each third was taken."""
+    film, keypoints = write_frames(tmp_path / "dance"), write_keypoints(tmp_path / "k.csv")
+    prepare_video.main([str(film), "--poses", str(keypoints), "--out", str(tmp_path / "data"), "--skip", "9", "--every", "3", "--height", "32"])
+    for path in (tmp_path / "data", tmp_path / "data" / "keypoints" / "0.csv"):
+        shown = pose_images(path, like=None, height=32, width=64, detector=nobody_looks)
+        assert len(shown) == 17 and (shown.flatten(1).amin(1) < 255).all()
+
+
 def test_results_of_other_poses_do_not_replace_the_tests(rendered, trained, tmp_path):
     import shutil
     run = shutil.copytree(trained, tmp_path / "run")

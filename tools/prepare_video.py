@@ -123,7 +123,7 @@ def find_poses(args: argparse.Namespace, videos: list[Video]) -> tuple[list[Scan
         found = scan(video, detector, args.out / "keypoints" / f"{i}.people.jsonl", cut=args.cut)
         scans.append(found)
         if isinstance(video.poses, PoseImages):
-            poses.append(video.poses.check(found, video.numbers()))
+            poses.append(video.poses.check(found, video.footage.numbers and video.numbers(found.length)))
             continue
         people = found.people
         if video.poses is not None:
@@ -131,7 +131,8 @@ def find_poses(args: argparse.Namespace, videos: list[Video]) -> tuple[list[Scan
         poses.append(follow(people, found.cuts, how=args.person, confidence=args.confidence, fill=args.fill,
                             smoothing=args.smooth))  # fmt: skip
         check_places(poses[-1], found, video)
-        lines = [csv_header(), *(csv_row(t, pose) for t, pose in enumerate(poses[-1]))]
+        # By their numbers in the film, as which --poses takes them, so that the file can be given again.
+        lines = [csv_header(), *map(csv_row, video.numbers(found.length), poses[-1])]
         text = "".join(",".join(map(str, line)) + "\n" for line in lines)
         write_whole(args.out / "keypoints" / f"{i}.csv", text.encode())
     return scans, poses
