@@ -81,7 +81,7 @@ def network(monkeypatch, tmp_path):
     return made
 
 
-def test_poses_are_detected_and_a_stopped_search_goes_on(film, tmp_path, network, monkeypatch):
+def test_poses_are_detected_and_a_stopped_search_goes_on(film, tmp_path, network, monkeypatch, capsys):
     argv = [str(film / "dance"), "--out", str(tmp_path / "data"), "--weights", str(tmp_path / "weights.pth"), "--device", "cpu", "--height", "64"]
     real, looked = detector.Detector.people, []
 
@@ -104,6 +104,11 @@ def test_poses_are_detected_and_a_stopped_search_goes_on(film, tmp_path, network
         assert float(found[30][f"{name}_x"]) == pytest.approx(float(expected[30][f"{name}_x"]), abs=1)
     assert found[30]["right_knee_x"] == ""  # which the network was not sure of
     assert load_validation_sequences(DanceSplit(tmp_path / "data", "val", height=32, width=64, cache_dir=tmp_path), length=9)
+    capsys.readouterr()
+    # Nobody is looked for again for other pictures; for other frames that would be all in vain.
+    prepare_video.main([*argv, "--overwrite", "--smooth", "2", "--crop", "20", "10", "120", "60"])
+    assert len(looked) == FRAMES + 1 and json.loads((tmp_path / "data" / "manifest.json").read_text())["videos"][0]["window"] == [20, 10, 140, 70]
+    assert "other settings: every 1 there, 2 here; expected the same, or another" in refused(capsys, prepare_video.main, [*argv, "--overwrite", "--every", "2"])
 
 
 def test_weights_that_are_none(film, tmp_path, network, capsys):

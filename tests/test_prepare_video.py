@@ -82,7 +82,8 @@ def test_a_stopped_run_goes_on_to_the_same_files(film, tmp_path, monkeypatch, ca
             assert path.read_bytes() == (tmp_path / "data" / path.relative_to(film / "data")).read_bytes(), path
     prepare_video.main(argv)
     assert "is finished" in capsys.readouterr().out
-    assert "other settings: height 64 there, 96 here" in refused(capsys, prepare_video.main, [*argv[:-1], "96"])
+    message = refused(capsys, prepare_video.main, [*argv[:-1], "96"])
+    assert "other settings: height 64 there, 96 here; expected the same, --overwrite to make" in message
 
 
 def test_what_failed_before_a_picture_was_made_can_be_mended(film, tmp_path, capsys):
@@ -103,7 +104,53 @@ def test_a_stopped_run_does_not_go_on_with_other_keypoints(film, tmp_path, capsy
         prepare_video.main(argv)
     capsys.readouterr()
     write_keypoints(keypoints, without=(3,))
-    assert "other settings: inputs" in refused(capsys, prepare_video.main, argv)
+    message = refused(capsys, prepare_video.main, argv)
+    assert f"{tmp_path / 'data'}: {keypoints} changed since it was begun; expected the same, --overwrite" in message
+    assert "other settings: poses" in refused(capsys, prepare_video.main, [argv[0], "--poses", film / "dance.csv", *argv[3:]])
+    prepare_video.main([*argv, "--overwrite", "--fill", "0"])
+    assert image_of(tmp_path / "data" / "train" / "train_label" / "frame000003.png").min() == 255
+
+
+@pytest.mark.parametrize("stop_at", ["rmtree", "write_manifest", "write_images", None])
+def test_pictures_are_made_anew_and_never_of_two_settings(film, tmp_path, capsys, monkeypatch, stop_at):
+    """Stopped in the middle of it, too: then either setting leads to a data set of its own pictures alone."""
+    argv = [str(film / "dance"), "--poses", str(film / "dance.csv"), "--out", str(tmp_path / "data"), "--height", "64"]
+    shutil.copytree(film / "data", tmp_path / "data")
+    calls, real = [], {"rmtree": shutil.rmtree, "write_manifest": prepare_video.write_manifest, "write_images": prepare_video.write_images}
+
+    def stop(*args, **kwargs):
+        calls.append(args)
+        if len(calls) > 1 or stop_at == "write_images":
+            raise KeyboardInterrupt
+        real[stop_at](*args, **kwargs)
+
+    if stop_at:
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            patch.setattr(shutil if stop_at == "rmtree" else prepare_video, stop_at, stop)
+            prepare_video.main([*argv[:-1], "32", "--overwrite"])
+        left = {image_of(path).shape for path in (tmp_path / "data").rglob("frame*.png")}
+        assert left <= {(64, 128, 3)}
+    before = shutil.copytree(tmp_path / "data", tmp_path / "stopped" / "data")
+    for height in (32, 64):
+        shutil.rmtree(tmp_path / "data")
+        shutil.copytree(before, tmp_path / "data")
+        prepare_video.main([*argv[:-1], str(height), "--overwrite"])
+        paths = [*(tmp_path / "data").rglob("frame*.png")]
+        assert {image_of(path).shape for path in paths} == {(height, 2 * height, 3)} and len(paths) == 2 * 54 + 1
+        assert json.loads((tmp_path / "data" / "manifest.json").read_text())["settings"]["height"] == height
+
+
+def test_files_of_a_file_manager_do_not_stop_a_resumed_run(film, tmp_path, capsys):
+    """Another image does."""
+    folder = shutil.copytree(film / "dance", tmp_path / "dance")
+    argv = [str(folder), "--poses", str(film / "dance.csv"), "--out", str(tmp_path / "data"), "--height", "32"]
+    prepare_video.main(argv)
+    for name in (".DS_Store", "Thumbs.db", "._1.png"):
+        (folder / name).write_text("?")
+    prepare_video.main(argv)
+    assert "is finished" in capsys.readouterr().out
+    shutil.copy(folder / "59.png", folder / "60.png")
+    assert f"the files in {folder} changed since it was begun; expected the same" in refused(capsys, prepare_video.main, argv)
 
 
 def test_keypoints_of_a_larger_film_are_refused(film, tmp_path, capsys):

@@ -6,6 +6,7 @@ when it is started again.
 """
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root, from whichever folder this is started
 
+from dataloader import SUFFIXES
 from devices import find_device
 from files import write_whole
 from parsing import COUNT, FRACTION, INDEX, NOT_NEGATIVE, Parser, location, number
@@ -24,11 +26,13 @@ from poses.splits import SPLITS, Stretch, plan
 from poses.window import ASPECTS, Box, View, choose_aspect, choose_window, person_view, ratio, union
 from utils import UserError, check_writable, command_line, one_line_errors
 
-FREE = ("out", "device", "weights")  # what may be different when a stopped run goes on
+FREE = ("out", "device", "weights", "overwrite")  # what may be different when a stopped run goes on
 LOOKED = ("videos", "poses", "skip", "most", "every", "side", "inputs")  # what decides which people are found
-MAIN_FLAGS = ("out", "poses", "weights", "smooth", "aspect", "crop", "val", "test")
+READ = SUFFIXES | {".json", ".csv"}  # of a folder's files
+MAIN_FLAGS = ("out", "overwrite", "every", "most", "poses", "weights", "person", "smooth", "aspect", "crop", "val", "test")
 EXAMPLES = """examples:
   python tools/prepare_video.py my_dance.mp4 --out my_data
+  python tools/prepare_video.py my_dance.mp4 --out my_data --overwrite --crop 200 0 720 720
   python tools/prepare_video.py take1.mp4 take2.mp4 --poses openpose1/ openpose2/ --out my_data
   python tools/prepare_video.py frames/ --poses keypoints.csv --smooth 1 --out my_data
 """
@@ -41,6 +45,8 @@ def prepare_parser() -> Parser:
     add = parser.add_argument_group("run").add_argument
     add("videos", nargs="+", type=location, help="video files, GIFs or folders of images, one or several")
     add("--out", type=location, required=True, metavar="FOLDER", help="data set to make, or to go on with")
+    add("--overwrite", action="store_true",
+        help="where other settings made the pictures, make them anew; people are not looked for again")  # fmt: skip
     add("--skip", type=INDEX, default=0, metavar="N", help="frames left out at the start of each video")
     add("--most", type=COUNT, metavar="N", help="frames taken of each video (default: all)")
     add("--every", type=COUNT, default=1, metavar="N", help="take each N-th frame only")
@@ -72,38 +78,63 @@ def prepare_parser() -> Parser:
     return parser
 
 
-def settle(folder: Path, settings: dict) -> bool:
-    """Whether the data set is finished; notes what it is made of. Raises UserError if the folder holds something else, or a data
-    set that was begun with other settings."""
+def settle(folder: Path, settings: dict, *, overwrite: bool) -> bool:
+    """Whether the data set is finished; notes what it is made of. Pictures of other settings are removed if they may be
+    overwritten; who was found in the videos stays. Raises UserError if the folder holds something else, or a data set that was
+    begun with other settings."""
     manifest = folder / "manifest.json"
-    if manifest.is_file():
-        try:
-            content = json.loads(manifest.read_bytes())
-            before, done = dict(content["settings"]), bool(content["splits"])
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{manifest}: is not what prepare_video.py writes; choose another folder for --out") from None
-        differ = [name for name in settings if settings[name] != before.get(name)]
-        if not (folder / "train").exists():  # no picture is made yet; but the search for people may have taken hours
-            searched = any(path.stat().st_size for path in folder.glob("keypoints/*.jsonl"))
-            differ = [name for name in differ if searched and name in LOOKED]
-        if differ:
-            there = ", ".join(f"{name} {before.get(name)} there, {settings[name]} here" for name in differ)
-            raise UserError(f"--out {folder}: was begun with other settings: {there}; expected the same, or another folder")
-        if not done:
-            write_manifest(folder, {"settings": settings, "splits": {}})
-        return done
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"--out {folder}: holds something else; expected a folder that does not exist yet, or one to go on with")
-    check_writable(folder, flag="--out")
-    write_manifest(folder, {"settings": settings, "splits": {}})
-    return False
+    if not manifest.is_file():
+        if folder.exists() and any(folder.iterdir()):
+            expected = "expected a folder that does not exist yet, or one to go on with"
+            raise UserError(f"--out {folder}: holds something else; {expected}")
+        check_writable(folder, flag="--out")
+        write_manifest(folder, {"settings": settings, "splits": {}})
+        return False
+    try:
+        content = json.loads(manifest.read_bytes())
+        before, done = dict(content["settings"]), bool(content["splits"])
+        states = [state for pair in before.get("inputs", []) for state in pair]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{manifest}: is not what prepare_video.py writes; choose another folder for --out") from None
+    differ = [name for name in settings if settings[name] != before.get(name)]
+    made = [folder / part for part in (*SPLITS, "preview.gif") if (folder / part).exists()]
+    searched = any(path.stat().st_size for path in folder.glob("keypoints/*.jsonl"))  # which may have taken hours
+    lost = [name for name in differ if searched and name in LOOKED]
+    if lost or (differ and made and not overwrite):
+        reasons = difference(lost or differ, before, settings, states)
+        ways = "the same" if lost else "the same, --overwrite to make the pictures anew"
+        raise UserError(f"--out {folder}: {reasons}; expected {ways}, or another folder")
+    if differ and made:
+        # Unfinished first, and the pictures' own settings until the last is gone: wherever this stops, two kinds never mix.
+        write_manifest(folder, {"settings": before, "splits": {}})
+        for path in made:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if differ or not done:
+        write_manifest(folder, {"settings": settings, "splits": {}})
+    return done and not differ
+
+
+def difference(names: list[str], before: dict, settings: dict, states: list) -> str:
+    """Which settings are others than before, or which inputs: before they had these states."""
+    reasons = [f"{name} {before.get(name)} there, {settings[name]} here" for name in names if name != "inputs"]
+    reasons = [f"was begun with other settings: {', '.join(reasons)}"] if reasons else []
+    if "inputs" in names and not {"videos", "poses"} & {*names}:  # else they are others, of course
+        paths = [path for pair in zip(settings["videos"], settings["poses"] or [None] * len(settings["videos"])) for path in pair]
+        now = [state for pair in settings["inputs"] for state in pair]
+        changed = [f"the files in {path}" if Path(path).is_dir() else path
+                   for path, old, new in zip(paths, states or [None] * len(now), now) if old != new]  # fmt: skip
+        reasons.append(f"{', '.join(changed)} changed since it was begun")
+    return "; ".join(reasons)
 
 
 def stamp(path: Path | None) -> list | None:
-    """What changes with a file, or with the files in a folder: how many, their size, the time of the newest."""
+    """What changes with a file, or with what can be read of a folder: how many files, their size, the time of the newest."""
     if path is None:
         return None
-    states = [file.stat() for file in (path.iterdir() if path.is_dir() else [path])]
+    files = [path]
+    if path.is_dir():  # where file managers leave files of their own
+        files = [file for file in path.iterdir() if file.suffix.lower() in READ and not file.name.startswith(".")]
+    states = [file.stat() for file in files]
     return [len(states), sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)]
 
 
@@ -227,7 +258,7 @@ def main(argv: list[str] | None = None) -> None:
     check_crop(args.crop, videos)
     settings = {name: json.loads(json.dumps(value, default=str)) for name, value in vars(args).items() if name not in FREE}
     settings["inputs"] = [[stamp(path), stamp(poses)] for path, poses in zip(args.videos, sources)]
-    if settle(args.out, settings):
+    if settle(args.out, settings, overwrite=args.overwrite):
         print(f"{args.out} is finished; remove it to make it anew")
         return
     try:
