@@ -23,8 +23,7 @@ PREVIEW_SIZE = 384  # pixels of its longer side at most
 def blank(poses: np.ndarray | PoseImages) -> int:
     """How many frames have nobody in them."""
     if isinstance(poses, PoseImages):
-        background = poses.background()
-        return sum(bool((read_image(path) == background).all()) for path in poses.paths)
+        return poses.blank()
     return int((poses[..., 2] <= 0).all(axis=1).sum())
 
 

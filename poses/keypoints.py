@@ -110,7 +110,7 @@ def triples(values, counts, path: Path) -> np.ndarray:
 
 def read_openpose(folder: Path) -> dict[int, np.ndarray]:
     """What OpenPose's --write_json leaves: a file for each frame with all its people, {frame: (P, J, 3)}."""
-    files = sorted(folder.glob("*.json"))
+    files = sorted(file for file in folder.glob("*.json") if not file.name.startswith("."))
     if not files:
         raise UserError(f"{folder}: holds no .json; expected OpenPose's files, as name_000000000000_keypoints.json")
     found = {}
@@ -118,7 +118,8 @@ def read_openpose(folder: Path) -> dict[int, np.ndarray]:
         content = load_json(file)
         people = content.get("people") if isinstance(content, dict) else None
         if not isinstance(people, list) or not all(isinstance(p, dict) and "pose_keypoints_2d" in p for p in people):
-            raise UserError(f"{file}: no list of people with pose_keypoints_2d in it; expected OpenPose's JSON")
+            expected = "expected OpenPose's JSON, or pose images in a folder without .json"
+            raise UserError(f"{file}: no list of people with pose_keypoints_2d in it; {expected}")
         points = [triples(person["pose_keypoints_2d"], OPENPOSE, file) for person in people]
         found[number_of(file.stem, file)] = np.stack([whole_body(p, OPENPOSE[len(p)]) for p in points]) if points else NOBODY
     return found

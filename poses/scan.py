@@ -1,4 +1,5 @@
 """The first reading of a video: how many frames it has, where another scene begins, and who is in it (J joints, P people)."""
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from utils import UserError
 
 THUMBNAIL = (64, 36)  # pixels of the pictures by which scenes are told apart
 CLEAR = 4  # times the usual change that a cut must be, so that flicker or wild movement is none
+NOISE = 8  # levels of 255 by which a JPEG's background differs from itself
 
 
 class Scan(NamedTuple):
@@ -43,7 +45,7 @@ class PoseImages:
         """Itself. Raises UserError if they are not one for each frame, which may have `numbers`, or of another shape."""
         if len(self.paths) != found.length:
             raise UserError(f"{self.folder}: {len(self.paths)} pose images; expected {found.length}, one for each frame taken")
-        if np.diff(self.numbers).tolist() != np.diff(numbers if numbers else range(found.length)).tolist():
+        if steps(self.numbers).tolist() != steps(numbers if numbers else range(found.length)).tolist():
             raise UserError(f"{self.folder}: other numbers are missing than among the frames; expected a pose image for each")
         sizes = {image_size(path) for path in self.paths}
         (width, height), *others = sorted(sizes)
@@ -54,22 +56,48 @@ class PoseImages:
         self.scale = width / found.width, height / found.height
         return self
 
-    def background(self) -> np.ndarray:
-        """The colour (3,) of the corner of the first."""
-        return read_image(self.paths[0])[0, 0]
+    def drawn(self) -> Iterator[np.ndarray]:
+        """Of each the pixels (H, W) bool that have another colour than the corner of the first."""
+        background = read_image(self.paths[0])[0, 0].astype(int)
+        for path in tqdm(self.paths, desc=f"reading {self.folder.name}", unit="image", leave=False, disable=None):
+            yield (np.abs(read_image(path) - background) > NOISE).any(axis=-1)
+
+    def blank(self) -> int:
+        """In how many nothing is drawn."""
+        return sum(not drawn.any() for drawn in self.drawn())
 
     def view(self, found: Scan) -> View:
         """Where something is drawn in any of them, in pixels of the video."""
-        background, drawn = self.background(), None
-        for path in self.paths:
-            other = (read_image(path) != background).any(axis=-1)
-            drawn = other if drawn is None else drawn | other
+        drawn = functools.reduce(np.logical_or, self.drawn())
         rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
         if not len(rows):
             return View(None, found.height, found.width)
         across, down = self.scale
         box = Box(columns[0] / across, rows[0] / down, (columns[-1] + 1) / across, (rows[-1] + 1) / down)
         return View(box, found.height, found.width)
+
+
+def holds_pose_images(path: Path) -> bool:
+    """Whether this is a folder of pose images. Beside JSON files images are none: OpenPose, told to write both into one folder,
+    draws the skeletons over the frames, and whoever learns from these sees what is to be predicted."""
+    suffixes = {file.suffix.lower() for file in path.iterdir() if not file.name.startswith(".")} if path.is_dir() else set()
+    return bool(suffixes & SUFFIXES) and ".json" not in suffixes
+
+
+def steps(numbers: Sequence[int]) -> np.ndarray:
+    """How far it is from each number to the next, the most frequent distance being 1."""
+    distances = np.diff(numbers)
+    values, counts = np.unique(distances, return_counts=True)
+    return distances / values[np.argmax(counts)] if len(values) else distances
+
+
+def gaps(video: "Video", count: int) -> set[int]:
+    """Of the `count` frames taken those before which images are missing in a folder; its numbers may go in any steps."""
+    if video.footage.numbers is None:
+        return set()
+    behind = np.flatnonzero(steps(video.footage.numbers) >= 2) + 1  # places in the folder
+    first = np.ceil((behind - video.selection.start) / video.selection.step).astype(int)
+    return {t for t in first.tolist() if 0 < t < count}
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -92,7 +120,7 @@ class Video:
         self.poses: Path | PoseImages | None = poses
         if poses is not None and not poses.exists():
             raise UserError(f"--poses {poses}: no such file or folder")
-        if poses and poses.is_dir() and any(path.suffix.lower() in SUFFIXES for path in poses.iterdir()):
+        if poses and holds_pose_images(poses):
             self.poses = PoseImages(poses)
 
     def frames(self) -> Iterator[np.ndarray]:
@@ -166,8 +194,6 @@ def scan(video: Video, detector, record: Path, *, cut: float) -> Scan:
     if shape is None:
         raise UserError(f"{video.path}: no frame is left; expected more than --skip {video.selection.start}")
     threshold = max(cut, CLEAR * float(np.median(changes)))
-    numbers = video.numbers(len(changes))
-    jumps = np.flatnonzero(np.diff(numbers) > video.selection.step) + 1  # images are missing there
-    cuts = sorted({*jumps.tolist(), *(i for i, change in enumerate(changes) if cut and change > threshold)})
+    cuts = sorted({*gaps(video, len(changes)), *(i for i, change in enumerate(changes) if cut and change > threshold)})
     return Scan(len(changes), video.end, *shape[:2], video.footage.fps, cuts, people)
 

@@ -45,7 +45,8 @@ def plan(lengths: list[int], cuts: list[list[int]], *, val: float, test: float, 
         offset += length + len(breaks) + BETWEEN_VIDEOS
     for split in SPLITS:
         if not any(stretch.split == split for stretch in stretches):
-            raise UserError(f"{split}: no two frames of one scene are left for it; expected a larger share, or a higher --cut")
+            raise UserError(f"{split}: no two frames of one scene are left for it; expected a larger share, a higher --cut, "
+                            "or images whose numbers do not jump")  # fmt: skip
     return stretches
 
 

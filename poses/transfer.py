@@ -13,9 +13,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from dataloader import SUFFIXES, numbered_images
+from dataloader import numbered_images
 from poses.footage import open_footage, read_image
 from poses.keypoints import follow, read_keypoints, read_sequence
+from poses.scan import holds_pose_images
 from poses.skeleton import draw_pose
 from utils import UserError
 
@@ -98,7 +99,7 @@ def open_source(path: Path, height: int, width: int, detector: Callable) -> Sour
         raise UserError(f"--pose_from {path}: no such file or folder; expected a video, keypoints or pose images")
     if (path / "manifest.json").is_file():
         return prepared(path, height, width)
-    if path.is_dir() and any(file.suffix.lower() in SUFFIXES for file in path.iterdir()):
+    if holds_pose_images(path):
         return of_images(list(numbered_images(path).values()), height, width)
     if path.is_dir() or path.suffix.lower() in {".json", ".csv"}:
         return of_people(read_sequence(path), None, height, width)

@@ -14,7 +14,8 @@ from PIL import Image
 
 from dance_data import DanceSplit, load_validation_sequences
 from poses import detector
-from poses.keypoints import COCO
+from poses.keypoints import COCO, OPENPOSE
+from poses.transfer import pose_images
 
 
 def test_pose_images_of_several_sizes_or_other_numbers_are_refused(film, tmp_path, capsys):
@@ -34,22 +35,50 @@ def test_pose_images_of_a_slightly_other_shape(film, tmp_path):
     prepare_video.main([str(film / "dance"), "--poses", str(tmp_path / "labels"), "--out", str(tmp_path / "data"), "--height", "32"])
 
 
-def test_ready_made_pose_images(film, tmp_path):
-    """They are cut like the frames, and kept where they are."""
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_ready_made_pose_images(film, tmp_path, suffix):
+    """They are cut like the frames, and kept where they are. Around the lines of a JPEG are shades, and its white differs."""
     labels = tmp_path / "labels"
     labels.mkdir()
     for t in range(FRAMES):
         picture = np.full((HEIGHT * 2, WIDTH * 2, 3), 255, np.uint8)  # twice as large as the frames
         x, y = body(t)["neck"]
         picture[2 * y - 6 : 2 * y + 7, 2 * x - 6 : 2 * x + 7] = (255, 0, 0) if t != 7 else 255
-        Image.fromarray(picture).save(labels / f"pose{t:03d}.png")
+        if suffix == "jpg":
+            picture[HEIGHT:] = 253
+        Image.fromarray(picture).save(labels / f"pose{t:03d}.{suffix}")
     prepare_video.main([str(film / "dance"), "--poses", str(labels), "--out", str(tmp_path / "data"), "--aspect", "1:1"])
     data = tmp_path / "data"
-    assert json.loads((data / "manifest.json").read_text())["blank_poses"] == 1
+    manifest = json.loads((data / "manifest.json").read_text())
+    left, top, right, bottom = manifest["videos"][0]["window"]
+    assert manifest["blank_poses"] == 1 and 40 <= left <= 47 and 112 <= right <= 120 and right - left == bottom - top
     for name in ("frame000002.png", "frame000030.png"):
         red = [np.argwhere((p[..., 0] > 200) & (p[..., 1] < 60)).mean(0)
                for p in (image_of(data / "train" / kind / name) for kind in ("train_img", "train_label"))]  # fmt: skip
         assert np.abs(red[0] - red[1]).max() < 2
+
+
+def test_images_beside_openposes_files_are_no_poses(film, tmp_path):
+    """--write_json and --write_images of OpenPose with one folder: the images are the frames with skeletons over them."""
+    both = shutil.copytree(film / "dance", tmp_path / "both")
+    for t in range(FRAMES):
+        values = [float(v) for name in OPENPOSE[25] for v in (*body(t).get(name, (0, 0)), name in body(t))]
+        (both / f"{t}_keypoints.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": values}]}))
+    prepare_video.main([str(film / "dance"), "--poses", str(both), "--out", str(tmp_path / "data"), "--height", "64"])
+    for name in ("keypoints/0.csv", "train/train_label/frame000030.png"):
+        assert (tmp_path / "data" / name).read_bytes() == (film / "data" / name).read_bytes()
+    shown, known = (pose_images(path, like=None, height=32, width=64, detector=None) for path in (both, film / "dance.csv"))
+    assert torch.equal(shown, known)
+
+
+def test_pose_images_may_be_numbered_in_other_steps(film, tmp_path):
+    """Frames 0, 5, 10, ... without one of them, pose images 0, 1, 2, ... without the same: one cut."""
+    for folder, step in [("dance", 5), ("labels", 1)]:
+        (tmp_path / folder).mkdir()
+        for t in {*range(FRAMES)} - {21}:
+            shutil.copy(film / "dance" / f"{t}.png", tmp_path / folder / f"{step * t}.png")
+    prepare_video.main([str(tmp_path / "dance"), "--poses", str(tmp_path / "labels"), "--out", str(tmp_path / "data"), "--height", "32"])
+    assert json.loads((tmp_path / "data" / "manifest.json").read_text())["videos"][0]["cuts"] == [21]
 
 
 class FakeNetwork(torch.nn.Module):

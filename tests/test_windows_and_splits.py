@@ -48,3 +48,22 @@ def test_flicker_is_no_cut(tmp_path):
         Image.new("RGB", (16, 8), (0, 0, 0) if t % 2 else (255, 255, 255)).save(tmp_path / f"{t}.png")
     found = scan.scan(scan.Video(tmp_path, None, 0, 1, None), None, tmp_path / "none.jsonl", cut=0.15)
     assert found.cuts == [] and found.length == 12
+
+
+@pytest.mark.parametrize("numbers, expected", [
+    ([1, 2, 3, 5, 6], [3]), ([0, 5, 10, 20, 25], [3]), ([0, 33, 67, 100, 133], []), ([0, 100, 101, 102, 103], [1]), ([7], []),
+])  # fmt: skip
+def test_numbers_of_images_may_go_in_steps(tmp_path, numbers, expected):
+    """A cut is where one more than usual is missing."""
+    for number in numbers:
+        Image.new("RGB", (16, 8)).save(tmp_path / f"{number}.png")
+    assert scan.scan(scan.Video(tmp_path, None, 0, 1, None), None, tmp_path / "none.jsonl", cut=0.15).cuts == expected
+
+
+def test_missing_images_are_a_cut_before_the_next_that_is_taken(tmp_path):
+    """Of images 0, 5, 10, ... the third is the first to be taken, then each second: places 2, 4, 6, 8. Number 25 is missing."""
+    for number in {*range(0, 50, 5)} - {25}:
+        Image.new("RGB", (16, 8)).save(tmp_path / f"{number}.png")
+    video = scan.Video(tmp_path, None, 2, 2, None)
+    assert list(video.numbers(4)) == [10, 20, 35, 45]
+    assert scan.scan(video, None, tmp_path / "none.jsonl", cut=0.15).cuts == [2]
