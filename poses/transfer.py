@@ -112,10 +112,11 @@ def open_source(path: Path, height: int, width: int, detector: Callable) -> Sour
 
 
 def prepared(folder: Path, height: int, width: int) -> Source:
-    """The first video of a data set of prepare_video.py."""
+    """The first video of a data set of prepare_video.py; made of pose images, what its splits have of it."""
     try:
         video = json.loads((folder / "manifest.json").read_bytes())["videos"][0]
         size = float(video["height"]), float(video["width"])
+        numbers = int(video["frames"]) + len(video["cuts"])  # each cut leaves one out
         if not (0 < size[0] < 1e6 and 0 < size[1] < 1e6):
             raise ValueError("no size of a video")
     except (ValueError, KeyError, IndexError, TypeError, OverflowError):
@@ -123,7 +124,10 @@ def prepared(folder: Path, height: int, width: int) -> Source:
         raise UserError(f"{path}: holds no video; expected a data set that prepare_video.py has finished") from None
     keypoints = folder / "keypoints" / "0.csv"
     if not keypoints.is_file():  # made of pose images
-        return of_images(list(numbered_images(folder / "train" / "train_label").values()), height, width)
+        tests = (path for path in (folder / "test" / "test_label").glob("*") if path.is_dir())
+        labels = [folder / "train" / "train_label", folder / "val" / "val_label", *tests]
+        images = {number: path for label in labels for number, path in numbered_images(label).items() if number < numbers}
+        return of_images([path for _, path in sorted(images.items())], height, width)
     # In their order: the numbers are those of the film, of which each N-th frame may be taken, or of images with gaps.
     return of_people([people for _, people in sorted(read_keypoints(keypoints).items())], size, height, width)
 

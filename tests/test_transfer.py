@@ -137,6 +137,21 @@ def test_every_frame_of_a_part_of_a_film_is_shown(tmp_path):
         assert len(shown) == 17 and (shown.flatten(1).amin(1) < 255).all()
 
 
+def test_of_a_data_set_made_of_pose_images_the_first_video_is_shown(tmp_path):
+    """All of it but the gaps between its splits, in order, and nothing of the second. It has a cut."""
+    films, labels = [tmp_path / "a", tmp_path / "b"], [tmp_path / "labels_a", tmp_path / "labels_b"]
+    for film, folder, grey in zip(films, labels, (100, 20)):
+        write_frames(film, 40, lambda t, picture: picture if t < 15 else 255 - picture)
+        folder.mkdir()
+        for t in range(40):
+            picture = np.full((90, 160, 3), grey + t, np.uint8)
+            picture[40:50, 70:90] = 255
+            Image.fromarray(picture).save(folder / f"{t}.png")
+    prepare_video.main([*map(str, films), "--poses", *map(str, labels), "--out", str(tmp_path / "data"), "--height", "32"])
+    shown = pose_images(tmp_path / "data", like=None, height=32, width=64, detector=nobody_looks)
+    assert shown[:, 0, 0, 0].tolist() == [100 + t for t in {*range(40)} - {28, 29, 34, 35}]
+
+
 def test_results_of_other_poses_do_not_replace_the_tests(rendered, trained, tmp_path):
     import shutil
     run = shutil.copytree(trained, tmp_path / "run")
