@@ -40,6 +40,7 @@ def test_ready_made_pose_images(film, tmp_path, suffix):
     """They are cut like the frames, and kept where they are. Around the lines of a JPEG are shades, and its white differs."""
     labels = tmp_path / "labels"
     labels.mkdir()
+    shutil.copytree(film / "data", tmp_path / "data")  # made of keypoints, which nobody may take for those of these images
     for t in range(FRAMES):
         picture = np.full((HEIGHT * 2, WIDTH * 2, 3), 255, np.uint8)  # twice as large as the frames
         x, y = body(t)["neck"]
@@ -47,8 +48,9 @@ def test_ready_made_pose_images(film, tmp_path, suffix):
         if suffix == "jpg":
             picture[HEIGHT:] = 253
         Image.fromarray(picture).save(labels / f"pose{t:03d}.{suffix}")
-    prepare_video.main([str(film / "dance"), "--poses", str(labels), "--out", str(tmp_path / "data"), "--aspect", "1:1"])
+    prepare_video.main([str(film / "dance"), "--poses", str(labels), "--out", str(tmp_path / "data"), "--aspect", "1:1", "--overwrite"])
     data = tmp_path / "data"
+    assert not [*(data / "keypoints").iterdir()]
     manifest = json.loads((data / "manifest.json").read_text())
     left, top, right, bottom = manifest["videos"][0]["window"]
     assert manifest["blank_poses"] == 1 and 40 <= left <= 47 and 112 <= right <= 120 and right - left == bottom - top
@@ -183,6 +185,8 @@ def test_wrong_input(film, tmp_path, capsys):
     assert "no such file or folder" in refused(capsys, prepare_video.main, [film / "dance", "--poses", tmp_path / "gone", *argv[3:]])
     assert "1 paths for 2 videos" in refused(capsys, prepare_video.main, [film / "dance", *argv])
     assert "frames of 160 x 90" in refused(capsys, prepare_video.main, [*argv, "--crop", "0", "0", "200", "10"])
+    message = refused(capsys, prepare_video.main, [film / "dance", "--poses", film / "data" / "keypoints" / "0.csv", "--out", film / "data"])
+    assert "is written anew in --out" in message and "expected a copy" in message
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
     assert "holds something else" in refused(capsys, prepare_video.main, [*argv[:-1], tmp_path / "full"])

@@ -154,6 +154,7 @@ def find_poses(args: argparse.Namespace, videos: list[Video]) -> tuple[list[Scan
         found = scan(video, detector, args.out / "keypoints" / f"{i}.people.jsonl", cut=args.cut)
         scans.append(found)
         if isinstance(video.poses, PoseImages):
+            (args.out / "keypoints" / f"{i}.csv").unlink(missing_ok=True)  # of other settings
             poses.append(video.poses.check(found, video.footage.numbers and video.numbers(found.length)))
             continue
         people = found.people
@@ -253,6 +254,9 @@ def main(argv: list[str] | None = None) -> None:
     args = prepare_parser().parse_args(argv)
     if args.poses and len(args.poses) != len(args.videos):
         raise UserError(f"--poses: {len(args.poses)} paths for {len(args.videos)} videos; expected one for each")
+    for path in args.poses or []:
+        if path.resolve().parent == (args.out / "keypoints").resolve():
+            raise UserError(f"--poses {path}: is written anew in --out {args.out}; expected a copy, or another folder")
     sources = args.poses or [None] * len(args.videos)
     videos = [Video(path, poses, args.skip, args.every, args.most) for path, poses in zip(args.videos, sources)]
     check_crop(args.crop, videos)
