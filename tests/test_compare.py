@@ -14,7 +14,7 @@ import compare
 import jobs
 import pytest
 import torch
-from comparison import read_comparison
+from comparison import comparison_of
 from conftest import ROOT, refused, refused_with_list
 from jobs import Process
 from runs import TINY
@@ -248,7 +248,7 @@ def test_two_comparisons_do_not_work_in_one_folder(again, tmp_path, monkeypatch,
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
 def test_the_comparisons_that_come_along_say_what_trainer_understands(file, tmp_path):
     """Each has a question, seeds to take a deviation of, and settings that differ in what they do."""
-    found = read_comparison(file, data=tmp_path, out=tmp_path, seeds=None, only=None, more=[])
+    found = comparison_of(file, data=tmp_path, out=tmp_path, seeds=None, only=None, more=[])
     assert found.title and found.question.endswith("?") and len({run.seed for run in found.runs}) >= 2
     kinds = {run.setting: {name: value for name, value in vars(run.args).items() if name not in ("seed", "save_root")} for run in found.runs}
     assert len({str(flags) for flags in kinds.values()}) == len(kinds) >= 2

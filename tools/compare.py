@@ -17,7 +17,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root, from whichever folder this is started
 
 import report
-from comparison import Comparison, Run, read_comparison
+from comparison import Comparison, PlannedRun, comparison_of
 from jobs import Process, places
 
 from dataloader import find_dataset
@@ -30,7 +30,7 @@ from utils import Interrupt, Stopped, UserError, check_writable, command_line, o
 PAUSE = 0.3  # seconds between two looks at the processes
 
 
-def epochs_done(run: Run) -> int | None:
+def epochs_done(run: PlannedRun) -> int | None:
     """Epochs that a run's newest checkpoint has, None without one.
 
     Raises UserError, in Trainer.py's words, if it was trained with other settings. Its length is one of them here: with another
@@ -45,7 +45,7 @@ def epochs_done(run: Run) -> int | None:
     return begun.state["epoch"]
 
 
-def results_of(run: Run) -> dict:
+def results_of(run: PlannedRun) -> dict:
     """What Tester.py wrote; {} where nothing was scored, as without the truth."""
     try:
         return json.loads((run.folder / "test" / "scores.json").read_bytes())
@@ -53,12 +53,12 @@ def results_of(run: Run) -> dict:
         return {}
 
 
-def mark_of(run: Run) -> Path:
+def mark_of(run: PlannedRun) -> Path:
     """The file that says of which test the results are that this program saw through; a test by hand leaves others there."""
     return run.folder / "test" / "compared.json"
 
 
-def state_of(run: Run) -> str:
+def state_of(run: PlannedRun) -> str:
     """missing, so many of its epochs, trained or tested. Raises UserError as epochs_done()."""
     done = epochs_done(run)
     if done is None:
@@ -69,7 +69,7 @@ def state_of(run: Run) -> str:
     return "tested" if mark.exists() and json.loads(mark.read_bytes()) == results_of(run).get("test") else "trained"
 
 
-def outcome(run: Run) -> str:
+def outcome(run: PlannedRun) -> str:
     """What came out, for a line in the terminal."""
     values = [row["val_psnr"] for row in read_metrics(run.folder / "metrics.jsonl") if row.get("val_psnr") is not None]
     found = [f"validation {max(values):.2f} dB"] if values else []
@@ -80,7 +80,7 @@ def outcome(run: Run) -> str:
 class Job:
     """A run under way: what is left of it, training or test, one process after the other in the same place."""
 
-    def __init__(self, run: Run, state: str, *, tests: bool, place: dict[str, str]):
+    def __init__(self, run: PlannedRun, state: str, *, tests: bool, place: dict[str, str]):
         self.run, self.place, self.begun = run, place, time.monotonic()
         # Tested as trained, and on the same machine.
         machine = [f"--{name}={run.given[name]}" for name in ("device", "amp", "cache_dir") if name in run.given]
@@ -118,15 +118,15 @@ class Job:
         return f"done in {seconds // 60}m{seconds % 60:02d}s, {outcome(self.run)}"
 
 
-def epochs_in_metrics(runs: list[Run]) -> int:
+def epochs_in_metrics(runs: list[PlannedRun]) -> int:
     """Epochs that runs have behind them, for the progress bar."""
     files = [run.folder / "metrics.jsonl" for run in runs]
     return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
 
 
-def sort_out(runs: list[Run], *, tests: bool) -> tuple[list[tuple[Run, str]], dict[str, str]]:
+def sort_out(runs: list[PlannedRun], *, tests: bool) -> tuple[list[tuple[PlannedRun, str]], dict[str, str]]:
     """The runs of which something is missing, with their states; and why others cannot go on, by their names."""
-    waiting: list[tuple[Run, str]] = []
+    waiting: list[tuple[PlannedRun, str]] = []
     failures: dict[str, str] = {}
     for run in runs:
         try:
@@ -142,7 +142,7 @@ def sort_out(runs: list[Run], *, tests: bool) -> tuple[list[tuple[Run, str]], di
     return waiting, failures
 
 
-def run_all(runs: list[Run], *, tests: bool, jobs: int | None, interrupt: Interrupt) -> dict[str, str]:
+def run_all(runs: list[PlannedRun], *, tests: bool, jobs: int | None, interrupt: Interrupt) -> dict[str, str]:
     """Does what is missing of each run, until a signal to stop comes; returns why runs failed, by their names."""
     waiting, failures = sort_out(runs, tests=tests)
     busy: list[Job] = []
@@ -169,7 +169,7 @@ def run_all(runs: list[Run], *, tests: bool, jobs: int | None, interrupt: Interr
     return failures
 
 
-def is_trained(run: Run) -> bool:
+def is_trained(run: PlannedRun) -> bool:
     """Whether the training of a run is over and was that of this comparison."""
     try:
         return epochs_done(run) == run.args.num_epoch
@@ -177,7 +177,7 @@ def is_trained(run: Run) -> bool:
         return False
 
 
-def compare(comparison: Comparison, others: list[Run], out: Path, *, tests: bool, jobs: int | None) -> None:
+def compare(comparison: Comparison, others: list[PlannedRun], out: Path, *, tests: bool, jobs: int | None) -> None:
     """All runs, and the report of those that are trained, of the `others` too. Raises UserError if a run failed, Stopped by a
     signal."""
     with Interrupt() as interrupt:
@@ -240,7 +240,7 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     options, more = parse_flags(argv)
     chosen = {"seeds": options.seeds, "only": options.only, "more": more}
-    comparison = read_comparison(options.file, data=options.DR, out=options.out, **chosen)
+    comparison = comparison_of(options.file, data=options.DR, out=options.out, **chosen)
     tests = has_tests(options.DR)
     print(f"{comparison.title}: {len(comparison.runs)} runs. {comparison.question}", flush=True)
     if options.dry_run:
@@ -254,7 +254,7 @@ def main(argv: list[str] | None = None) -> None:
     lock = claim(options.out, flag="--out")
     try:
         keep_file(options.file, options.out, argv)
-        whole = read_comparison(options.file, data=options.DR, out=options.out, seeds=None, only=None, more=more)
+        whole = comparison_of(options.file, data=options.DR, out=options.out, seeds=None, only=None, more=more)
         compare(comparison, whole.runs, options.out, tests=tests, jobs=options.jobs)
     finally:
         lock.release()

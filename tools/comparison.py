@@ -22,7 +22,7 @@ OWN_FLAGS = {"DR", "data_root", "save_root", "log_dir", "seed", "resume", "overw
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # of a folder, on every system
 
 
-class Run(NamedTuple):
+class PlannedRun(NamedTuple):
     """One setting with one seed."""
 
     setting: str
@@ -43,10 +43,10 @@ class Comparison(NamedTuple):
 
     title: str
     question: str
-    runs: list[Run]
+    runs: list[PlannedRun]
 
 
-def read_comparison(
+def comparison_of(
     path: Path, *, data: Path, out: Path, seeds: list[int] | None, only: list[str] | None, more: list[str]
 ) -> Comparison:  # fmt: skip
     """The comparison of a file, each run in a folder of its own in `out`. `seeds` and `only`, names of settings, go before what
@@ -70,7 +70,7 @@ def read_comparison(
         for name in names:
             folder = out / f"{name}-seed{seed}"
             argv = ["--DR", str(data), "--save_root", str(folder), "--seed", str(seed), "--resume", "auto", *flags[name]]
-            runs.append(Run(name, seed, folder, argv, *parse_trainer_flags(argv)))
+            runs.append(PlannedRun(name, seed, folder, argv, *parse_trainer_flags(argv)))
     return Comparison(table.get("title", path.stem), table.get("question", ""), runs)
 
 
