@@ -222,6 +222,35 @@ def test_all_that_is_wrong_is_told_at_once(rendered, tmp_path, capsys):
     assert len(problems) == 2 and problems[0].startswith("[settings.a], [settings.c]: argument --lr")
 
 
+BAD = {"bad": {"N_dim": -1}, "list": {"lr": [1, 2]}, "own": {"seed": 3}, "../a": {}}
+
+
+@pytest.mark.parametrize("seeds, more", [("[1]", ["--only", "good"]), ("[]", ["--only", "good", "--seeds", "1"]),
+                                         ("[1, 1]", ["--seeds", "1", "--only", "good"])])  # fmt: skip
+def test_what_is_wrong_elsewhere_in_the_file_does_not_block_what_was_chosen(rendered, tmp_path, reports, capsys, seeds, more):
+    """A dry run took it, and the run itself was refused, after it had made a folder."""
+    file = write(tmp_path / "a.toml", {"good": {"num_epoch": 1}} | {json.dumps(name): table for name, table in BAD.items()}, seeds=seeds)
+    argv = [str(file), "--DR", str(rendered), "--out", str(tmp_path / "runs"), *more]
+    assert states(capsys, argv) == {"good-seed1": "missing"}
+    compare.main(argv)
+    assert states(capsys, argv) == {"good-seed1": "tested"}
+    assert reports[0][0] == str(tmp_path / "runs" / "good-seed1") and reports[0][1].startswith("--")
+
+
+def test_the_report_is_of_what_was_trained_before_too(again, tmp_path, reports):
+    """With other settings or seeds than those asked for now."""
+    compare.main([*again, "--only", "low", "--seeds", "7"])
+    assert [Path(path).name for path in reports[0][:5]] == ["high-seed1", "high-seed2", "low-seed1", "low-seed2", "low-seed7"]
+
+
+def test_a_file_from_an_editor_on_windows(rendered, tmp_path, capsys):
+    """It begins with a byte order mark, which amid the copy would be no TOML."""
+    file = write(tmp_path / "a.toml", {"a": {"num_epoch": 1}}, seeds="[1]")
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    compare.main([str(file), "--DR", str(rendered), "--out", str(tmp_path / "runs")])
+    assert states(capsys, [str(tmp_path / "runs" / "a.toml"), "--DR", str(rendered), "--out", str(tmp_path / "runs")]) == {"a-seed1": "tested"}
+
+
 @pytest.mark.parametrize("more, told", [
     (["--only", "low", "middle"], "--only middle: no such setting in"),
     (["--seeds", "2", "2"], "seeds: 2 stands there 2 times"),

@@ -10,6 +10,7 @@ import json
 import signal
 import sys
 import time
+from codecs import BOM_UTF8
 from pathlib import Path
 
 from tqdm import tqdm
@@ -177,17 +178,15 @@ def is_trained(run: PlannedRun) -> bool:
         return False
 
 
-def compare(comparison: Comparison, others: list[PlannedRun], out: Path, *, tests: bool, jobs: int | None) -> None:
-    """All runs, and the report of those that are trained, of the `others` too. Raises UserError if a run failed, Stopped by a
+def compare(comparison: Comparison, out: Path, *, tests: bool, jobs: int | None) -> None:
+    """The runs asked for, and the report of all in the file that are trained. Raises UserError if a run failed, Stopped by a
     signal."""
     with Interrupt() as interrupt:
         failures = run_all(comparison.runs, tests=tests, jobs=jobs, interrupt=interrupt)
     if interrupt.received:
         name = "Ctrl-C" if interrupt.received == signal.SIGINT else signal.Signals(interrupt.received).name
         raise Stopped(f"stopped by {name}; all is saved in {out}, the same command goes on", interrupt.received)
-    runs = list({run.name: run for run in [*others, *comparison.runs]}.values())
-    settings = list(dict.fromkeys(run.setting for run in runs))
-    trained = [run for run in sorted(runs, key=lambda run: settings.index(run.setting)) if is_trained(run)]
+    trained = [run for run in comparison.whole if is_trained(run)]
     try:
         if trained:
             report.main([*(str(run.folder) for run in trained), "--out", str(out / "report")])
@@ -206,7 +205,7 @@ def keep_file(path: Path, out: Path, command: list[str]) -> None:
     """A copy of the comparison's file beside its runs, under the command that was given."""
     copy, line = out / path.name, command_line(["python", "tools/compare.py", *command])
     if not copy.exists() or not copy.samefile(path):
-        write_whole(copy, f"# {' '.join(line.split())}\n".encode() + path.read_bytes())
+        write_whole(copy, f"# {' '.join(line.split())}\n".encode() + path.read_bytes().removeprefix(BOM_UTF8))
 
 
 def has_tests(data: Path) -> bool:
@@ -239,8 +238,7 @@ def parse_flags(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     options, more = parse_flags(argv)
-    chosen = {"seeds": options.seeds, "only": options.only, "more": more}
-    comparison = comparison_of(options.file, data=options.DR, out=options.out, **chosen)
+    comparison = comparison_of(options.file, data=options.DR, out=options.out, seeds=options.seeds, only=options.only, more=more)
     tests = has_tests(options.DR)
     print(f"{comparison.title}: {len(comparison.runs)} runs. {comparison.question}", flush=True)
     if options.dry_run:
@@ -254,8 +252,7 @@ def main(argv: list[str] | None = None) -> None:
     lock = claim(options.out, flag="--out")
     try:
         keep_file(options.file, options.out, argv)
-        whole = comparison_of(options.file, data=options.DR, out=options.out, seeds=None, only=None, more=more)
-        compare(comparison, whole.runs, options.out, tests=tests, jobs=options.jobs)
+        compare(comparison, options.out, tests=tests, jobs=options.jobs)
     finally:
         lock.release()
 

@@ -43,7 +43,8 @@ class Comparison(NamedTuple):
 
     title: str
     question: str
-    runs: list[PlannedRun]
+    runs: list[PlannedRun]   # those asked for,
+    whole: list[PlannedRun]  # and with them all others of the file that are understood, setting by setting
 
 
 def comparison_of(
@@ -52,26 +53,40 @@ def comparison_of(
     """The comparison of a file, each run in a folder of its own in `out`. `seeds` and `only`, names of settings, go before what
     the file says; the flags `more` stand behind those of every run.
 
-    Raises UserError, with all that is wrong with file and flags.
+    Raises UserError, with all that is wrong with file and flags. Settings and seeds that `only` and `seeds` pass over may be
+    wrong; their runs are then left out of `whole`.
     """
     table = load(path)
-    if seeds is not None:
-        table["seeds"] = seeds
+    settings = table.get("settings")
+    if isinstance(settings, dict) and only:
+        for name in only:
+            if name not in settings:
+                raise UserError(f"--only {name}: no such setting in {path}; expected some of {', '.join(settings)}")
+        settings = {name: flags for name, flags in settings.items() if name in only}
+    folders = {"path": path, "data": data, "out": out, "more": more}
+    runs = planned(table | {"settings": settings, "seeds": table.get("seeds") if seeds is None else seeds}, **folders)
+    asked = [run.seed for run in runs]
+    known = asked if problems_of_seeds(table.get("seeds")) else [*table["seeds"], *asked]
+    whole: list[PlannedRun] = []
+    for name, flags in table["settings"].items():
+        with contextlib.suppress(UserError):
+            whole += planned(table | {"settings": {name: flags}, "seeds": list(dict.fromkeys(known))}, **folders)
+    return Comparison(table.get("title", path.stem), table.get("question", ""), runs, whole)
+
+
+def planned(table: dict, *, path: Path, data: Path, out: Path, more: list[str]) -> list[PlannedRun]:
+    """All runs of a table, which the file at `path` holds. Raises UserError, with all that is wrong."""
     if problems := [*problems_of(table), *forbidden("behind --", more)]:
         raise UserError(f"{path}: is no comparison:", problems)
-    for name in only or []:
-        if name not in table["settings"]:
-            raise UserError(f"--only {name}: no such setting in {path}; expected some of {', '.join(table['settings'])}")
-    names = [name for name in table["settings"] if not only or name in only]
-    flags = {name: [*as_flags(table.get("flags", {}) | table["settings"][name]), *more] for name in names}
+    flags = {name: [*as_flags(table.get("flags", {}) | own), *more] for name, own in table["settings"].items()}
     check_flags(path, flags)
     runs = []
     for seed in table["seeds"]:
-        for name in names:
+        for name in flags:
             folder = out / f"{name}-seed{seed}"
             argv = ["--DR", str(data), "--save_root", str(folder), "--seed", str(seed), "--resume", "auto", *flags[name]]
             runs.append(PlannedRun(name, seed, folder, argv, *parse_trainer_flags(argv)))
-    return Comparison(table.get("title", path.stem), table.get("question", ""), runs)
+    return runs
 
 
 def load(path: Path) -> dict:
@@ -79,7 +94,7 @@ def load(path: Path) -> dict:
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a comparison like those in comparisons/")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write the mark
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not TOML: {error}") from None
 
