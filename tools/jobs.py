@@ -9,16 +9,23 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 # A program is asked to stop by closing its standard input. This happens by itself when the process that started it is gone,
-# however it ended, and only once, where Ctrl-C in a terminal would reach the program directly and through the other.
+# however it ended, and only once, where Ctrl-C in a terminal would reach the program directly and through the other. On Windows
+# whoever looks at a standard input at which a thread waits, hangs: libraries that are loaded do, and processes that are started.
+# Hence the program is imported before, and the pipe is waited at under another number.
 CHILD = """
 import os, signal, sys, threading
+asked = os.dup(0)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 def stop_when_asked():
-    os.read(0, 1)
+    os.read(asked, 1)
     signal.raise_signal(signal.SIGTERM)
-threading.Thread(target=stop_when_asked, daemon=True).start()
 sys.path.insert(0, sys.argv[1])
-__import__(sys.argv[2]).main(sys.argv[3:])
+program = __import__(sys.argv[2])
+threading.Thread(target=stop_when_asked, daemon=True).start()
+program.main(sys.argv[3:])
 """
+# How a program may end that was asked to stop: done, after Ctrl-C, after SIGTERM, and at once of SIGTERM, on Windows with 3.
+STOPPED = (0, 130, 143, -signal.SIGTERM, 3)
 
 
 class Process:
@@ -30,7 +37,8 @@ class Process:
             self.before = file.tell()  # bytes that earlier processes wrote
             command = [sys.executable, "-c", CHILD, str(ROOT), program, *argv]
             self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT,
-                                          start_new_session=True, env=os.environ | environment)  # fmt: skip
+                                          env=os.environ | environment, start_new_session=True,
+                                          creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0))  # fmt: skip
 
     def status(self) -> int | None:
         """Its exit status, None while it runs."""
@@ -45,8 +53,7 @@ class Process:
 
     def failed(self) -> bool:
         """Whether it ended otherwise than it should have."""
-        fine = (0, 143, -signal.SIGTERM) if self.asked_to_stop else (0,)
-        return self.status() not in (None, *fine)
+        return self.status() not in (None, *(STOPPED if self.asked_to_stop else (0,)))
 
     def last_words(self) -> str:
         """Why it failed: the error that it told, else its last line, else how it ended."""
