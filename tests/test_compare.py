@@ -150,6 +150,16 @@ def test_seeds_settings_and_flags_of_the_command_line(finished, rendered, tmp_pa
     assert "--num_epoch 1" in (tmp_path / "runs" / "rates.toml").read_text().splitlines()[0]
 
 
+def test_scores_that_are_no_numbers_are_told_as_such(again, tmp_path, capsys):
+    """They are null in the file, which ended every further try in a traceback."""
+    test = tmp_path / "runs" / "low-seed1" / "test"
+    scores = json.loads((test / "scores.json").read_text())
+    scores["sequences"][-1]["psnr"] = None
+    (test / "scores.json").write_text(json.dumps(scores))
+    compare.main(again)
+    assert "low-seed1: tested already, validation " in (said := capsys.readouterr().out) and ", test - dB" in said
+
+
 def test_data_without_tests_are_trained_on(dataset, tmp_path, reports, capsys):
     shutil.rmtree(dataset / "test")
     argv = [str(write(tmp_path / "a.toml", {"a": {}}, seeds="[1]")), "--DR", str(dataset), "--out", str(tmp_path / "runs")]
@@ -303,18 +313,56 @@ def test_runs_side_by_side_have_a_gpu_each_or_share_the_threads(monkeypatch):
 def test_a_program_is_told_to_stop_when_the_one_that_started_it_is_killed(tmp_path):
     """It would keep its run's folder, and the next comparison out of it."""
     (tmp_path / "program.py").write_text(
-        "import signal, sys, time\n"
+        "import signal, sys, threading, time\n"
+        "alone = threading.active_count() == 1\n"
         "def main(argv):\n"
+        "    assert alone and sys.stdin.read() == ''  # else Windows hangs when more is imported\n"
         "    signal.signal(signal.SIGTERM, lambda *_: (open(argv[0], 'w').write('saved'), sys.exit(143)))\n"
         "    open('started', 'w').close()\n"
         "    while True: time.sleep(0.05)\n")  # fmt: skip
-    starter = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE); time.sleep(99)"
-    command = [sys.executable, "-c", starter, sys.executable, "-c", jobs.CHILD, str(tmp_path), "program", "last words"]
-    starter = subprocess.Popen(command, cwd=tmp_path)
+    starter = start_through_another(tmp_path, "last words")
     wait_for(tmp_path / "started")
     starter.kill()
-    starter.wait()
-    wait_for(tmp_path / "last words")
+    starter.communicate(timeout=120)
+    assert (tmp_path / "last words").exists()
+
+
+def test_a_program_whose_starter_is_killed_while_it_is_imported_ends_too(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import os, time\n"
+        "open('started', 'w').close()\n"
+        "while not os.path.exists('go'): time.sleep(0.02)\n"
+        "def main(argv): time.sleep(999)\n")  # fmt: skip
+    starter = start_through_another(tmp_path)
+    wait_for(tmp_path / "started")
+    starter.kill()
+    (tmp_path / "go").touch()
+    starter.communicate(timeout=120)
+
+
+def start_through_another(folder: Path, *argv: str) -> subprocess.Popen:
+    """A process that runs the program in `folder` as compare.py does; communicate() returns when both have ended."""
+    starter = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE); time.sleep(99)"
+    command = [sys.executable, "-c", starter, sys.executable, "-c", jobs.CHILD, str(folder), "program", *argv]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE)
+
+
+def test_ctrl_c_in_a_windows_terminal_does_not_reach_the_programs(tmp_path, monkeypatch):
+    """Each that stopped by itself was told to have failed."""
+    started = {}
+
+    def start(command, **settings):
+        started.update(settings)
+        return subprocess.CompletedProcess(command, 130)
+
+    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 512, raising=False)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    process = Process("Trainer", [], log=tmp_path / "log.txt", environment={})
+    assert started["creationflags"] == 512
+    process.status = lambda: 130
+    assert process.failed()
+    process.asked_to_stop = True
+    assert not process.failed()
 
 
 def wait_for(path: Path) -> None:

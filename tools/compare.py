@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root,
 import report
 from comparison import Comparison, PlannedRun, comparison_of
 from jobs import Process, places
+from report_runs import spread
 
 from dataloader import find_dataset
 from files import claim, write_whole
@@ -74,7 +75,7 @@ def outcome(run: PlannedRun) -> str:
     """What came out, for a line in the terminal."""
     values = [row["val_psnr"] for row in read_metrics(run.folder / "metrics.jsonl") if row.get("val_psnr") is not None]
     found = [f"validation {max(values):.2f} dB"] if values else []
-    found += [f"test {row['psnr']:.2f} dB" for row in results_of(run).get("sequences", [])[-1:]]  # the last is of all
+    found += [f"test {spread([row['psnr']]).text(2)} dB" for row in results_of(run).get("sequences", [])[-1:]]  # of all
     return ", ".join(found)
 
 
