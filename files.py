@@ -58,20 +58,30 @@ def second_name(path: Path, name: Path) -> None:
         link.replace(name)
 
 
+def locked(path: Path, *, timeout: float = 0) -> FileLock | None:
+    """The lock at `path`, held until it is released or this process ends, however it ends; None if another process has it for so
+    many seconds yet, -1: as long as it takes. Where the file system has no locks it is not held, see its `is_locked`."""
+    try:  # a lock that the system does not hold would outlive a killed run
+        lock = FileLock(path, fallback_to_soft=False)
+    except TypeError:  # older versions fall back to none
+        lock = FileLock(path)
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        return None
+    except (OSError, RuntimeError):  # no locks; which of the two depends on filelock's version
+        pass
+    return lock
+
+
 def claim(folder: Path, *, flag: str) -> FileLock:
     """Keeps other runs out of the folder until this process ends, however it ends. Raises UserError if one is in there."""
-    try:  # a lock that the system does not hold would outlive a killed run
-        lock = FileLock(folder / ".lock", fallback_to_soft=False)
-    except TypeError:  # older versions fall back to none
-        lock = FileLock(folder / ".lock")
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"{folder}: another run is writing there; waiting up to {WAIT} s for its end", flush=True)
-            lock.acquire(timeout=WAIT)
-    except Timeout:
-        raise UserError(f"{flag} {folder}: another run is writing there; expected a folder of its own for each run") from None
-    except (OSError, RuntimeError):  # which of the two depends on filelock's version
+    lock = locked(folder / ".lock")
+    if lock is None:
+        print(f"{folder}: another run is writing there; waiting up to {WAIT} s for its end", flush=True)
+        lock = locked(folder / ".lock", timeout=WAIT)
+    if lock is None:
+        raise UserError(f"{flag} {folder}: another run is writing there; expected a folder of its own for each run")
+    if not lock.is_locked:
         print(f"{folder}: this file system has no locks, so take care that no other run writes there", file=sys.stderr)
     return lock

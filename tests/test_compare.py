@@ -9,18 +9,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import compare
 import jobs
 import pytest
 import torch
 from comparison import comparison_of
-from conftest import ROOT, refused, refused_with_list
+from conftest import ROOT, refused_with_list
 from jobs import Process
 from runs import TINY
 from test_signals import posix
 
 import Tester
+from files import locked
 from metrics import read_metrics
 
 SIZES = {flag.removeprefix("--"): value for flag, value in zip(TINY[::2], TINY[1::2])}
@@ -277,11 +279,60 @@ def test_wrong_flags_are_refused(finished, rendered, tmp_path, capsys, more, tol
     assert any(told in line for line in [message, *problems]) and not (tmp_path / "runs").exists()
 
 
-def test_two_comparisons_do_not_work_in_one_folder(again, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("files.WAIT", 0.1)
-    lock = compare.claim(tmp_path / "runs", flag="--out")
-    assert "another run is writing there" in refused(capsys, compare.main, again)
-    lock.release()
+def test_a_run_that_another_comparison_is_at_is_left_to_it(finished, again, tmp_path, reports, monkeypatch, capsys):
+    """Jobs of a cluster that did a run each were refused, because the whole folder was one comparison's."""
+    run = tmp_path / "runs" / "high-seed1"
+    shutil.rmtree(run)
+    (tmp_path / "runs" / "low-seed1" / "test" / "compared.json").unlink()
+    other, naps = compare.locked(run / ".compare.lock"), []
+
+    def nap(_seconds) -> None:
+        naps.append(1)
+        if len(naps) == 5:  # the other one has done the run
+            shutil.copytree(finished / "runs" / run.name, run, dirs_exist_ok=True)
+            other.release()
+
+    monkeypatch.setattr(compare, "time", SimpleNamespace(sleep=nap, monotonic=time.monotonic))
+    compare.main(again)
+    said = capsys.readouterr().out
+    assert said.count("high-seed1: another comparison is at it") == 1 and "high-seed1: begins" not in said
+    order = ["high-seed1: another", "low-seed1: begins (trained)", "low-seed1: done", "high-seed1: tested already"]
+    assert sorted(order, key=said.index) == order
+    assert len(reports[0]) == 4 + 2
+
+
+def test_a_report_comes_after_another_ones_and_leaves_out_what_is_under_way(again, finished, tmp_path, reports, monkeypatch, capsys):
+    runs = tmp_path / "runs"
+    shutil.rmtree(runs / "low-seed2")
+    under_way, reporting = compare.locked(runs / "high-seed1" / ".compare.lock"), compare.locked(runs / ".report.lock")
+
+    def wait(path, *, timeout=0.0):
+        if timeout:
+            assert timeout == -1 and "does so after it" in capsys.readouterr().out and reports == []
+            shutil.copytree(finished / "runs" / "low-seed2", runs / "low-seed2")  # the other one's, which its report may lack
+            reporting.release()
+        return locked(path, timeout=timeout)
+
+    monkeypatch.setattr(compare, "locked", wait)
+    compare.main([*again, "--only", "low", "--seeds", "1"])
+    assert [Path(path).name for path in reports[0][:-2]] == ["high-seed2", "low-seed1", "low-seed2"]
+    under_way.release()
+    assert locked(runs / ".report.lock") and locked(runs / "high-seed2" / ".compare.lock")  # let go of
+
+
+@pytest.mark.slow
+def test_two_at_once_share_the_work(rendered, tmp_path):
+    file = write(tmp_path / "a.toml", seeds="[1]", flags=SIZES | {"num_epoch": 1, "epoch_size": 2})
+    command = [sys.executable, str(ROOT / "tools" / "compare.py"), str(file), "--DR", str(rendered), "--out", "runs"]
+    both = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             env=os.environ | {"OMP_NUM_THREADS": "1"}) for _ in range(2)]  # fmt: skip
+    said = [process.communicate(timeout=240) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    for name in ("high-seed1", "low-seed1"):
+        log = (tmp_path / "runs" / name / "log.txt").read_text()
+        assert log.count("everything is in") == log.count("results are in") == 1
+        assert sum(f"{name}: begins" in out for out, _ in said) == 1
+    assert "2 runs in 2 settings" in said[0][0] + said[1][0]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)

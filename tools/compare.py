@@ -3,7 +3,8 @@
     python tools/compare.py comparisons/kl_annealing.toml --DR demo_data --out runs/kl_annealing
 
 Each run is a folder OUT/SETTING-seedN of Trainer.py, with the results of Tester.py in test/ and what both said in log.txt. The
-same command goes on where it stopped, at the very step, and leaves alone what is done.
+same command goes on where it stopped, at the very step, and leaves alone what is done. Several at once share the work: each run
+is done by one of them, and whoever ends last makes the report of all.
 """
 import argparse
 import json
@@ -13,6 +14,7 @@ import time
 from codecs import BOM_UTF8
 from pathlib import Path
 
+from filelock import FileLock
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root, from whichever folder this is started
@@ -23,7 +25,7 @@ from jobs import Process, places
 from report_runs import spread
 
 from dataloader import find_dataset
-from files import claim, write_whole
+from files import claim, locked, write_whole
 from metrics import read_metrics
 from parsing import COUNT, SEED, Parser, location
 from resuming import choose_start
@@ -71,6 +73,11 @@ def state_of(run: PlannedRun) -> str:
     return "tested" if mark.exists() and json.loads(mark.read_bytes()) == results_of(run).get("test") else "trained"
 
 
+def lock_of(run: PlannedRun) -> FileLock | None:
+    """Keeps others from training, testing or showing a run, until it is released; None if one of them is at it."""
+    return locked(run.folder / ".compare.lock")  # Trainer.py has another one, for itself
+
+
 def outcome(run: PlannedRun) -> str:
     """What came out, for a line in the terminal."""
     values = [row["val_psnr"] for row in read_metrics(run.folder / "metrics.jsonl") if row.get("val_psnr") is not None]
@@ -80,10 +87,10 @@ def outcome(run: PlannedRun) -> str:
 
 
 class Job:
-    """A run under way: what is left of it, training or test, one process after the other in the same place."""
+    """A run under way: what is left of it, training or test, one process after the other in the same place. It keeps the lock."""
 
-    def __init__(self, run: PlannedRun, state: str, *, tests: bool, place: dict[str, str]):
-        self.run, self.place, self.begun = run, place, time.monotonic()
+    def __init__(self, run: PlannedRun, state: str, lock: FileLock, *, tests: bool, place: dict[str, str]):
+        self.run, self.lock, self.place, self.begun = run, lock, place, time.monotonic()
         # Tested as trained, and on the same machine.
         machine = [f"--{name}={run.given[name]}" for name in ("device", "amp", "cache_dir") if name in run.given]
         test = ["--DR", str(run.args.DR), "--ckpt_path", str(run.folder), *machine]
@@ -126,49 +133,77 @@ def epochs_in_metrics(runs: list[PlannedRun]) -> int:
     return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
 
 
-def sort_out(runs: list[PlannedRun], *, tests: bool) -> tuple[list[tuple[PlannedRun, str]], dict[str, str]]:
-    """The runs of which something is missing, with their states; and why others cannot go on, by their names."""
-    waiting: list[tuple[PlannedRun, str]] = []
-    failures: dict[str, str] = {}
-    for run in runs:
-        try:
-            state = state_of(run)
-        except UserError as error:
-            failures[run.name] = str(error)
-            print(f"{run.name}: {error}")
-            continue
-        if state == "tested" or (state == "trained" and not tests):
-            print(f"{run.name}: {state} already, {outcome(run)}")
-        else:
-            waiting.append((run, state))
-    return waiting, failures
+def missing(run: PlannedRun, failures: dict[str, str], *, tests: bool) -> str | None:
+    """The state of a run of which something is missing. Says it if nothing is, or if it cannot go on, which is one of the
+    `failures`, by its name."""
+    try:
+        state = state_of(run)
+    except UserError as error:
+        failures[run.name] = str(error)
+        tqdm.write(f"{run.name}: {error}")
+        return None
+    if state == "tested" or (state == "trained" and not tests):
+        tqdm.write(f"{run.name}: {state} already, {outcome(run)}")
+        return None
+    return state
+
+
+class Work:
+    """The runs of which something is missing, `waiting` or `busy`, and why others failed."""
+
+    def __init__(self, runs: list[PlannedRun], *, tests: bool, jobs: int | None):
+        self.tests, self.free = tests, places(jobs)
+        self.busy: list[Job] = []
+        self.failures: dict[str, str] = {}  # by the names of the runs
+        self.elsewhere: set[str] = set()  # names of runs that another comparison was at
+        self.waiting = [run for run in runs if missing(run, self.failures, tests=tests)]
+
+    def begin(self) -> None:
+        """Begins as many runs as there are places for, those that another comparison is at left out."""
+        for run in self.waiting.copy():
+            if not self.free:
+                return
+            lock = lock_of(run)
+            if lock is None:
+                if run.name not in self.elsewhere:
+                    tqdm.write(f"{run.name}: another comparison is at it; this one does the others, then waits for it")
+                self.elsewhere.add(run.name)
+                continue
+            self.waiting.remove(run)
+            state = missing(run, self.failures, tests=self.tests)  # now, of which another one may have done its part
+            if state is None:
+                lock.release()
+                continue
+            self.busy.append(Job(run, state, lock, tests=self.tests, place=self.free.pop(0)))
+            tqdm.write(f"{run.name}: begins ({state}), see {self.busy[-1].process.log}")
+
+    def end(self) -> None:
+        """Lets go of the runs that are over, and says how they ended."""
+        for job in [job for job in self.busy if job.over()]:
+            self.busy.remove(job)
+            self.free.append(job.place)
+            job.lock.release()
+            if job.process.failed():
+                self.failures[job.run.name] = job.account()
+            if job.process.failed() or not job.process.asked_to_stop:
+                tqdm.write(f"{job.run.name}: {job.account()}")
 
 
 def run_all(runs: list[PlannedRun], *, tests: bool, jobs: int | None, interrupt: Interrupt) -> dict[str, str]:
     """Does what is missing of each run, until a signal to stop comes; returns why runs failed, by their names."""
-    waiting, failures = sort_out(runs, tests=tests)
-    busy: list[Job] = []
-    free, total = places(jobs), sum(run.args.num_epoch for run in runs)
+    work, total = Work(runs, tests=tests, jobs=jobs), sum(run.args.num_epoch for run in runs)
     with tqdm(total=total, initial=epochs_in_metrics(runs), unit="epoch", desc="all runs", disable=None) as bar:
-        while busy or (waiting and not interrupt.received):
-            while waiting and free and not interrupt.received:
-                run, state = waiting.pop(0)
-                busy.append(Job(run, state, tests=tests, place=free.pop(0)))
-                tqdm.write(f"{run.name}: begins ({state}), see {busy[-1].process.log}")
+        while work.busy or (work.waiting and not interrupt.received):
+            if not interrupt.received:
+                work.begin()
             time.sleep(PAUSE)
-            for job in busy if interrupt.received else []:
+            for job in work.busy if interrupt.received else []:
                 job.process.stop()
-            for job in [job for job in busy if job.over()]:
-                busy.remove(job)
-                free.append(job.place)
-                if job.process.failed():
-                    failures[job.run.name] = job.account()
-                if job.process.failed() or not job.process.asked_to_stop:
-                    tqdm.write(f"{job.run.name}: {job.account()}")
-            bar.set_postfix_str(", ".join(job.run.name for job in busy), refresh=False)
+            work.end()
+            bar.set_postfix_str(", ".join(job.run.name for job in work.busy), refresh=False)
             bar.n = epochs_in_metrics(runs)
             bar.refresh()
-    return failures
+    return work.failures
 
 
 def is_trained(run: PlannedRun) -> bool:
@@ -180,19 +215,33 @@ def is_trained(run: PlannedRun) -> bool:
 
 
 def compare(comparison: Comparison, out: Path, *, tests: bool, jobs: int | None) -> None:
-    """The runs asked for, and the report of all in the file that are trained. Raises UserError if a run failed, Stopped by a
-    signal."""
+    """The runs asked for, and the report. Raises UserError if a run failed, Stopped by a signal."""
     with Interrupt() as interrupt:
         failures = run_all(comparison.runs, tests=tests, jobs=jobs, interrupt=interrupt)
     if interrupt.received:
         name = "Ctrl-C" if interrupt.received == signal.SIGINT else signal.Signals(interrupt.received).name
         raise Stopped(f"stopped by {name}; all is saved in {out}, the same command goes on", interrupt.received)
-    trained = [run for run in comparison.whole if is_trained(run)]
     try:
-        if trained:
-            report.main([*(str(run.folder) for run in trained), "--out", str(out / "report")])
+        write_report(comparison, out)
     finally:
         tell(failures, len(comparison.runs))
+
+
+def write_report(comparison: Comparison, out: Path) -> None:
+    """The report of all runs of the file that are trained, those left out that another comparison is at: it makes a report later.
+    One comparison at a time, so that the last one finds all that the others have done."""
+    path = out / ".report.lock"
+    lock = locked(path)
+    if lock is None:
+        print("another comparison is writing the report; this one does so after it", flush=True)
+        lock = locked(path, timeout=-1)
+    kept = [(run, lock_of(run)) for run in comparison.whole if is_trained(run)]
+    try:
+        if shown := [str(run.folder) for run, own in kept if own]:
+            report.main([*shown, "--out", str(out / "report")])
+    finally:
+        for one in [lock, *(own for _, own in kept if own)]:
+            one.release()
 
 
 def tell(failures: dict[str, str], runs: int) -> None:
@@ -253,9 +302,9 @@ def main(argv: list[str] | None = None) -> None:
     lock = claim(options.out, flag="--out")
     try:
         keep_file(options.file, options.out, argv)
-        compare(comparison, options.out, tests=tests, jobs=options.jobs)
     finally:
         lock.release()
+    compare(comparison, options.out, tests=tests, jobs=options.jobs)
 
 
 if __name__ == "__main__":
