@@ -60,6 +60,15 @@ def test_paths_and_the_machine_make_no_other_setting(tested, tmp_path):
     assert "(n = 2)" in markdown and "Settings that differ" not in markdown and "/elsewhere" not in markdown
 
 
+def test_runs_of_one_seed_that_differ_in_the_machines_flags_are_compared(tested, tmp_path):
+    """A comparison of precisions was one row of six runs that differ only in the seed. What differs with the seed stays untold."""
+    runs = [copy_run(tested, tmp_path / f"{amp}-seed{seed}", seed=seed, amp=amp, save_root=f"{amp}{seed}", num_workers=seed)
+            for amp in ("none", "bfloat16") for seed in (1, 2)]  # fmt: skip
+    _, markdown = write(*runs, out=tmp_path / "report")
+    assert table_of(markdown, "flag") == {"flag": ["none", "bfloat16"], "---": ["---:", "---:"], "amp": ["none", "bfloat16"]}
+    assert "none (n = 2)" in markdown and "bfloat16 (n = 2)" in markdown
+
+
 def test_two_groups_of_one_name_are_told_apart(tested, tmp_path):
     runs = [copy_run(tested, tmp_path / kind / str(n), seed=n, kl_anneal_type=kind) for kind in ("None", "Cyclical") for n in (1, 2)]
     _, markdown = write(*runs, out=tmp_path / "report")

@@ -16,6 +16,7 @@ from utils import UserError, command_line
 # Flags that say nothing of what was learned: machine, paths, what is written when, and the preset, which is told by the flags
 # that it sets. The seed makes no other settings.
 UNTOLD = (FREE_FLAGS - {"num_epoch", "val_every", "skip_bad"}) | {"preset", "seed"}
+OWN = {"save_root", "seed", "resume", "overwrite", "test"}  # of these, what differs between any two runs, or two tries of one
 BASELINES = {"copy": "copy of the given frame", "background": "median background"}
 CLOSE = 0.02  # dB by which the score of a still picture may differ between two machines
 VIDEO_SUFFIXES = ".mp4", ".gif"  # of a comparison; where there are both, the GIF, which needs no further package
@@ -42,6 +43,7 @@ class Run(NamedTuple):
     test: Test | None  # None without the truth, too
     about: dict  # how it was tested: checkpoint, epoch, z_scale, samples, fps; empty if it was not
     results: Path  # folder of the test
+    told: frozenset[str] = frozenset()  # flags of UNTOLD that count for these runs
 
     @property
     def family(self) -> Family:
@@ -70,7 +72,7 @@ class Run(NamedTuple):
     @property
     def settings(self) -> dict:
         """The flags that decide what is learned, and how it was tested."""
-        told = {name: value for name, value in self.flags.items() if name not in UNTOLD}
+        told = {name: value for name, value in self.flags.items() if name not in UNTOLD - self.told}
         return told | {f"{name} (test)": self.about[name] for name in ("z_scale", "samples") if self.about.get(name, 1) != 1}
 
     @property
@@ -183,7 +185,7 @@ def read_runs(folders: list[Path], split: str) -> list[Run]:
     tested = [run for run in runs if run.test]
     for run in tested[1:]:
         check_tests(tested[0], run)
-    return runs
+    return told_apart(runs)
 
 
 def short_names(places: list[Path]) -> list[str]:
@@ -234,6 +236,17 @@ def grouped(runs: list[Run]) -> list[Group]:
     # Two groups of runs called 1, 2, 3 would have one name.
     names = [name if names.count(name) == 1 else f"{name} ({group[0].name})" for name, group in zip(names, members)]
     return [Group(name, group) for name, group in zip(names, members)]
+
+
+def told_apart(runs: list[Run]) -> list[Run]:
+    """The same runs. Those of one setting and one seed were made to be compared: what else their flags differ in, such as amp or
+    compile, is told after all."""
+    told: set[str] = set()
+    for group in grouped(runs):
+        for seed in {run.seed for run in group.runs}:
+            same = [run.flags for run in group.runs if run.seed == seed]
+            told |= {name for name in UNTOLD - OWN if len({json.dumps(flags.get(name)) for flags in same}) > 1}
+    return [run._replace(told=frozenset(told)) for run in runs]
 
 
 def group_name(names: list[str]) -> str:
