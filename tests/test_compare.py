@@ -97,6 +97,12 @@ def states(capsys, argv: list[str]) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines()[1:])
 
 
+def shown(reports: list[list[str]]) -> list[str]:
+    """Names of the runs in the only report."""
+    (argv,) = reports
+    return [Path(path).name for path in argv[: argv.index("--out")]]
+
+
 def test_every_setting_is_trained_with_every_seed_and_tested(finished):
     runs = {path.name for path in (finished / "runs").iterdir() if path.is_dir()}
     assert runs == {"high-seed1", "high-seed2", "low-seed1", "low-seed2"}
@@ -116,7 +122,8 @@ def test_what_is_done_is_not_done_again_and_the_report_is_made(again, tmp_path, 
     monkeypatch.setattr(compare, "Process", lambda *_, **__: pytest.fail("started"))
     compare.main(again)
     names = ["high-seed1", "high-seed2", "low-seed1", "low-seed2"]
-    assert reports == [[*(str(tmp_path / "runs" / name) for name in names), "--out", str(tmp_path / "runs" / "report")]]
+    about = ["--out", str(tmp_path / "runs" / "report"), "--title=Rates", "--question=Which?"]
+    assert reports == [[*(str(tmp_path / "runs" / name) for name in names), *about]]
     assert capsys.readouterr().out.count("tested already, validation ") == 4
 
 
@@ -179,7 +186,7 @@ def test_a_run_that_fails_does_not_end_the_others(rendered, tmp_path, reports, c
     (problem,) = problems
     assert problem.startswith(f"bad-seed1: its training failed ({tmp_path / 'runs' / 'bad-seed1' / 'log.txt'}): error: --frame_H, ")
     assert "frames of 30 x 64: expected multiples of 8" in problem
-    assert reports == [[str(tmp_path / "runs" / "good-seed1"), "--out", str(tmp_path / "runs" / "report")]]
+    assert shown(reports) == ["good-seed1"]
 
 
 @pytest.mark.parametrize("changed, told", [
@@ -192,7 +199,7 @@ def test_a_file_that_was_edited_does_not_mix_two_kinds_of_runs(again, tmp_path, 
     file = write(tmp_path / "rates.toml", SETTINGS | {"high": SETTINGS["high"] | changed})
     _, problems = refused_with_list(capsys, compare.main, [file, *again[1:]])
     assert len(problems) == 2 and all(problem.startswith("high-seed") and told in problem for problem in problems)
-    assert [Path(path).name for path in reports[0][:-2]] == ["low-seed1", "low-seed2"]
+    assert shown(reports) == ["low-seed1", "low-seed2"]
 
 
 WRONG = {
@@ -246,13 +253,13 @@ def test_what_is_wrong_elsewhere_in_the_file_does_not_block_what_was_chosen(rend
     assert states(capsys, argv) == {"good-seed1": "missing"}
     compare.main(argv)
     assert states(capsys, argv) == {"good-seed1": "tested"}
-    assert reports[0][0] == str(tmp_path / "runs" / "good-seed1") and reports[0][1].startswith("--")
+    assert shown(reports) == ["good-seed1"]
 
 
 def test_the_report_is_of_what_was_trained_before_too(again, tmp_path, reports):
     """With other settings or seeds than those asked for now."""
     compare.main([*again, "--only", "low", "--seeds", "7"])
-    assert [Path(path).name for path in reports[0][:5]] == ["high-seed1", "high-seed2", "low-seed1", "low-seed2", "low-seed7"]
+    assert shown(reports) == ["high-seed1", "high-seed2", "low-seed1", "low-seed2", "low-seed7"]
 
 
 def test_a_file_from_an_editor_on_windows(rendered, tmp_path, capsys):
@@ -298,7 +305,7 @@ def test_a_run_that_another_comparison_is_at_is_left_to_it(finished, again, tmp_
     assert said.count("high-seed1: another comparison is at it") == 1 and "high-seed1: begins" not in said
     order = ["high-seed1: another", "low-seed1: begins (trained)", "low-seed1: done", "high-seed1: tested already"]
     assert sorted(order, key=said.index) == order
-    assert len(reports[0]) == 4 + 2
+    assert len(shown(reports)) == 4
 
 
 def test_a_report_comes_after_another_ones_and_leaves_out_what_is_under_way(again, finished, tmp_path, reports, monkeypatch, capsys):
@@ -315,7 +322,7 @@ def test_a_report_comes_after_another_ones_and_leaves_out_what_is_under_way(agai
 
     monkeypatch.setattr(compare, "locked", wait)
     compare.main([*again, "--only", "low", "--seeds", "1"])
-    assert [Path(path).name for path in reports[0][:-2]] == ["high-seed2", "low-seed1", "low-seed2"]
+    assert shown(reports) == ["high-seed2", "low-seed1", "low-seed2"]
     under_way.release()
     assert locked(runs / ".report.lock") and locked(runs / "high-seed2" / ".compare.lock")  # let go of
 

@@ -190,6 +190,15 @@ def test_an_earlier_reports_pictures_go_and_others_stay(tested, tested_robot, tm
     assert "holiday.png" in names and "video_seq0.gif" in names and not any("--" in name for name in names)
 
 
+def test_data_without_a_test_split_are_told_once(trained, dataset, tmp_path, capsys):
+    """Each run came with a command that had to fail."""
+    shutil.rmtree(dataset / "test")
+    runs = [copy_run(trained, tmp_path / f"run-seed{seed}", seed=seed, DR=str(dataset)) for seed in (1, 2)]
+    _, markdown = write(*runs, out=tmp_path / "report")
+    told = f"{dataset} has no folder test/, so there are no test results."
+    assert markdown.count(told) == capsys.readouterr().out.count(told) == 1 and "Tester.py" not in markdown
+
+
 @pytest.mark.parametrize("wrong, expected", [
     ("nowhere", "no such folder"), ("no run", "holds no config.json"), ("file", "no such folder"), ("config", "is not JSON"), ("flags", "names no --model"),
     ("size", "frame_H is None"), ("first epoch", "first_epoch is x"), ("no epoch", "holds no epoch yet"), ("rows", "line 1 is not"), ("scores", "is not JSON"), ("shape", "run Tester.py again"),

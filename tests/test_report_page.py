@@ -38,6 +38,16 @@ def test_an_answer_in_markdown_is_shown_as_such_and_is_no_way_into_the_page(test
 
 
 @pytest.mark.usefixtures("blank_charts")
+def test_the_question_stands_under_the_title(tested, tmp_path):
+    """Each time, as text, and beside what was written between the marks."""
+    more = ("--title=KL $links", "--question=Is a < b,\n & is $body | better?")
+    for _ in range(2):
+        page, markdown = write(tested, out=tmp_path / "report", more=more)
+        assert "<header><h1>KL $links</h1><p>Is a &lt; b,\n &amp; is $body | better?</p></header>" in page
+        assert markdown.startswith("# KL $links\n\nIs a \\< b, & is $body \\| better?\n\n## ")
+
+
+@pytest.mark.usefixtures("blank_charts")
 def test_names_are_text_and_not_markup(tested, tmp_path):
     run = copy_run(tested, tmp_path / "<b>a&\"'|$1_{$2")
     page, markdown = write(run, tested, out=tmp_path / "report", more=("--title", "</title><script>x"))

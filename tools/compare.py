@@ -238,7 +238,8 @@ def write_report(comparison: Comparison, out: Path) -> None:
     kept = [(run, lock_of(run)) for run in comparison.whole if is_trained(run)]
     try:
         if shown := [str(run.folder) for run, own in kept if own]:
-            report.main([*shown, "--out", str(out / "report")])
+            about = [f"--title={comparison.title}", f"--question={comparison.question}"]
+            report.main([*shown, "--out", str(out / "report"), *about])
     finally:
         for one in [lock, *(own for _, own in kept if own)]:
             one.release()

@@ -20,6 +20,7 @@ from report_runs import BASELINES, Group, Run, grouped, read_runs
 from report_text import QUESTIONS, sections
 from report_videos import Video, dips_and_peaks, encode, farthest_apart, frames_per_second, joined, side_by_side, sprite, stored
 
+from dataloader import find_dataset
 from files import write_whole
 from parsing import COUNT, Parser, location
 from pictures import save_gif
@@ -117,9 +118,10 @@ def earlier_answers(path: Path) -> dict[str, str]:
     return answers
 
 
-def write_report(folder: Path, title: str, blocks: list) -> None:
+def write_report(folder: Path, title: str, question: str, blocks: list) -> None:
     """report.html, report.md and its pictures; those of an earlier report are gone."""
-    text, files = write_markdown(title, blocks)
+    lead = [Text(question)] if question else []
+    text, files = write_markdown(title, [*lead, *blocks])
     pictures = folder / PICTURES
     pictures.mkdir(exist_ok=True)
     for pattern in ("curve_*.png", "coins_*.png", "psnr_*.png", "frames_seq*.png", "video_seq*.gif"):
@@ -129,17 +131,30 @@ def write_report(folder: Path, title: str, blocks: list) -> None:
     for name, content in files.items():
         write_whole(pictures / name, content)
     write_whole(folder / "report.md", text)
-    write_whole(folder / "report.html", write_html(title, blocks))
+    write_whole(folder / "report.html", write_html(title, lead, blocks))
 
 
-def what_lacks(run: Run) -> str:
-    """What is to be said of a run's test; nothing if it is that of its best weights."""
-    if not run.test:
-        return "" if run.videos else f"{run.name} has no test results yet; this makes them:"
+def has_split(data: Path, split: str) -> bool:
+    """Whether a data set is there, and has such a folder."""
+    try:
+        find_dataset(data, split)
+    except (UserError, OSError):
+        return False
+    return True
+
+
+def what_lacks(run: Run, split: str) -> Text | None:
+    """What is to be said of a run's test, with the command that mends it; nothing if it is that of its best weights."""
+    if not run.test and not run.videos:
+        data = Path(run.flags.get("DR", "DATA"))
+        if has_split(data, "train") and not has_split(data, split):
+            return Text(f"{data} has no folder {split}/, so there are no test results.")
+        return Text(f"{run.name} has no test results yet; this makes them:", run.test_command(split))
     tested = run.about.get("epoch") if run.about.get("checkpoint") == "best.ckpt" else None
-    if tested is None or run.best is None or tested == run.best[0] + 1:
-        return ""
-    return f"{run.name} was tested after epoch {tested}, and is better now after epoch {run.best[0] + 1}; this tests it anew:"
+    if not run.test or tested is None or run.best is None or tested == run.best[0] + 1:
+        return None
+    text = f"{run.name} was tested after epoch {tested}, and is better now after epoch {run.best[0] + 1}; this tests it anew:"
+    return Text(text, run.test_command(split))
 
 
 @one_line_errors
@@ -148,6 +163,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("runs", nargs="+", type=location, help="run folders; seeds of one setting become one group")
     parser.add_argument("--out", type=location, default=Path("report"), help="folder of the report; an earlier one is replaced")
     parser.add_argument("--title", default="Video prediction with a conditional VAE", help="title of the report")
+    parser.add_argument("--question", default="", help="what the runs shall answer, which stands under the title")
     parser.add_argument("--split", default="test", help="folder of the runs with Tester.py's results, named as its --split")
     parser.add_argument("--show", type=COUNT, default=5, metavar="N", help="sequences that are shown, the first ones")
     args = parser.parse_args(argv)
@@ -156,12 +172,12 @@ def main(argv: list[str] | None = None) -> None:
     answers = earlier_answers(args.out / "report.md")
     groups = grouped(runs)
     names = list(dict.fromkeys(name for run in runs for name in run.videos))[: args.show]
-    missing = [Text(lack, run.test_command(args.split)) for run in runs if (lack := what_lacks(run))]
+    missing = [text for text in dict.fromkeys(what_lacks(run, args.split) for run in runs) if text]
     bar = tqdm(names, desc="sequences", leave=False, disable=None)
     shown = {name: sequence_blocks(groups, name) for name in bar}
-    write_report(args.out, args.title, sections(groups, missing, shown, answers, args.out))
+    write_report(args.out, args.title, args.question, sections(groups, missing, shown, answers, args.out))
     for text in missing:
-        print(f"{text.text} {text.code}")
+        print(f"{text.text} {text.code}".strip())
     counts = f"{len(runs)} run{'s' * (len(runs) > 1)} in {len(groups)} setting{'s' * (len(groups) > 1)}"
     print(f"wrote {args.out / 'report.html'} and report.md: {counts}, {len(shown)} sequences with videos")
 

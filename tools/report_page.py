@@ -254,13 +254,14 @@ def read_answers(text: str, questions: dict[str, str]) -> dict[str, str] | None:
     return {name: found[name].replace(placeholder(question), "").strip() for name, question in questions.items()}
 
 
-def write_html(title: str, blocks: list) -> bytes:
-    """One page that needs nothing else."""
+def write_html(title: str, lead: list[Text], blocks: list) -> bytes:
+    """One page that needs nothing else; the `lead` stands between title and contents."""
     links = [f'<li class="level{block.level}"><a href="#{block.anchor}">{escape(block.text)}</a></li>'
              for block in blocks if isinstance(block, Heading) and block.level < 4]  # fmt: skip
     page = Template(TEMPLATE.read_text(encoding="utf-8"))
     body = "\n".join(block.html() for block in blocks)
-    return page.substitute(title=escape(title), links="\n".join(links), body=body).encode(errors="replace")
+    header = "".join(text.html() for text in lead)
+    return page.substitute(title=escape(title), lead=header, links="\n".join(links), body=body).encode(errors="replace")
 
 
 def write_markdown(title: str, blocks: list) -> tuple[bytes, dict[str, bytes]]:
