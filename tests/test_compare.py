@@ -1,6 +1,4 @@
 """tools/compare.py: what is missing is run, what is done is left alone, what fails is told, and nothing is lost on the way."""
-import contextlib
-import importlib
 import json
 import os
 import shutil
@@ -12,64 +10,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import compare
-import jobs
 import pytest
-import torch
-from comparison import comparison_of
+from comparing import SETTINGS, SIZES, hasten, shown, states, wait_for, write
 from conftest import ROOT, refused_with_list
-from jobs import Process
-from runs import TINY
 from test_signals import posix
 
 import Tester
 from files import locked
 from metrics import read_metrics
 
-SIZES = {flag.removeprefix("--"): value for flag, value in zip(TINY[::2], TINY[1::2])}
-SHORT = SIZES | {"epoch_size": 2, "num_epoch": 2, "val_every": 2, "per_save": 1}
-SETTINGS = {"high": {"lr": 0.01}, "low": {"lr": 0.001, "fast_train": True}}
-FILES = sorted((ROOT / "comparisons").glob("*.toml"))
-
-
-class InHere(Process):
-    """The same program in this very process, which takes a tenth of the time."""
-
-    def __init__(self, program, argv, *, log, environment):
-        self.log, self.asked_to_stop = log, False
-        with open(log, "a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-            self.before, self.code = file.tell(), 0
-            try:
-                importlib.import_module(program).main(argv)
-            except SystemExit as stop:
-                self.code = stop.code
-
-    def status(self):
-        return self.code
-
-
-def hasten(monkeypatch) -> list[list[str]]:
-    """Runs programs in here and draws nothing; returns the list of the reports that will be asked for."""
-    reports: list[list[str]] = []
-    monkeypatch.setattr(compare.report, "main", reports.append)
-    monkeypatch.setattr(compare, "Process", InHere)
-    monkeypatch.setattr(compare, "PAUSE", 0)
-    monkeypatch.setattr(Tester, "write_pictures", lambda *_, **__: None)
-    monkeypatch.setattr("results.draw_steps", lambda path, *_, **__: path.touch())
-    return reports
-
 
 @pytest.fixture(autouse=True)
 def reports(monkeypatch) -> list[list[str]]:
     return hasten(monkeypatch)
-
-
-def write(path: Path, settings: dict = SETTINGS, *, seeds: str = "[1, 2]", flags: dict = SHORT) -> Path:
-    """A comparison's file."""
-    lines = ['title = "Rates"', 'question = "Which?"', f"seeds = {seeds}"]
-    for name, table in [("flags", flags), *((f"settings.{name}", table) for name, table in settings.items())]:
-        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +41,6 @@ def again(finished, rendered, tmp_path) -> list[str]:
     """A command line that asks for the comparison again, in a copy that the test may change."""
     shutil.copytree(finished / "runs", tmp_path / "runs")
     return [str(finished / "rates.toml"), "--DR", str(rendered), "--out", str(tmp_path / "runs")]
-
-
-def states(capsys, argv: list[str]) -> dict[str, str]:
-    """What --dry_run says of each run."""
-    capsys.readouterr()
-    compare.main([*argv, "--dry_run"])
-    return dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines()[1:])
-
-
-def shown(reports: list[list[str]]) -> list[str]:
-    """Names of the runs in the only report."""
-    (argv,) = reports
-    return [Path(path).name for path in argv[: argv.index("--out")]]
 
 
 def test_every_setting_is_trained_with_every_seed_and_tested(finished):
@@ -202,45 +142,6 @@ def test_a_file_that_was_edited_does_not_mix_two_kinds_of_runs(again, tmp_path, 
     assert shown(reports) == ["low-seed1", "low-seed2"]
 
 
-WRONG = {
-    "no such file": (None, "no such file; expected a comparison like those in comparisons/"),
-    "not TOML": ("seeds = [1\n", "is not TOML: "),
-    "not text": (b"title = \"\xff\"\n", "is not TOML: "),
-    "no seeds": ("[settings.a]\n", "seeds: expected a list of at least one"),
-    "empty seeds": ("seeds = []\n[settings.a]\n", "seeds: expected a list of at least one"),
-    "twice": ("seeds = [1, 2, 1]\n[settings.a]\n", "seeds: 1 stands there 2 times; expected each once"),
-    "no number": ("seeds = [true]\n[settings.a]\n", "seeds: 'True' found, an integer of at least 0"),
-    "no settings": ("seeds = [1]\n", "settings: expected tables [settings.NAME]"),
-    "not a table": ("seeds = [1]\nflags = 3\n[settings.a]\n", "[flags]: expected a table of flags"),
-    "key": ("seed = [1]\nseeds = [1]\n[settings.a]\n", "seed: is not known; expected one of title, question, seeds, flags, settings"),
-    "title": ("title = 1\nseeds = [1]\n[settings.a]\n", "title: expected text"),
-    "name": ('seeds = [1]\n[settings."../a"]\n', "[settings.'../a']: expected a name of its own"),
-    "one name": ("seeds = [1]\n[settings.a]\n[settings.A]\n", "[settings.'a']: expected a name of its own"),
-    "value": ("seeds = [1]\n[settings.a]\nlr = [1, 2]\n", "[settings.a]: lr: expected text, a number, true or false"),
-    "forbidden": ("seeds = [1]\n[settings.a]\nlog_dir = 'b'\n", "[settings.a]: log_dir: is set by the comparison itself"),
-    "mistyped": ("seeds = [1]\n[settings.a]\nnum_epcoh = 3\n[settings.b]\n", "[settings.a]: --num_epcoh: no such flag"),
-    "not for all": ("seeds = [1]\n[flags]\nlr = 'fast'\n[settings.a]\nlr = 1\n[settings.b]\n", "[settings.b]: argument --lr: 'fast' found"),
-    "another model's": ("seeds = [1]\n[settings.a]\nmodel = 'svg_fp'\nF_dim = 3\n", "[settings.a]: --F_dim: "),
-}
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_file_is_refused_before_anything_is_written(rendered, tmp_path, capsys, wrong):
-    content, told = WRONG[wrong]
-    file = tmp_path / "comparison.toml"
-    if content is not None:
-        file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    message, problems = refused_with_list(capsys, compare.main, [file, "--DR", rendered, "--out", tmp_path / "runs"])
-    assert str(file) in message and any(told in line for line in [message, *problems])
-    assert not (tmp_path / "runs").exists()
-
-
-def test_all_that_is_wrong_is_told_at_once(rendered, tmp_path, capsys):
-    file = write(tmp_path / "a.toml", {"a": {"lr": -1}, "b": {"nonsense": True}, "c": {"lr": -1}})
-    _, problems = refused_with_list(capsys, compare.main, [file, "--DR", rendered, "--out", tmp_path / "runs"])
-    assert len(problems) == 2 and problems[0].startswith("[settings.a], [settings.c]: argument --lr")
-
-
 BAD = {"bad": {"N_dim": -1}, "list": {"lr": [1, 2]}, "own": {"seed": 3}, "../a": {}}
 
 
@@ -268,22 +169,6 @@ def test_a_file_from_an_editor_on_windows(rendered, tmp_path, capsys):
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
     compare.main([str(file), "--DR", str(rendered), "--out", str(tmp_path / "runs")])
     assert states(capsys, [str(tmp_path / "runs" / "a.toml"), "--DR", str(rendered), "--out", str(tmp_path / "runs")]) == {"a-seed1": "tested"}
-
-
-@pytest.mark.parametrize("more, told", [
-    (["--only", "low", "middle"], "--only middle: no such setting in"),
-    (["--seeds", "2", "2"], "seeds: 2 stands there 2 times"),
-    (["--seeds", "-2"], "--seeds"),
-    (["--jobs", "0"], "--jobs: 0 found"),
-    (["--", "--seed", "4"], "behind --: seed: is set by the comparison itself"),
-    (["--", "--DR=elsewhere"], "behind --: DR: is set by the comparison itself"),
-    (["--", "--nonsense"], "every setting: --nonsense: no such flag"),
-    (["--DR", "nowhere"], "--DR nowhere: no such folder"),
-])  # fmt: skip
-def test_wrong_flags_are_refused(finished, rendered, tmp_path, capsys, more, told):
-    argv = [finished / "rates.toml", "--DR", rendered, "--out", tmp_path / "runs", *more]
-    message, problems = refused_with_list(capsys, compare.main, argv)
-    assert any(told in line for line in [message, *problems]) and not (tmp_path / "runs").exists()
 
 
 def test_a_run_that_another_comparison_is_at_is_left_to_it(finished, again, tmp_path, reports, monkeypatch, capsys):
@@ -340,94 +225,6 @@ def test_two_at_once_share_the_work(rendered, tmp_path):
         assert log.count("everything is in") == log.count("results are in") == 1
         assert sum(f"{name}: begins" in out for out, _ in said) == 1
     assert "2 runs in 2 settings" in said[0][0] + said[1][0]
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
-def test_the_comparisons_that_come_along_say_what_trainer_understands(file, tmp_path):
-    """Each has a question, seeds to take a deviation of, and settings that differ in what they do."""
-    found = comparison_of(file, data=tmp_path, out=tmp_path, seeds=None, only=None, more=[])
-    assert found.title and found.question.endswith("?") and len({run.seed for run in found.runs}) >= 2
-    kinds = {run.setting: {name: value for name, value in vars(run.args).items() if name not in ("seed", "save_root")} for run in found.runs}
-    assert len({str(flags) for flags in kinds.values()}) == len(kinds) >= 2
-
-
-def test_there_are_files_for_the_courses_comparisons():
-    assert {"kl_annealing", "teacher_forcing", "optimisers", "latent", "prior"} <= {file.stem for file in FILES}
-
-
-def test_runs_side_by_side_have_a_gpu_each_or_share_the_threads(monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert jobs.places(None) == [{"PYTHONUNBUFFERED": "1"}]
-    assert [place["OMP_NUM_THREADS"] for place in jobs.places(3)] == ["2", "2", "2"]
-    assert jobs.places(20)[0]["OMP_NUM_THREADS"] == "1"
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in jobs.places(None)] == ["0", "1"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7")
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in jobs.places(3)] == ["5", "GPU-7", "5"]
-
-
-def test_a_program_is_told_to_stop_when_the_one_that_started_it_is_killed(tmp_path):
-    """It would keep its run's folder, and the next comparison out of it."""
-    (tmp_path / "program.py").write_text(
-        "import signal, sys, threading, time\n"
-        "alone = threading.active_count() == 1\n"
-        "def main(argv):\n"
-        "    assert alone and sys.stdin.read() == ''  # else Windows hangs when more is imported\n"
-        "    signal.signal(signal.SIGTERM, lambda *_: (open(argv[0], 'w').write('saved'), sys.exit(143)))\n"
-        "    open('started', 'w').close()\n"
-        "    while True: time.sleep(0.05)\n")  # fmt: skip
-    starter = start_through_another(tmp_path, "last words")
-    wait_for(tmp_path / "started")
-    starter.kill()
-    starter.communicate(timeout=120)
-    assert (tmp_path / "last words").exists()
-
-
-def test_a_program_whose_starter_is_killed_while_it_is_imported_ends_too(tmp_path):
-    (tmp_path / "program.py").write_text(
-        "import os, time\n"
-        "open('started', 'w').close()\n"
-        "while not os.path.exists('go'): time.sleep(0.02)\n"
-        "def main(argv): time.sleep(999)\n")  # fmt: skip
-    starter = start_through_another(tmp_path)
-    wait_for(tmp_path / "started")
-    starter.kill()
-    (tmp_path / "go").touch()
-    starter.communicate(timeout=120)
-
-
-def start_through_another(folder: Path, *argv: str) -> subprocess.Popen:
-    """A process that runs the program in `folder` as compare.py does; communicate() returns when both have ended."""
-    starter = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE); time.sleep(99)"
-    command = [sys.executable, "-c", starter, sys.executable, "-c", jobs.CHILD, str(folder), "program", *argv]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE)
-
-
-def test_ctrl_c_in_a_windows_terminal_does_not_reach_the_programs(tmp_path, monkeypatch):
-    """Each that stopped by itself was told to have failed."""
-    started = {}
-
-    def start(command, **settings):
-        started.update(settings)
-        return subprocess.CompletedProcess(command, 130)
-
-    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 512, raising=False)
-    monkeypatch.setattr(subprocess, "Popen", start)
-    process = Process("Trainer", [], log=tmp_path / "log.txt", environment={})
-    assert started["creationflags"] == 512
-    process.status = lambda: 130
-    assert process.failed()
-    process.asked_to_stop = True
-    assert not process.failed()
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert path.exists()
 
 
 @posix
