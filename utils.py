@@ -129,7 +129,7 @@ def check_writable(folder: Path, *, flag: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # a process of the same number on another machine may have done it
     except OSError as error:
         raise UserError(f"{flag} {folder}: cannot be written ({error.strerror}); choose another folder") from None
 

@@ -235,14 +235,20 @@ def write_report(comparison: Comparison, out: Path) -> None:
     if lock is None:
         print("another comparison is writing the report; this one does so after it", flush=True)
         lock = locked(path, timeout=-1)
-    kept = [(run, lock_of(run)) for run in comparison.whole if is_trained(run)]
+    kept: dict[str, FileLock] = {}
+    for run in comparison.whole:
+        own = lock_of(run) if run.folder.is_dir() else None
+        if own and is_trained(run):
+            kept[str(run.folder)] = own
+        elif own:
+            own.release()
     try:
-        if shown := [str(run.folder) for run, own in kept if own]:
+        if kept:
             about = [f"--title={comparison.title}", f"--question={comparison.question}"]
-            report.main([*shown, "--out", str(out / "report"), *about])
+            report.main([*kept, "--out", str(out / "report"), *about])
     finally:
-        for one in [lock, *(own for _, own in kept if own)]:
-            one.release()
+        for own in [*kept.values(), lock]:
+            own.release()
 
 
 def tell(failures: dict[str, str], runs: int) -> None:

@@ -146,7 +146,7 @@ def has_split(data: Path, split: str) -> bool:
 def what_lacks(run: Run, split: str) -> Text | None:
     """What is to be said of a run's test, with the command that mends it; nothing if it is that of its best weights."""
     if not run.test and not run.videos:
-        data = Path(run.flags.get("DR", "DATA"))
+        data = Path(str(run.flags.get("DR", "DATA")))
         if has_split(data, "train") and not has_split(data, split):
             return Text(f"{data} has no folder {split}/, so there are no test results.")
         return Text(f"{run.name} has no test results yet; this makes them:", run.test_command(split))
