@@ -39,7 +39,7 @@ def choose_start(args: argparse.Namespace, given: dict) -> Start:
     if args.test:
         path = find_checkpoint(args.ckpt_path, prefer="best")
         return Start(path, load_checkpoint(path))
-    if folder.resolve() == find_dataset(args.DR, "train").resolve():  # tests would be written among its own, and moved with them
+    if is_data_set(folder, args.DR):  # tests would be written among its own, and moved with them
         raise UserError(f"--save_root {folder}: holds the data set of --DR; expected a folder of its own")
     taken = any(folder.glob("*.ckpt"))
     if args.resume and taken:
@@ -55,6 +55,14 @@ def choose_start(args: argparse.Namespace, given: dict) -> Start:
     if path:
         return checked(Start(path, load_checkpoint(path)), args, given)
     return Start(notes=(f"{folder} holds no checkpoint to resume; the run begins",) if args.resume else ())
+
+
+def is_data_set(folder: Path, data: Path) -> bool:
+    """Whether the folder is the one that has what is trained on."""
+    try:
+        return folder.resolve() == find_dataset(data, "train").resolve()
+    except UserError:  # which whoever reads the data tells with what can be done
+        return False
 
 
 def continued(folder: Path) -> Start:

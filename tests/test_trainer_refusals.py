@@ -66,7 +66,7 @@ def test_wrong_flags_end_in_one_line(train_args, capsys, flags, expected):
 
 DAMAGES = {
     "missing folder": "no such folder",
-    "empty folder": "no folder train/",
+    "empty folder": "no folder val/",
     "frames without labels": "no such folder",
     "labels without frames": "holds no images",
 }
