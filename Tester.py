@@ -6,6 +6,7 @@ Writes GIFs, strips, the dance's submission.csv and, where the truth is known, s
 from the checkpoint.
 """
 import argparse
+import threads  # noqa: F401
 
 from checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
 from dataloader import Sequence

@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import sys
+import threads  # noqa: F401
 import time
 from itertools import zip_longest
 

@@ -14,6 +14,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root, from whichever folder this is started
 
+import threads  # noqa: F401
+
 from dataloader import SUFFIXES
 from devices import find_device
 from files import write_whole
