@@ -66,7 +66,7 @@ def shown(reports: list[list[str]]) -> list[str]:
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert path.exists()

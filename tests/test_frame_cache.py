@@ -233,7 +233,7 @@ def test_the_part_of_a_killed_build_is_removed_and_that_of_a_live_one_kept(paths
     folder = paths[0].parent / frame_cache.FOLDER
     run = subprocess.Popen([sys.executable, "-c", code, str(paths[0].parent)], cwd=ROOT)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not list(folder.glob(".*.part")) and time.monotonic() < deadline:
             time.sleep(0.05)
         (part,) = folder.glob(".*.part")

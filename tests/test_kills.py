@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="process groups are POSI
 MOMENTS = ("training", "saving", "cache building")
 
 
-def wait_for(condition, run, *, seconds: float = 60) -> bool:
+def wait_for(condition, run, *, seconds: float = 240) -> bool:
     """Whether the condition came true while the process lived."""
     deadline = time.monotonic() + seconds
     while run.poll() is None and time.monotonic() < deadline:

@@ -129,7 +129,7 @@ def test_two_processes_stop_at_the_same_step_and_go_on_to_the_same_bits(rendered
     run = start(tmp_path, argv, processes=2)
     wait_for_checkpoint(tmp_path, run)
     run.send_signal(signal.SIGTERM)
-    _, errors = run.communicate(timeout=60)
+    _, errors = run.communicate(timeout=240)
     assert errors.count("stopped by SIGTERM") == 1 and run.returncode != 0
     state = load_checkpoint(tmp_path / "run" / "last.ckpt")
     assert 0 < state["step"] < 10 and state["progress"]["clips"] == 4 * (state["step"] - 5 * state["epoch"])
@@ -159,7 +159,7 @@ def test_a_killed_process_brings_the_run_back_from_its_last_checkpoint(rendered,
 def test_wrong_input_to_many_processes_is_said_once(rendered, tmp_path):
     for more in (["--lr", "-1"], ["--DR", "nowhere"]):
         run = start(tmp_path, ["--DR", str(rendered), "--save_root", "run", *TINY, *more], processes=2)
-        _, errors = run.communicate(timeout=60)
+        _, errors = run.communicate(timeout=240)
         assert run.returncode and errors.count("error: ") == 1, errors
         assert "Traceback (most recent call last):\n  File \"" + str(ROOT / "Trainer.py") not in errors
     assert json.dumps(sorted(path.name for path in tmp_path.glob("run/*.ckpt"))) == "[]"
@@ -172,7 +172,7 @@ def run_odd(tmp_path, rendered, oddity: str) -> subprocess.CompletedProcess:
                       f"argv = sys.argv[1:]\nif os.environ['RANK'] == '1':\n    {oddity}\nTrainer.main(argv)\n")  # fmt: skip
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script), "--DR", str(rendered),
                "--save_root", "run", *TINY, "--epoch_size", "8", "--num_epoch", "1"]  # fmt: skip
-    return subprocess.run(command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240)
 
 
 @pytest.mark.slow
@@ -202,7 +202,7 @@ def test_three_processes_go_on_to_the_same_bits(rendered, tmp_path):
     run = start(tmp_path / "cut", argv, processes=3)
     wait_for_checkpoint(tmp_path / "cut", run)
     run.send_signal(signal.SIGTERM)
-    run.communicate(timeout=60)
+    run.communicate(timeout=240)
     assert 0 < load_checkpoint(tmp_path / "cut" / "run" / "last.ckpt")["step"] < 6
     finish(start(tmp_path / "cut", [*argv, "--resume"], processes=3))
     assert run_differences(tmp_path / "whole" / "run", tmp_path / "cut" / "run") == []
