@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from dataloader import numbered_images
 from pictures import save_gif
-from poses.footage import read_image
+from poses.footage import read_upright
 from poses.scan import PoseImages, Video
 from poses.skeleton import draw_pose
 from poses.splits import Stretch
@@ -31,7 +31,7 @@ def pose_picture(poses: np.ndarray | PoseImages, t: int, window: Box, size: tupl
     """The pose image of frame t, height x width `size` large. Ready-made ones are cut like the frames."""
     height, width = size
     if isinstance(poses, PoseImages):
-        image = Image.fromarray(read_image(poses.paths[t]))
+        image = Image.fromarray(read_upright(poses.paths[t]))
         box = [edge * scale for edge, scale in zip(window, 2 * poses.scale)]
         box[2:] = min(box[2], image.width), min(box[3], image.height)  # rounding may lead beyond them
         return image.resize((width, height), Image.Resampling.BILINEAR, box=tuple(box))
@@ -89,7 +89,7 @@ def write_preview(root: Path, stretches: list[Stretch]) -> None:
     longest = max((s for s in stretches if s.split == "train"), key=lambda s: len(s.frames))
     frames, labels = (numbered_images(root / folder) for folder in folders(longest, []))
     numbers = range(longest.number, longest.number + min(PREVIEW_FRAMES, len(longest.frames)))
-    pictures = np.stack([small(overlay(read_image(frames[number]), read_image(labels[number]))) for number in numbers])
+    pictures = np.stack([small(overlay(read_upright(frames[number]), read_upright(labels[number]))) for number in numbers])
     save_gif(root / "preview.gif", torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255, fps=25)
 
 

@@ -41,13 +41,13 @@ def open_footage(path: Path) -> Footage:
     """The video at `path`. Raises UserError if there is none, or if the package that reads it is missing."""
     if path.is_dir():
         images = numbered_images(path)
-        return Footage(path, None, len(images), lambda: map(read_image, images.values()), list(images))
+        return Footage(path, None, len(images), lambda: map(read_upright, images.values()), list(images))
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder; expected a video, a GIF or a folder of images")
     return open_moving_picture(path) if path.suffix.lower() in MOVING else open_video(path)
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_upright(path: Path) -> np.ndarray:
     """An image upright, as bytes (H, W, 3). Raises UserError."""
     try:
         with Image.open(path) as image:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from dataloader import SUFFIXES, numbered_images
 from files import write_whole
-from poses.footage import open_footage, read_image
+from poses.footage import open_footage, read_upright
 from poses.keypoints import NOBODY, people_from_lists
 from poses.window import Box, View
 from utils import UserError
@@ -58,9 +58,9 @@ class PoseImages:
 
     def drawn(self) -> Iterator[np.ndarray]:
         """Of each the pixels (H, W) bool that have another colour than the corner of the first."""
-        background = read_image(self.paths[0])[0, 0].astype(int)
+        background = read_upright(self.paths[0])[0, 0].astype(int)
         for path in tqdm(self.paths, desc=f"reading {self.folder.name}", unit="image", leave=False, disable=None):
-            yield (np.abs(read_image(path) - background) > NOISE).any(axis=-1)
+            yield (np.abs(read_upright(path) - background) > NOISE).any(axis=-1)
 
     def blank(self) -> int:
         """In how many nothing is drawn."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dataloader import numbered_images
-from poses.footage import open_footage, read_image
+from poses.footage import open_footage, read_upright
 from poses.keypoints import follow, read_keypoints, read_sequence
 from poses.scan import holds_pose_images
 from poses.skeleton import draw_pose
@@ -151,10 +151,10 @@ def of_people(people: list[np.ndarray], size: tuple[float, float] | None, height
 
 def of_images(paths: list[Path], height: int, width: int) -> Source:
     """Pose images made larger or smaller; what lies outside has the colour of their corner."""
-    first = Image.fromarray(read_image(paths[0]))
+    first = Image.fromarray(read_upright(paths[0]))
 
     def draw(t: int, placing: Placing) -> Image.Image:
-        image = Image.fromarray(read_image(paths[t]))
+        image = Image.fromarray(read_upright(paths[t]))
         left, top = -placing.right / placing.scale, -placing.down / placing.scale
         box = left, top, left + width / placing.scale, top + height / placing.scale
         margins = [max(0, round(m + 1)) for m in (-box[0], -box[1], box[2] - image.width, box[3] - image.height)]
@@ -171,5 +171,5 @@ def first_frame(path: Path, *, height: int, width: int) -> Tensor:
     """Any picture as a given frame (1, 3, H, W) uint8; of another shape, its middle. Raises UserError."""
     if not path.is_file():
         raise UserError(f"--first_frame {path}: no such file; expected a picture")
-    picture = ImageOps.fit(Image.fromarray(read_image(path)), (width, height), Image.Resampling.BILINEAR)
+    picture = ImageOps.fit(Image.fromarray(read_upright(path)), (width, height), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).unsqueeze(0)
