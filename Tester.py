@@ -62,7 +62,7 @@ def tester_parser() -> Parser:
     add("--show", type=INDEX, metavar="N", help="sequences that get pictures, the first ones (default: dance all, robot 8)")
     add("--video", default="gif", choices=list(VIDEOS), help="what compare_seq* are written as; mp4 needs the package av")
     add("--fps", type=number(float, 1, 50), help="frames per second of the videos (default: dance 20, robot 4)")
-    add("--strip_every", type=COUNT, help="frames between two pictures of a strip (default: dance 60, robot 1)")
+    add("--strip_every", type=COUNT, help="frames between two pictures of a strip (default: some ten pictures)")
     parser.set_defaults(amp=None)  # the family's
     return parser
 

@@ -161,9 +161,9 @@ def read_data(flags: Flags) -> tuple[list[Sequence], Clips | None]:
 
 
 DANCE = Family(PoseCVAE, "val", dance_clips, dance_sequences, dance_config,
-               {"amp": "auto", "fps": 20.0, "strip_every": 60, "show": None, "pose_fit": "person"},
+               {"amp": "auto", "fps": 20.0, "show": None, "pose_fit": "person"},
                ("gt", "pose_from", "first_frame", "pose_fit", "pose_weights"), write_course_files)  # fmt: skip
 ROBOT = Family(SVG, "validate", robot_clips, robot_sequences, robot_config,
-               {"amp": "none", "fps": 4.0, "strip_every": 1, "show": 8}, ("windows",), None)  # fmt: skip
+               {"amp": "none", "fps": 4.0, "show": 8}, ("windows",), None)  # fmt: skip
 # By the name for --model, and by the name that a checkpoint has for the family of its model.
 FAMILIES = {"pose_cvae": DANCE, "svg_fp": ROBOT, "svg_lp": ROBOT, "svg": ROBOT}

@@ -91,8 +91,10 @@ def zoom_of(video: Tensor) -> int:
     return max(1, min(ZOOM, LARGE // video.shape[-1]))
 
 
-def save_strip(path: Path, video: Tensor, sequence: Sequence, *, every: int) -> None:
-    """Writes a PNG with every `every`-th frame from left to right; truth, pose and prediction under each other."""
+def save_strip(path: Path, video: Tensor, sequence: Sequence, *, every: int | None) -> None:
+    """Writes a PNG with every `every`-th frame from left to right, without it some ten of them; truth, pose and prediction under
+    each other."""
+    every = every or max(1, len(video) // 10)
     rows = [beside(list(part[::every].unsqueeze(1)), dim=-1) for part in rows_of([video], sequence)]
     picture = video_to_bytes(beside(rows, dim=-2)[0]).transpose(1, 2, 0)
     height, width = picture.shape[:2]

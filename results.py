@@ -27,7 +27,7 @@ def remove_earlier(folder: Path) -> None:
             path.unlink()
 
 
-def write_pictures(folder: Path, results: list[Result], *, fps: float, every: int, kinds: tuple[str, ...]) -> None:
+def write_pictures(folder: Path, results: list[Result], *, fps: float, every: int | None, kinds: tuple[str, ...]) -> None:
     """Per sequence a video of each of `kinds` and a strip that compare, and the PSNR over its frames where the truth is known.
 
     The video shows truth, pose and the first sample; of several samples the best and the worst as well.

@@ -90,3 +90,13 @@ def test_the_strip_shows_every_nth_frame(tmp_path):
     small = picture[::zoom, ::zoom]
     assert small.shape == (3 * 16 + 2 * GAP, 2 * 32 + GAP, 3)
     assert [small[row, column, 0] for row in (0, 18, 36) for column in (0, 34)] == [100, 102, 200, 202, 0, 0]
+
+
+@pytest.mark.parametrize("length, expected", [(2, 2), (8, 8), (19, 19), (150, 10), (630, 10)])
+def test_a_strip_of_any_sequence_has_some_pictures(tmp_path, length, expected):
+    """Of an own video's few test frames it once had the given one alone."""
+    sequence = Sequence("0", flat(0)[:1], torch.zeros(length, 3, 16, 32, dtype=torch.uint8), None)
+    save_strip(tmp_path / "strip.png", torch.zeros(length, 3, 16, 32), sequence, every=None)
+    width, height = Image.open(tmp_path / "strip.png").size
+    zoom = height // (2 * 16 + GAP)
+    assert width == zoom * (expected * 32 + (expected - 1) * GAP)
