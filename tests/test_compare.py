@@ -240,7 +240,7 @@ def test_a_comparison_that_is_stopped_goes_on_at_the_very_step(rendered, tmp_pat
     for name in ("high-seed1", "low-seed1"):
         wait_for(tmp_path / "cut" / name / "last.ckpt")
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=240)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 143
     assert errors.splitlines() == ["stopped by SIGTERM; all is saved in cut, the same command goes on"]
     cut = [str(file), "--DR", str(rendered), "--out", str(tmp_path / "cut")]

@@ -35,7 +35,7 @@ def test_a_program_is_told_to_stop_when_the_one_that_started_it_is_killed(tmp_pa
     starter = start_through_another(tmp_path, "last words")
     wait_for(tmp_path / "started")
     starter.kill()
-    starter.communicate(timeout=240)
+    starter.communicate(timeout=120)
     assert (tmp_path / "last words").exists()
 
 
@@ -49,7 +49,7 @@ def test_a_program_whose_starter_is_killed_while_it_is_imported_ends_too(tmp_pat
     wait_for(tmp_path / "started")
     starter.kill()
     (tmp_path / "go").touch()
-    starter.communicate(timeout=240)
+    starter.communicate(timeout=120)
 
 
 def start_through_another(folder: Path, *argv: str) -> subprocess.Popen:

@@ -129,7 +129,7 @@ def test_two_processes_stop_at_the_same_step_and_go_on_to_the_same_bits(rendered
     run = start(tmp_path, argv, processes=2)
     wait_for_checkpoint(tmp_path, run)
     run.send_signal(signal.SIGTERM)
-    _, errors = run.communicate(timeout=240)
+    _, errors = run.communicate(timeout=60)
     assert errors.count("stopped by SIGTERM") == 1 and run.returncode != 0
     state = load_checkpoint(tmp_path / "run" / "last.ckpt")
     assert 0 < state["step"] < 10 and state["progress"]["clips"] == 4 * (state["step"] - 5 * state["epoch"])
@@ -202,7 +202,7 @@ def test_three_processes_go_on_to_the_same_bits(rendered, tmp_path):
     run = start(tmp_path / "cut", argv, processes=3)
     wait_for_checkpoint(tmp_path / "cut", run)
     run.send_signal(signal.SIGTERM)
-    run.communicate(timeout=240)
+    run.communicate(timeout=60)
     assert 0 < load_checkpoint(tmp_path / "cut" / "run" / "last.ckpt")["step"] < 6
     finish(start(tmp_path / "cut", [*argv, "--resume"], processes=3))
     assert run_differences(tmp_path / "whole" / "run", tmp_path / "cut" / "run") == []
