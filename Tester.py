@@ -5,20 +5,22 @@
 Writes GIFs, strips, the dance's submission.csv and, where the truth is known, scores and curves. Model and kind of data come
 from the checkpoint.
 """
-import argparse
-import threads  # noqa: F401
+import runtime.openmp  # noqa: F401  (must precede torch)
 
-from checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
-from dataloader import Sequence
-from devices import compile_parts, find_device, find_precision
-from evaluation import run_tests, shuffle_conditions
-from families import FAMILIES, Family, directed
-from flags import add_device_flags
-from parsing import COUNT, INDEX, NOT_NEGATIVE, SEED, Parser, location, number
-from pictures import video_kinds
-from presets import VIDEOS
-from results import remove_earlier, write_pictures, write_scores
-from utils import UserError, check_writable, one_line_errors
+# isort: split
+import argparse
+
+from data.clips import Sequence
+from evaluation.results import remove_earlier, write_pictures, write_scores
+from evaluation.rollout import shuffle_conditions
+from evaluation.scores import run_tests
+from runtime.cli import COUNT, INDEX, NOT_NEGATIVE, SEED, Parser, add_device_flags, location, number
+from runtime.devices import compile_parts, find_device, find_precision
+from runtime.files import check_writable
+from tasks import FAMILIES, Family, directed
+from training.checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
+from utils import UserError, one_line_errors
+from visualization.videos import VIDEOS, video_kinds
 
 MAIN_FLAGS = ("DR", "ckpt_path", "save_root", "split", "only", "device", "n_sample", "pose_from", "first_frame", "show",
               "video", "fps")  # fmt: skip

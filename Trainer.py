@@ -3,12 +3,14 @@
 One epoch is a pass over random clips; every epoch ends with a roll-out of the validation split from prior samples. A run that
 is stopped goes on with --resume, to the same bits on a CPU. With torchrun, several processes share every batch.
 """
+import runtime.openmp  # noqa: F401  (must precede torch)
+
+# isort: split
 import argparse
 import math
 import os
 import signal
 import sys
-import threads  # noqa: F401
 import time
 from itertools import zip_longest
 
@@ -17,23 +19,26 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dataloader import ClipBatches, Place, build_loader, identity_of
-from devices import find_device, find_precision
-from evaluation import Score, mean_per_step, roll_out, score, summary
-from families import FAMILIES, read_data
-from flags import parse_trainer_flags
-from learner import Learner
-from live import Preview
+from data.clips import identity_of
+from dataloader import ClipBatches, Place, build_loader
+from evaluation.rollout import roll_out
+from evaluation.scores import Score, mean_per_step, score, summary
 from modules import build_model
-from pictures import video_kinds
-from plots import draw_training
-from presets import PRESETS, VIDEOS
-from progress import Progress
-from ranks import Ranks
-from records import NoRecords, Records, describe, plain
-from resuming import ELSEWHERE, MACHINE_FLAGS, Start, check_data, check_model, choose_start, keep_schedule
-from schedules import kl_weight, teacher_forcing_ratio
-from utils import Interrupt, Stopped, UserError, one_line_errors, seed_for, versions
+from runtime.devices import find_device, find_precision
+from runtime.distributed import Ranks
+from runtime.signals import Interrupt, Stopped
+from tasks import FAMILIES, read_data
+from training.flags import parse_trainer_flags
+from training.learner import Learner
+from training.loggers import Preview
+from training.presets import PRESETS
+from training.progress import Progress
+from training.resume import ELSEWHERE, MACHINE_FLAGS, Start, check_data, check_model, choose_start, keep_schedule
+from training.run_folder import NoRecords, Records, describe, plain, versions
+from training.schedules import kl_weight, teacher_forcing_ratio
+from utils import UserError, one_line_errors, seed_for
+from visualization.plots import draw_training
+from visualization.videos import VIDEOS, video_kinds
 
 VALIDATION_BATCH = 8  # sequences rolled out side by side
 

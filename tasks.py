@@ -1,23 +1,19 @@
 """What sets the kinds of video apart for the scripts: their data, the sizes of their models, what a test writes."""
-import argparse
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dance_data import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences
-from dataloader import Clips, Sequence, find_dataset
-from devices import find_device
-from modules import VideoModel
-from modules.cvae import PoseCVAE
+from data.clips import Clips, Sequence
+from data.robot import RobotClips
+from dataloader import Flags, dance_clips, dance_sequences, dance_split, robot_clips, robot_sequences
+from evaluation.results import write_course_files
+from modules.base import VideoModel
+from modules.pose_cvae import PoseCVAE
 from modules.svg import SVG
 from poses import transfer
 from poses.detector import DETECTOR_SIDE, Detector
-from presets import DEMO, LEAST_EPOCH
-from results import write_course_files
-from robot_data import RobotClips, RobotSplit, fixed_windows
-from submission import find_truth
+from runtime.devices import find_device
+from training.presets import DEMO
 from utils import UserError
-
-Flags = argparse.Namespace  # of Trainer.py; those of Tester.py over those that the checkpoint was trained with
 
 
 class Family(NamedTuple):
@@ -31,46 +27,6 @@ class Family(NamedTuple):
     tester_defaults: dict  # of the flags of Tester.py that depend on the kind
     tester_only: tuple[str, ...]  # flags of Tester.py that mean nothing for another kind
     hand_in: Callable[..., dict] | None  # writes what the exercise hands in; returns what scores.json shall hold of it
-
-
-def size_flags(flags: Flags) -> dict:
-    """The flags that say how frames are read."""
-    return {"height": flags.frame_H, "width": flags.frame_W, "cache_dir": flags.cache_dir}
-
-
-def skips_bad(flags: Flags, split: str) -> bool | None:
-    """Whether frames that cannot be used are left out; None where that cannot be asked for: test sequences must be whole."""
-    return None if split == "test" else getattr(flags, "skip_bad", None)
-
-
-def dance_split(flags: Flags, split: str) -> DanceSplit:
-    """train/ or val/."""
-    return DanceSplit(flags.DR, split, **size_flags(flags), skip_bad=skips_bad(flags, split))
-
-
-def dance_clips(flags: Flags) -> DanceClips:
-    """The clips of train/."""
-    split = dance_split(flags, "train")
-    split.tell_losses(flags.train_vi_len)
-    clips = DanceClips(split, length=flags.train_vi_len, partial=flags.partial, seed=flags.seed, reference=flags.reference,
-                       flip=flags.flip, shift=flags.shift, margin=flags.pose_window // 2)  # fmt: skip
-    if flags.epoch_size is None:
-        clips.clips = max(len(clips), LEAST_EPOCH * flags.batch_size)
-    elif flags.epoch_size:
-        clips.clips = flags.epoch_size * flags.batch_size
-    return clips
-
-
-def dance_sequences(flags: Flags, split: str) -> list[Sequence]:
-    """The sequences of test/ with all truth that can be found, or train/ or val/ cut into sequences of --val_vi_len."""
-    if split != "test":
-        frames = dance_split(flags, split)
-        frames.tell_losses()
-        return load_validation_sequences(frames, length=flags.val_vi_len)
-    sequences = load_test_sequences(flags.DR, **size_flags(flags))
-    lengths = {sequence.name: len(sequence.conditions) for sequence in sequences}
-    truth = find_truth(find_dataset(flags.DR, "test"), flags.gt, lengths, height=flags.frame_H, width=flags.frame_W)
-    return [sequence._replace(truth=truth.get(sequence.name, sequence.truth)) for sequence in sequences]
 
 
 def directed(flags: Flags, sequences: list[Sequence]) -> list[Sequence]:
@@ -104,30 +60,6 @@ def dance_config(flags: Flags, clips: Clips, earlier: dict | None) -> dict:
     """PoseCVAE's sizes, and the scale of the pose images."""
     return {"family": "pose_cvae", "frame_dim": flags.F_dim, "label_dim": flags.L_dim, "latent_dim": flags.N_dim,
             "fused_dim": flags.D_out_dim, "pose_window": flags.pose_window} | condition_scale(clips, earlier)  # fmt: skip
-
-
-def robot_split(flags: Flags, split: str, *, shortest: int) -> RobotSplit:
-    """A split whose sequences have at least `shortest` frames."""
-    return RobotSplit(flags.DR, split, shortest=shortest, **size_flags(flags), skip_bad=skips_bad(flags, split))
-
-
-def robot_clips(flags: Flags) -> RobotClips:
-    """Windows of the frames that are given and those that are predicted, from train/."""
-    length = flags.n_past + flags.n_future
-    split = robot_split(flags, "train", shortest=length)
-    split.tell_losses(length)
-    return RobotClips(split, length=length, partial=flags.partial, seed=flags.seed, shift=flags.shift,
-                      clips=flags.epoch_size * flags.batch_size)  # fmt: skip
-
-
-def robot_sequences(flags: Flags, split: str) -> list[Sequence]:
-    """Fixed windows of --n_eval frames of any split."""
-    length = flags.val_vi_len
-    if length <= flags.n_past:
-        raise UserError(f"--n_eval {length}: expected more frames than the {flags.n_past} that are given")
-    frames = robot_split(flags, split, shortest=length)
-    frames.tell_losses()
-    return fixed_windows(frames, context=flags.n_past, length=length, most=flags.windows)
 
 
 def robot_config(flags: Flags, clips: RobotClips, earlier: dict | None) -> dict:

@@ -4,20 +4,24 @@
 
 Everything behind -- goes to Trainer.py.
 """
-import csv
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
+
+import runtime.openmp  # noqa: F401  (must precede torch)
+
+# isort: split
+import csv
 
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import modules
 import Tester
 import Trainer
-from modules.cvae import PoseCVAE, Prepared
-from parsing import Parser
+from modules.pose_cvae import PoseCVAE, Prepared
+from runtime.cli import Parser
 from utils import one_line_errors
 
 INPUTS = ["nothing", "pose", "previous frame", "reference", "z"]

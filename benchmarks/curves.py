@@ -17,12 +17,18 @@ memory that of the process. The file is fresh in the system's memory; listing th
 
 Writes curves.json (after every point), curves.md and curves.png into --out.
 """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
+
+import runtime.openmp  # noqa: F401  (must precede torch)
+
+# isort: split
 import json
 import shlex
-import sys
 import tempfile
 from argparse import ArgumentTypeError, Namespace
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,15 +36,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from numpy.lib.format import write_array_header_1_0
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from measure import machine, markdown, number, parse_flags, run_point
-
-from dance_data import DanceSplit
-from families import size_flags
-from parsing import COUNT, Parser
-from plots import COLOURS, new_figure
-from utils import UserError, check_writable, one_line_errors
+from benchmarks.common.measure import machine, markdown, number, parse_flags, run_point
+from data.dance import DanceSplit
+from dataloader import size_flags
+from runtime.cli import COUNT, Parser
+from runtime.files import check_writable
+from utils import UserError, one_line_errors
+from visualization.plots import COLOURS, new_figure
 
 # Of each curve: what it is drawn over, what its seconds are of, and whether these grow with it when the cost is linear.
 CURVES = {

@@ -13,21 +13,25 @@ alone is that difference, and a ratio above 1 says that this checkout's is the s
 --num_epoch and --save_root are set here. So that all epochs are alike, the teacher-forcing ratio stays at --tfr
 (--tfr_d_step 0) unless a flag behind -- says otherwise.
 """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
+
+import runtime.openmp  # noqa: F401  (must precede torch)
+
+# isort: split
 import shlex
 import subprocess
-import sys
 import tempfile
 import time
 from argparse import Namespace
-from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from measure import ROOT, Row, by_round, interleaved, machine, markdown, parse_flags, tabulate, why_failed
-
-from parsing import COUNT, Parser
-from utils import UserError, check_writable, one_line_errors
+from benchmarks.common.measure import ROOT, Row, by_round, interleaved, machine, markdown, parse_flags, tabulate, why_failed
+from runtime.cli import COUNT, Parser
+from runtime.files import check_writable
+from utils import UserError, one_line_errors
 
 EPOCHS_ALIKE = ["--tfr_d_step", "0"]
 

@@ -6,32 +6,38 @@
 Everything behind -- goes to Trainer.py. Settings are compared on --hold_out, frames of train/ (the dance) that the training
 does not see, so that val/ is left for the final figure. The newest weights are scored, never the epoch that validated best.
 """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
+
+import runtime.openmp  # noqa: F401  (must precede torch)
+
+# isort: split
 import argparse
 import itertools
 import json
 import shutil
-import sys
 import time
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from measure import forcing_ratios, markdown
-
 import Trainer
-from checkpoints import load_checkpoint, model_from_checkpoint
-from dataloader import Sequence, find_dataset, numbered_images
-from devices import find_device, find_precision
-from evaluation import CLOSING_FRAMES, HIGHEST_PSNR, roll_out, score, summary
-from families import FAMILIES
-from flags import parse_trainer_flags
-from metrics import read_metrics
-from parsing import COUNT, INDEX, POSITIVE, Parser
-from utils import UserError, check_writable, one_line_errors, seed_for
+from benchmarks.common.measure import forcing_ratios, markdown
+from data.clips import Sequence
+from data.images import find_dataset, numbered_images
+from evaluation.rollout import roll_out
+from evaluation.scores import CLOSING_FRAMES, HIGHEST_PSNR, score, summary
+from runtime.cli import COUNT, INDEX, POSITIVE, Parser
+from runtime.devices import find_device, find_precision
+from runtime.files import check_writable
+from tasks import FAMILIES
+from training.checkpoints import load_checkpoint, model_from_checkpoint
+from training.flags import parse_trainer_flags
+from training.metrics_log import read_metrics
+from utils import UserError, one_line_errors, seed_for
 
 OPENING_FRAMES = 100
 MARK = ".made-by-hold-out"  # in the folder of a split, which may be removed again

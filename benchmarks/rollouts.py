@@ -7,24 +7,27 @@ Prior: PSNR with z at the prior's mean, of samples, of the best of them (chosen 
 grey levels of 255. Lasting: the conditions of a sequence are repeated until --frames, and the first round through them is
 scored beside the last whole one.
 """
-import argparse
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
+
+import runtime.openmp  # noqa: F401  (must precede torch)
+
+# isort: split
+import argparse
+
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from measure import markdown
-
-from checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
-from dataloader import Sequence
-from devices import compile_parts, find_device, find_precision
-from evaluation import roll_out, score
-from families import FAMILIES
-from flags import add_device_flags
-from parsing import INDEX, Parser, number
+from benchmarks.common.measure import markdown
+from data.clips import Sequence
+from evaluation.rollout import roll_out
+from evaluation.scores import score
+from runtime.cli import INDEX, Parser, add_device_flags, number
+from runtime.devices import compile_parts, find_device, find_precision
+from tasks import FAMILIES
 from Tester import merge_flags
+from training.checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
 from utils import UserError, one_line_errors, seed_for
 
 

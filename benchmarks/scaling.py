@@ -16,25 +16,27 @@ costs nothing, which is a bound: the model is unrolled in time, so a gradient is
 reached the first frame. Loading is added to the step if the training process does it (--num_workers 0), else the step takes
 the longer of the two.
 """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
+
+import runtime.openmp  # noqa: F401  (must precede torch)
+
+# isort: split
 import shlex
 import statistics
-import sys
 import tracemalloc
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from arithmetic import count_operators, training_gflop
-from cluster import Cluster, Epoch, Work, compute_on_gpu, efficiency, on_paper, weighted
-from measure import (
+from benchmarks.common.cluster import Cluster, Epoch, Work, compute_on_gpu, efficiency, on_paper, weighted
+from benchmarks.common.flops import count_operators, training_gflop
+from benchmarks.common.measure import (
     Row,
-    Trainer,
     batches,
-    find_device,
     forcing_ratios,
     interleaved,
     machine,
@@ -48,10 +50,11 @@ from measure import (
     tabulate,
     train_steps,
 )
-
-from learner import inputs_of
 from modules import build_model
-from parsing import COUNT, NOT_NEGATIVE, POSITIVE, Parser
+from runtime.cli import COUNT, NOT_NEGATIVE, POSITIVE, Parser
+from runtime.devices import find_device
+from Trainer import Trainer
+from training.learner import inputs_of
 from utils import UserError, one_line_errors
 
 # What the table assumes: default, type, meaning. The first two are of no use where a GPU was measured.

@@ -9,24 +9,27 @@ teacher-forcing schedule. rollout: frames/s from prior samples. memory: the peak
 compute: arithmetic per frame (torch counts convolutions and matrix products) against the rate of a plain matrix product.
 cache: the frame cache's building against reading and resizing the same images.
 """
-import shlex
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
+
+import runtime.openmp  # noqa: F401  (must precede torch)
+
+# isort: split
+import shlex
 from argparse import Namespace
 from functools import cached_property
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from arithmetic import count_gflop, matrix_rate, training_gflop
-from decoding import building_rate, decoding_rate
-from measure import (
+from benchmarks.common.course_network import load_course
+from benchmarks.common.flops import count_gflop, matrix_rate, training_gflop
+from benchmarks.common.image_decoding import building_rate, decoding_rate
+from benchmarks.common.measure import (
     ROOT,
     Row,
     Timing,
-    Trainer,
-    autocast,
     batches,
     by_round,
     forcing_ratios,
@@ -43,13 +46,13 @@ from measure import (
     tabulate,
     train_steps,
 )
-from yardstick import load_course
-
-from dataloader import SUFFIXES, find_dataset
-from evaluation import pad_time
-from learner import inputs_of
+from data.images import SUFFIXES, find_dataset
+from evaluation.rollout import pad_time
 from modules import build_model
-from parsing import COUNT, Parser
+from runtime.cli import COUNT, Parser
+from runtime.devices import autocast
+from Trainer import Trainer
+from training.learner import inputs_of
 from utils import UserError, one_line_errors, to_model
 
 SIDE_BY_SIDE = 5  # sequences, as many as the course's test set has

@@ -6,27 +6,30 @@ Everything behind -- goes to Trainer.py of both, and what one does with it is me
 a second each, so that what else the machine does falls on both alike; a ratio above 1 says that this checkout is the slower one.
 Reading, forward, backward, the optimiser's step and the average's are in it, checkpoints are not.
 """
-import contextlib
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-from measure import ROOT, Row, by_round, machine, markdown, parse_flags, tabulate, why_failed
+import runtime.openmp  # noqa: F401  (must precede torch)
 
-from parsing import COUNT, Parser
+# isort: split
+import contextlib
+import shlex
+import subprocess
+
+from benchmarks.common.measure import ROOT, Row, by_round, machine, markdown, parse_flags, tabulate, why_failed
+from runtime.cli import COUNT, Parser
 from utils import UserError, one_line_errors
 
 # Runs in either checkout: each line that it reads asks for so many steps, each that it writes are their seconds.
 SERVER = """
 import sys
 checkout, argv = sys.argv[1], sys.argv[2:]
-sys.path[:0] = [checkout + "/benchmarks", checkout]
-import measure
+sys.path.insert(0, checkout)
+from benchmarks.common import measure
 flags = measure.parse_flags(argv)
-trainer = measure.new_trainer(flags) if hasattr(measure, "new_trainer") else measure.Trainer(flags, None)
+trainer = measure.new_trainer(flags)
 source = measure.batches(trainer)
 for line in sys.stdin:
     forced, steps = map(int, line.split())
@@ -76,8 +79,8 @@ def main(argv: list[str] | None = None) -> None:
     add("--steps", type=COUNT, default=4, help="steps of a turn")
     add("trainer_flags", nargs="*", help="behind --: flags of Trainer.py, for both")
     options = parser.parse_args(argv)
-    if not (options.other / "benchmarks" / "measure.py").is_file():
-        raise UserError(f"--other {options.other}: no benchmarks/measure.py in it; expected a checkout of this repository")
+    if not (options.other / "benchmarks" / "common" / "measure.py").is_file():
+        raise UserError(f"--other {options.other}: no benchmarks/common/measure.py in it; expected a checkout of this repository")
     flags = ["--DR", str(options.DR), *options.trainer_flags]
     about = machine(parse_flags(flags))
     servers = Server(ROOT, flags), Server(options.other, flags)

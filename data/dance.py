@@ -5,20 +5,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dataloader import (
-    Clips,
-    Faults,
-    FrameStore,
-    Losses,
-    Sequence,
-    find_dataset,
-    hash_of,
-    numbered_images,
-    problems_of,
-    standard_scale,
-    unbroken,
-)
-from frame_cache import BadImages, cached_frames
+from data.clips import Clips, Sequence, hash_of, standard_scale
+from data.frame_cache import BadImages, cached_frames
+from data.frame_store import FrameStore, Losses
+from data.images import Faults, find_dataset, numbered_images, problems_of, unbroken
 from utils import UserError
 
 

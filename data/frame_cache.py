@@ -22,7 +22,8 @@ from numpy.lib.format import write_array_header_1_0
 from PIL import Image
 from tqdm import tqdm
 
-from utils import UserError, check_writable
+from runtime.files import check_writable
+from utils import UserError
 
 FOLDER = ".frame_cache"
 IMAGES_PER_TASK = 32

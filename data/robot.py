@@ -15,20 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dataloader import (
-    SUFFIXES,
-    Clips,
-    Faults,
-    FrameStore,
-    Losses,
-    Sequence,
-    find_dataset,
-    hash_of,
-    numbered_images,
-    problems_of,
-    standard_scale,
-    unbroken,
-)
+from data.clips import Clips, Sequence, hash_of, standard_scale
+from data.frame_store import FrameStore, Losses
+from data.images import SUFFIXES, Faults, find_dataset, numbered_images, problems_of, unbroken
 from utils import RANK, UserError
 
 ACTIONS, POSITIONS = "actions.csv", "endeffector_positions.csv"

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evaluation import Result, Score, mean_per_step, summary
-from metrics import finite
-from pictures import comparison, save_gif, save_strip, save_videos
-from plots import draw_psnr_per_frame
-from submission import COURSE_SIZE, course_score, write_submission
+from evaluation.scores import Result, Score, mean_per_step, summary
+from evaluation.submission import COURSE_SIZE, course_score, write_submission
+from utils import finite
+from visualization.plots import draw_psnr_per_frame
+from visualization.videos import comparison, save_gif, save_strip, save_videos
 
 COLUMNS = {"psnr": "PSNR", "channel_psnr": "by channel", "ssim": "SSIM", "closing": "last 100", "copy": "copy given",
            "background": "background", "best_psnr": "best PSNR", "best_channel_psnr": "best by channel",

@@ -1,6 +1,6 @@
 """Model families by name."""
 from modules.base import SequenceLoss, VideoModel
-from modules.cvae import PoseCVAE
+from modules.pose_cvae import PoseCVAE
 from modules.svg import SVG
 
 FAMILIES: dict[str, type[VideoModel]] = {"pose_cvae": PoseCVAE, "svg": SVG}

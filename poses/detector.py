@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from poses.keypoints import COCO
+from poses.keypoint_files import COCO
 from poses.skeleton import whole_body
 from utils import UserError
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
-from dataloader import SUFFIXES, numbered_images
-from pictures import UNSAID, gif_frames
+from data.images import SUFFIXES, numbered_images
 from utils import UserError, optional_package
+from visualization.videos import UNSAID, gif_frames
 
 MOVING = {".gif", ".webp", ".apng"}  # files of moving pictures that Pillow reads
 

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dataloader import SUFFIXES, numbered_images
-from files import write_whole
+from data.images import SUFFIXES, numbered_images
+from poses.cropping import Box, View
 from poses.footage import open_footage, read_upright
-from poses.keypoints import NOBODY, people_from_lists
-from poses.window import Box, View
+from poses.keypoint_files import NOBODY, people_from_lists
+from runtime.files import write_whole
 from utils import UserError
 
 THUMBNAIL = (64, 36)  # pixels of the pictures by which scenes are told apart

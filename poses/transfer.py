@@ -13,11 +13,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from dataloader import numbered_images
+from data.images import numbered_images
 from poses.footage import open_footage, read_upright
-from poses.keypoints import follow, read_keypoints, read_sequence
+from poses.keypoint_files import read_keypoints, read_sequence
 from poses.scan import holds_pose_images
 from poses.skeleton import draw_pose
+from poses.tracking import follow
 from utils import UserError
 
 OVERSAMPLE = 4  # pose images are drawn larger and then shrunk with the filter that data sets are read with

@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from dataloader import numbered_images
-from pictures import save_gif
+from data.images import numbered_images
+from poses.cropping import Box, moved_into
 from poses.footage import read_upright
 from poses.scan import PoseImages, Video
 from poses.skeleton import draw_pose
 from poses.splits import Stretch
-from poses.window import Box, moved_into
+from visualization.videos import save_gif
 
 PREVIEW_FRAMES = 150
 PREVIEW_SIZE = 384  # pixels of its longer side at most

@@ -85,3 +85,14 @@ def claim(folder: Path, *, flag: str) -> FileLock:
     if not lock.is_locked:
         print(f"{folder}: this file system has no locks, so take care that no other run writes there", file=sys.stderr)
     return lock
+
+
+def check_writable(folder: Path, *, flag: str) -> None:
+    """Makes the folder and a file in it, so that a result has a place before hours are spent on it. Raises UserError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink(missing_ok=True)  # a process of the same number on another machine may have done it
+    except OSError as error:
+        raise UserError(f"{flag} {folder}: cannot be written ({error.strerror}); choose another folder") from None

@@ -1,26 +1,15 @@
 """Small data and models that all tests share. Everything is rendered here; nothing is downloaded."""
 import itertools
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import make_demo_data  # noqa: E402
-
-SMALL_SVG = ["--width", "4", "--g_dim", "8", "--z_dim", "2", "--rnn_size", "16", "--n_past", "2", "--n_future", "3", "--epoch_size", "2",
-             "--batch_size", "3", "--niter", "2", "--device", "cpu", "--amp", "none"]  # fmt: skip
-SMALL_POSE_CVAE = {"family": "pose_cvae", "frame_dim": 16, "label_dim": 8, "latent_dim": 2, "fused_dim": 24, "pose_window": 3,
-                   "condition_mean": [0.9, 0.8, 0.7], "condition_scale": [0.1, 0.2, 0.3]}  # fmt: skip
-SMALL = ["--F_dim", "16", "--L_dim", "8", "--N_dim", "2", "--D_out_dim", "24", "--train_vi_len", "5", "--epoch_size", "0", "--distortion", "mse",
-         "--device", "cpu", "--amp", "none"]  # fmt: skip
+from tests.helpers.settings import SMALL, SMALL_SVG
+from tools import make_demo_data
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -138,15 +127,15 @@ def with_test(run: Path, data: Path, folder: Path, *more: str) -> Path:
 @pytest.fixture
 def blank_charts(monkeypatch):
     """Charts are laid out but not drawn, which takes longest; what is in them is tested in test_records_and_plots.py."""
-    monkeypatch.setattr("plots.Figure.savefig", lambda _, file: Image.new("L", (2, 2)).save(file, "PNG"))
+    monkeypatch.setattr("visualization.plots.Figure.savefig", lambda _, file: Image.new("L", (2, 2)).save(file, "PNG"))
 
 
 @pytest.fixture(scope="session")
 def film(tmp_path_factory) -> Path:
     """Frames of tests/films.py in dance/, their keypoints in dance.csv and the data set made of them in data/, which no test
     changes."""
-    import films
-    import prepare_video
+    from tests.helpers import films
+    from tools import prepare_video
 
     folder = tmp_path_factory.mktemp("film")
     films.write_frames(folder / "dance")
@@ -155,26 +144,3 @@ def film(tmp_path_factory) -> Path:
     return folder
 
 
-def write_image(path: Path, *, size: tuple[int, int] = (64, 32), mode: str = "RGB", seed: int = 0) -> Path:
-    """A noisy image of any PIL mode."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(pixels).convert(mode).save(path)
-    return path
-
-
-def refused(capsys, main, argv: list[str]) -> str:
-    """Runs main(argv), which must end with a non-zero status and one line; returns that line."""
-    message, problems = refused_with_list(capsys, main, argv)
-    assert not problems
-    return message
-
-
-def refused_with_list(capsys, main, argv: list[str]) -> tuple[str, list[str]]:
-    """Runs main(argv), which must end with a non-zero status, one line and a list; returns that line and the list."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(part) for part in argv])
-    assert stop.value.code not in (0, None)
-    message, *problems = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert message.startswith("error: ") and all(problem.startswith("  ") for problem in problems), problems
-    return message, [problem.removeprefix("  ") for problem in problems]

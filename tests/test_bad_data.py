@@ -4,15 +4,17 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import SMALL, SMALL_SVG, refused, refused_with_list, write_image
 
-import frame_cache
 import Tester
 import Trainer
-from checkpoints import load_checkpoint
-from dance_data import DanceClips, DanceSplit, load_validation_sequences
-from frame_cache import read_image
-from robot_data import RobotClips, RobotSplit, fixed_windows
+from data import frame_cache
+from data.dance import DanceClips, DanceSplit, load_validation_sequences
+from data.frame_cache import read_image
+from data.robot import RobotClips, RobotSplit, fixed_windows
+from tests.helpers.images import write_image
+from tests.helpers.refusals import refused, refused_with_list
+from tests.helpers.settings import SMALL, SMALL_SVG
+from training.checkpoints import load_checkpoint
 from utils import UserError
 
 SIZE = {"height": 32, "width": 64}

@@ -3,10 +3,10 @@ import math
 
 import pytest
 import torch
-from test_trainer import at, batch_of, make
 
+from evaluation.image_metrics import psnr
 from modules.base import sequence_loss
-from utils import psnr
+from tests.test_trainer import at, batch_of, make
 
 
 def test_the_logarithm_is_the_mean_psnr():

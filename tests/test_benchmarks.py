@@ -1,22 +1,17 @@
 """The benchmark programs on tiny data: what they count and average, by hand; what they leave out; no times are asserted."""
 import json
-import sys
 from argparse import Namespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL, SMALL_SVG, refused
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import curves
-import measure
-import point
-import speed
-from arithmetic import count_gflop
-
-from dance_data import DanceClips, DanceSplit
+from benchmarks import curves, speed
+from benchmarks.common import measure, point
+from benchmarks.common.flops import count_gflop
+from data.dance import DanceClips, DanceSplit
+from tests.helpers.refusals import refused
+from tests.helpers.settings import SMALL, SMALL_SVG
 
 CPU = torch.device("cpu")
 TINY_YARDSTICK = """

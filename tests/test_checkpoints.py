@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, refused
 
 import Trainer
-from checkpoints import (
+from runtime.files import write_whole
+from tests.helpers.refusals import refused
+from tests.helpers.settings import SMALL
+from training.checkpoints import (
     FORMAT,
     KEYS,
     find_checkpoint,
@@ -20,7 +22,6 @@ from checkpoints import (
     serialise,
     write_checkpoint,
 )
-from files import write_whole
 from utils import UserError
 
 STORED = Path(__file__).parent / "checkpoints"  # written by earlier releases
@@ -228,7 +229,7 @@ def test_bytes_that_come_back_otherwise_are_noticed(tmp_path, monkeypatch):
             return Lossy()
         return real(path, mode)
 
-    monkeypatch.setattr("files.open", lossy, raising=False)
+    monkeypatch.setattr("runtime.files.open", lossy, raising=False)
     with pytest.raises(OSError, match="other bytes"):
         write_whole(tmp_path / "a", b"content")
     assert not list(tmp_path.iterdir())

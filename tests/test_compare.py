@@ -9,15 +9,16 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import compare
 import pytest
-from comparing import SETTINGS, SIZES, hasten, shown, states, wait_for, write
-from conftest import ROOT, refused_with_list
-from test_signals import posix
 
 import Tester
-from files import locked
-from metrics import read_metrics
+from runtime.files import locked
+from tests.helpers.comparisons import SETTINGS, SIZES, hasten, shown, states, wait_for, write
+from tests.helpers.refusals import refused_with_list
+from tests.helpers.settings import ROOT
+from tests.test_signals import posix
+from tools import compare
+from training.metrics_log import read_metrics
 
 
 @pytest.fixture(autouse=True)

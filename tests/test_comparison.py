@@ -1,9 +1,11 @@
 """Files that tools/compare.py reads: those that come along, and what is refused of others."""
-import compare
 import pytest
-from comparing import write
-from comparison import comparison_of
-from conftest import ROOT, refused_with_list
+
+from tests.helpers.comparisons import write
+from tests.helpers.refusals import refused_with_list
+from tests.helpers.settings import ROOT
+from tools import compare
+from tools.comparing.spec import comparison_of
 
 FILES = sorted((ROOT / "comparisons").glob("*.toml"))
 WRONG = {

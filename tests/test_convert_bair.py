@@ -8,12 +8,14 @@ import sys
 import time
 from pathlib import Path
 
-import convert_bair
 import numpy as np
 import pytest
-import tfrecords
-from conftest import ROOT, refused
 from PIL import Image
+
+from tests.helpers.refusals import refused
+from tests.helpers.settings import ROOT
+from tools import convert_bair
+from tools.bair import tfrecords
 
 # An encoder of its own: CRC bit by bit, fields by the protocol buffers' documentation.
 

@@ -1,11 +1,12 @@
 """PoseCVAE against step-by-step computations; most bugs seen in public solutions were an index or a missing dependence."""
 import pytest
 import torch
-from conftest import SMALL_POSE_CVAE
 from torch import nn
 
-from modules import VideoModel, build_model
+from modules import build_model
+from modules.base import VideoModel
 from modules.gaussian import Gaussian, kl_divergence, standard_like
+from tests.helpers.settings import SMALL_POSE_CVAE
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ def test_a_long_roll_out_equals_the_same_poses_encoded_one_by_one(model, monkeyp
     """Poses are encoded in blocks; a block's border must not show."""
     frames, poses = torch.rand(1, 1, 3, 16, 16), torch.rand(1, 9, 3, 16, 16)
     whole = model.rollout(frames, poses, z_scale=0)
-    monkeypatch.setattr("modules.cvae.POSES_AT_ONCE", 3)
+    monkeypatch.setattr("modules.pose_cvae.POSES_AT_ONCE", 3)
     torch.testing.assert_close(model.rollout(frames, poses, z_scale=0), whole)
 
 

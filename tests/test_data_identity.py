@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_image
 from PIL import Image
 
-from dance_data import DanceClips, DanceSplit
+from data.dance import DanceClips, DanceSplit
+from data.robot import RobotClips, RobotSplit
 from dataloader import ClipBatches, build_loader
-from robot_data import RobotClips, RobotSplit
+from tests.helpers.images import write_image
 from utils import UserError
 
 

@@ -5,11 +5,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import write_image
 
-import frame_cache
-from dance_data import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences, sequence_folders
-from dataloader import ClipBatches, build_loader, find_dataset, moved, numbered_images
+from data import frame_cache
+from data.clips import moved
+from data.dance import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences, sequence_folders
+from data.images import find_dataset, numbered_images
+from dataloader import ClipBatches, build_loader
+from tests.helpers.images import write_image
 from utils import UserError
 
 SIZE = {"height": 32, "width": 64}

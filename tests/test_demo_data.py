@@ -1,11 +1,11 @@
-import demo_dance
-import make_demo_data
 import numpy as np
 import pytest
-from conftest import refused
 from PIL import Image
 
-from dance_data import DanceSplit, load_test_sequences
+from data.dance import DanceSplit, load_test_sequences
+from tests.helpers.refusals import refused
+from tools import make_demo_data
+from tools.demo import dance
 
 
 def pictures(folder) -> dict[str, bytes]:
@@ -35,54 +35,54 @@ def test_splits_share_no_video(rendered):
 
 def test_trail_skirt_and_sign_are_not_in_the_pose():
     """What only the previous frame or z can tell must not leak into the condition."""
-    (scene,) = demo_dance.choreography(1, np.random.default_rng(0))
-    background = demo_dance.stage()
+    (scene,) = dance.choreography(1, np.random.default_rng(0))
+    background = dance.stage()
     nothing = np.zeros(background.shape[:2])
-    pose = np.asarray(demo_dance.draw_pose(scene))
-    frame, trail = demo_dance.draw_frame(background, scene, nothing)
+    pose = np.asarray(dance.draw_pose(scene))
+    frame, trail = dance.draw_frame(background, scene, nothing)
     for change in ({"sign": not scene.sign}, {"swing": scene.swing + 0.3}):
         changed = scene._replace(**change)
-        assert np.array_equal(np.asarray(demo_dance.draw_pose(changed)), pose)
-        assert not np.array_equal(np.asarray(demo_dance.draw_frame(background, changed, nothing)[0]), np.asarray(frame))
+        assert np.array_equal(np.asarray(dance.draw_pose(changed)), pose)
+        assert not np.array_equal(np.asarray(dance.draw_frame(background, changed, nothing)[0]), np.asarray(frame))
     moved = scene._replace(place=scene.place + 20)
-    with_trail, without = (np.asarray(demo_dance.draw_frame(background, moved, t)[0], dtype=int) for t in (trail, nothing))
+    with_trail, without = (np.asarray(dance.draw_frame(background, moved, t)[0], dtype=int) for t in (trail, nothing))
     assert (with_trail - without).max() > 50 and (with_trail - without).min() >= 0
 
 
 def test_the_trail_fades():
-    scene = demo_dance.choreography(1, np.random.default_rng(0))[0]
-    background = demo_dance.stage()
-    _, trail = demo_dance.draw_frame(background, scene, np.zeros(background.shape[:2]))
-    _, later = demo_dance.draw_frame(background, scene._replace(place=scene.place + 100), trail)
+    scene = dance.choreography(1, np.random.default_rng(0))[0]
+    background = dance.stage()
+    _, trail = dance.draw_frame(background, scene, np.zeros(background.shape[:2]))
+    _, later = dance.draw_frame(background, scene._replace(place=scene.place + 100), trail)
     assert trail.max() == pytest.approx(0.87) and sorted(set(later.round(4).flatten())) == [0.0, 0.7569, 0.87]
 
 
 def test_the_sign_changes_by_chance():
-    scenes = demo_dance.choreography(3000, np.random.default_rng(0))
+    scenes = dance.choreography(3000, np.random.default_rng(0))
     changes = sum(a.sign != b.sign for a, b in zip(scenes, scenes[1:]))
     assert 60 < changes < 140  # once in 30 frames
 
 
 def test_the_lower_foot_stands_on_the_floor_in_every_move():
-    for angles in demo_dance.MOVES.values():
-        body = demo_dance.joints(demo_dance.Scene(np.array(angles, float), 128, 0, False))
-        assert max(body["left foot"][1], body["right foot"][1]) == pytest.approx(demo_dance.FLOOR)
-        assert all(0 <= point[1] < demo_dance.HEIGHT for point in body.values())
+    for angles in dance.MOVES.values():
+        body = dance.joints(dance.Scene(np.array(angles, float), 128, 0, False))
+        assert max(body["left foot"][1], body["right foot"][1]) == pytest.approx(dance.FLOOR)
+        assert all(0 <= point[1] < dance.HEIGHT for point in body.values())
 
 
 def test_limbs_keep_their_length_when_the_body_turns():
-    pose = np.array(demo_dance.MOVES["kick"], float)
+    pose = np.array(dance.MOVES["kick"], float)
     lengths = []
     for turn in (0, 50, 180):
         pose[0] = turn
-        body = demo_dance.joints(demo_dance.Scene(pose, 128, 0, False))
-        lengths.append([np.linalg.norm(body[a] - body[b]) for a, b, _ in demo_dance.BONES])
+        body = dance.joints(dance.Scene(pose, 128, 0, False))
+        lengths.append([np.linalg.norm(body[a] - body[b]) for a, b, _ in dance.BONES])
     assert np.allclose(lengths[0], lengths[1]) and np.allclose(lengths[0], lengths[2])
 
 
 def test_an_interrupted_rendering_is_no_data_set_and_a_full_folder_is_left_alone(tmp_path, capsys, monkeypatch):
     flags = ["--out", str(tmp_path / "demo"), "--train", "4", "--val", "2", "--test", "2", "--sequences", "1"]
-    monkeypatch.setattr(demo_dance, "draw_pose", lambda scene: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(dance, "draw_pose", lambda scene: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert "No space left" in refused(capsys, make_demo_data.main, flags)
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()

@@ -1,30 +1,30 @@
 from itertools import combinations
 
-import demo_pushing
-import demo_robot
-import make_demo_data
 import numpy as np
 import pytest
-from conftest import refused
-from demo_pushing import HIGHEST, LOWEST, State, Thing
 from PIL import Image
+
+from tests.helpers.refusals import refused
+from tools import make_demo_data
+from tools.demo import pushing, robot
+from tools.demo.pushing import HIGHEST, LOWEST, State, Thing
 
 SMALL = ["--scene", "robot", "--train", "2", "--val", "1", "--test", "1", "--frames", "4"]
 LOW, RAISED = 0.0, 0.18  # heights of the finger tips
 
 
 def box(half: float) -> Thing:
-    outline = demo_pushing.polygon(4, half, half, 0)
-    return Thing(outline, demo_pushing.edge_normals(outline), 0.08, (200, 0, 0), (0, 0, 200))
+    outline = pushing.polygon(4, half, half, 0)
+    return Thing(outline, pushing.edge_normals(outline), 0.08, (200, 0, 0), (0, 0, 200))
 
 
 def frame(things, state) -> np.ndarray:
-    return np.asarray(demo_robot.draw_frame(things, state), dtype=int)
+    return np.asarray(robot.draw_frame(things, state), dtype=int)
 
 
 @pytest.fixture(scope="module")
 def episodes():
-    return [demo_pushing.episode(30, np.random.default_rng(seed)) for seed in range(12)]
+    return [pushing.episode(30, np.random.default_rng(seed)) for seed in range(12)]
 
 
 def test_the_layout_is_lab_5s(tmp_path):
@@ -66,14 +66,14 @@ def test_positions_are_the_clipped_running_sum_of_the_actions(tmp_path):
 def test_state_and_action_determine_the_next_frame(episodes):
     for things, states, actions in episodes[:4]:
         for t in (3, 12, 25):
-            again = demo_pushing.step(things, states[t], actions[t])
+            again = pushing.step(things, states[t], actions[t])
             assert np.array_equal(frame(things, again), frame(things, states[t + 1]))
             middle = (LOWEST + HIGHEST) / 2
             for value in range(4):  # each of the four counts; towards the middle, so that no limit swallows the change
                 other = actions[t].copy()
                 other[value] = 0.04 * np.sign(middle - states[t].hand)[value]
                 other[value] += 0.02 * (abs(other[value] - actions[t, value]) < 0.01)
-                changed = frame(things, demo_pushing.step(things, states[t], other))
+                changed = frame(things, pushing.step(things, states[t], other))
                 assert np.abs(changed - frame(things, again)).max() > 20, value
 
 
@@ -83,8 +83,8 @@ def test_what_the_lowered_hand_meets_moves_along_and_pushes_the_next():
     start = State(np.array([-0.3, 0.4, LOW, 0.06]), np.array([[-0.15, 0.4], [0.0, 0.41]]))
     state = start
     for _ in range(4):
-        state = demo_pushing.step(things, state, np.array([0.05, 0, 0, 0]))
-    face = -0.1 + 0.06 / 2 + demo_pushing.JAW[0]
+        state = pushing.step(things, state, np.array([0.05, 0, 0, 0]))
+    face = -0.1 + 0.06 / 2 + pushing.JAW[0]
     assert state.places[:, 0] == pytest.approx([face + 0.05, face + 0.1 + 0.06], abs=1e-3)
     assert state.places[:, 1] == pytest.approx(start.places[:, 1])
 
@@ -95,7 +95,7 @@ def test_only_what_the_lowered_hand_touches_moves(episodes):
     for height, moved in [(RAISED, [False, False]), (0.081, [False, False]), (LOW, [True, False])]:
         now = state._replace(hand=np.array([-0.3, 0.4, height, 0.06]))
         for _ in range(6):
-            now = demo_pushing.step(things, now, np.array([0.05, 0, 0, 0]))
+            now = pushing.step(things, now, np.array([0.05, 0, 0, 0]))
         assert (now.places != state.places).any(axis=1).tolist() == moved
     pushes = 0
     for things, states, _ in episodes:
@@ -108,25 +108,25 @@ def test_only_what_the_lowered_hand_touches_moves(episodes):
 
 
 def test_things_stay_in_the_tray_and_out_of_each_other(episodes):
-    low, high = demo_pushing.TRAY
+    low, high = pushing.TRAY
     for things, states, _ in episodes:
         for state in states:
             outlines = [thing.outline + place for thing, place in zip(things, state.places)]
             assert all((low - 1e-9 <= outline).all() and (outline <= high + 1e-9).all() for outline in outlines)
             for (a, one), (b, other) in combinations(list(zip(things, outlines)), 2):
-                shift = demo_pushing.push(one, a.normals, other, b.normals)
+                shift = pushing.push(one, a.normals, other, b.normals)
                 assert shift is None or np.hypot(*shift) < 1e-3
 
 
 def test_push_is_the_shortest_way_out():
-    square = demo_pushing.polygon(4, 1, 1, 0)
-    normals = demo_pushing.edge_normals(square)
-    assert demo_pushing.push(square, normals, square + [1.5, 0.3], normals) == pytest.approx([0.5, 0])
-    assert demo_pushing.push(square, normals, square + [0.3, -1.8], normals) == pytest.approx([0, -0.2])
-    assert demo_pushing.push(square, normals, square + [2.1, 0], normals) is None
-    diamond = demo_pushing.polygon(4, 1, 1, np.pi / 4)  # its corners lie sqrt(2) from its middle
-    assert demo_pushing.push(square, normals, diamond + [2.0, 0], demo_pushing.edge_normals(diamond)) == pytest.approx([2**0.5 - 1, 0])
-    assert demo_pushing.push(square, normals, diamond + [2.0, 2.0], demo_pushing.edge_normals(diamond)) is None
+    square = pushing.polygon(4, 1, 1, 0)
+    normals = pushing.edge_normals(square)
+    assert pushing.push(square, normals, square + [1.5, 0.3], normals) == pytest.approx([0.5, 0])
+    assert pushing.push(square, normals, square + [0.3, -1.8], normals) == pytest.approx([0, -0.2])
+    assert pushing.push(square, normals, square + [2.1, 0], normals) is None
+    diamond = pushing.polygon(4, 1, 1, np.pi / 4)  # its corners lie sqrt(2) from its middle
+    assert pushing.push(square, normals, diamond + [2.0, 0], pushing.edge_normals(diamond)) == pytest.approx([2**0.5 - 1, 0])
+    assert pushing.push(square, normals, diamond + [2.0, 2.0], pushing.edge_normals(diamond)) is None
 
 
 def test_height_and_opening_of_the_jaws_are_seen():
@@ -148,7 +148,7 @@ def test_copying_the_last_given_frame_is_no_answer(episodes):
 
 def test_an_interrupted_rendering_is_no_data_set_and_a_full_folder_is_left_alone(tmp_path, capsys, monkeypatch):
     flags = ["--out", str(tmp_path / "robot"), *SMALL]
-    monkeypatch.setattr(demo_robot, "draw_frame", lambda things, state: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(robot, "draw_frame", lambda things, state: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert "No space left" in refused(capsys, make_demo_data.main, flags)
     assert not (tmp_path / "robot").exists()
     monkeypatch.undo()

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from devices import autocast, compile_parts, find_device, find_precision
+from runtime.devices import autocast, compile_parts, find_device, find_precision
 from utils import UserError
 
 CPU = torch.device("cpu")

@@ -1,11 +1,13 @@
 import pytest
 import torch
-from conftest import SMALL_POSE_CVAE
 
-from dataloader import Sequence
-from evaluation import mean_per_step, pad_time, roll_out, run_tests, score, shuffle_conditions, summary
+from data.clips import Sequence
+from evaluation.image_metrics import psnr
+from evaluation.rollout import pad_time, roll_out, shuffle_conditions
+from evaluation.scores import mean_per_step, run_tests, score, summary
 from modules import build_model
-from utils import UserError, psnr
+from tests.helpers.settings import SMALL_POSE_CVAE
+from utils import UserError
 
 CPU = torch.device("cpu")
 
@@ -86,7 +88,7 @@ def test_the_best_and_the_worst_of_several_samples_are_kept(model, monkeypatch, 
             videos.append(s.truth.float() / 255 + 0.1 * (given[s.name] % 3 + 1))
         return videos
 
-    monkeypatch.setattr("evaluation.roll_out", off_by_more)
+    monkeypatch.setattr("evaluation.scores.roll_out", off_by_more)
     results = run_tests(model, sequences, samples=3, seed=1, device=CPU, precision="none", z_scale=1.0, batch_size=batch_size)
     for s, result in zip(sequences, results):
         truth = s.truth.float() / 255

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_image
 from PIL import Image
 
 from poses.footage import open_footage
+from tests.helpers.images import write_image
 from utils import UserError
 
 av = pytest.importorskip("av", reason="reading video files needs the package av")

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision.transforms as transforms
-from conftest import ROOT, write_image
 from PIL import Image
 
-import frame_cache
-from frame_cache import BadImages, CachedFrames, cached_frames, read_image
+from data import frame_cache
+from data.frame_cache import BadImages, CachedFrames, cached_frames, read_image
+from tests.helpers.images import write_image
+from tests.helpers.settings import ROOT
 from utils import UserError
 
 
@@ -225,7 +226,7 @@ def test_a_cache_folder_that_vanishes_is_told(paths, monkeypatch):
 def test_the_part_of_a_killed_build_is_removed_and_that_of_a_live_one_kept(paths):
     """A killed build left its part, up to 16 GB, for good."""
     code = (
-        "import sys, time; from pathlib import Path; import frame_cache\n"
+        "import sys, time; from pathlib import Path; from data import frame_cache\n"
         "frame_cache.read_image = lambda *_, **__: time.sleep(600)\n"
         "root = Path(sys.argv[1])\n"
         "frame_cache.cached_frames(sorted(root.glob('*.png')), root=root, name='train', height=32, width=64)"
@@ -276,7 +277,7 @@ def test_two_processes_that_start_together_both_get_the_whole_cache(tmp_path):
     for i in range(60):
         write_image(folder / f"{i}.png", size=(256, 128), seed=i)
     code = (
-        "import sys; from pathlib import Path; from frame_cache import cached_frames\n"
+        "import sys; from pathlib import Path; from data.frame_cache import cached_frames\n"
         "root = Path(sys.argv[1]); paths = sorted(root.glob('*.png'))\n"
         "print(cached_frames(paths, root=root, name='train', height=32, width=64).images.sum())"
     )

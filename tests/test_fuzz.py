@@ -4,22 +4,20 @@ import os
 import shutil
 from pathlib import Path
 
-import convert_bair
-import make_demo_data
 import pytest
-from conftest import SMALL, SMALL_SVG
-from fuzzing import cases, names, refused_in_one_line
 from hypothesis import given
 from hypothesis import strategies as st
 
-import plots
 import Tester
 import Trainer
-from flags import parse_trainer_flags, trainer_parser
-from parsing import Parser
-from presets import MODELS, PRESETS
-from ranks import Ranks
-from resuming import Start
+from runtime.cli import Parser
+from runtime.distributed import Ranks
+from tests.helpers.fuzzing import cases, names, refused_in_one_line
+from tests.helpers.settings import SMALL, SMALL_SVG
+from tools import convert_bair, make_demo_data, plot_curves
+from training.flags import parse_trainer_flags, trainer_parser
+from training.presets import MODELS, PRESETS
+from training.resume import Start
 from utils import UserError
 
 NUMBERS = ["0", "1", "2", "3", "8", "32", "64", "100", "0.5", "1.0", "1e-9", "0.999999", "-1", "-0", "-0.0", "nan", "inf", "-inf", "1e400", "1e308",
@@ -89,7 +87,7 @@ def test_trainers_flags(here):
 
 
 @pytest.mark.parametrize("main, parser, needed, count", [
-    (Tester.main, Tester.tester_parser, ["DR", "save_root", "ckpt_path"], 80), (plots.main, None, ["out"], 40), (convert_bair.main, None, ["src", "out"], 60),
+    (Tester.main, Tester.tester_parser, ["DR", "save_root", "ckpt_path"], 80), (plot_curves.main, None, ["out"], 40), (convert_bair.main, None, ["src", "out"], 60),
 ], ids=["Tester", "plots", "convert_bair"])  # fmt: skip
 def test_the_other_programs_flags(here, monkeypatch, main, parser, needed, count):
     """There is no checkpoint, no run and no tfrecord."""
@@ -99,7 +97,7 @@ def test_the_other_programs_flags(here, monkeypatch, main, parser, needed, count
     @given(st.data())
     def check(data):
         argv = data.draw(command_lines(parser, needed=dict.fromkeys(needed, FOLDERS)))
-        argv += data.draw(st.lists(FOLDERS, max_size=2)) if main is plots.main else []
+        argv += data.draw(st.lists(FOLDERS, max_size=2)) if main is plot_curves.main else []
         holds(here, main, argv)
 
     check()

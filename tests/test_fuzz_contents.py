@@ -5,16 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from fuzzing import cases, damaged, end_of, outcome
 from hypothesis import given
 from hypothesis import strategies as st
-from runs import differences
 
-import plots
-from checkpoints import KEYS, load_checkpoint, model_from_checkpoint, serialise
-from metrics import read_metrics
-from robot_data import read_table
-from submission import read_frames
+from data.robot import read_table
+from data.truth_csv import read_frames
+from tests.helpers.fuzzing import cases, damaged, end_of, outcome
+from tests.helpers.runs import differences
+from tools import plot_curves
+from training.checkpoints import KEYS, load_checkpoint, model_from_checkpoint, serialise
+from training.metrics_log import read_metrics
 from utils import UserError
 
 # Tables: actions of the robot, the course's truth and submission.
@@ -177,7 +177,7 @@ def test_metrics(fresh, drawn, count):
         rows = outcome(lambda: read_metrics(path))
         assert str(path) in str(rows) if isinstance(rows, UserError) else all(isinstance(row["epoch"], int) for row in rows)
         if drawn:
-            status, lines = end_of(plots.main, [str(run), "--out", str(run / "curves.png")])
+            status, lines = end_of(plot_curves.main, [str(run), "--out", str(run / "curves.png")])
             assert status == isinstance(rows, UserError) and len(lines) == status, lines
             assert (run / "curves.png").exists() != status
             (run / "curves.png").unlink(missing_ok=True)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzzing import cases, damaged, names, outcome
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dance_data import DanceSplit, load_test_sequences
-from dataloader import SUFFIXES
-from frame_cache import read_image
-from robot_data import RobotSplit
+from data.dance import DanceSplit, load_test_sequences
+from data.frame_cache import read_image
+from data.images import SUFFIXES
+from data.robot import RobotSplit
+from tests.helpers.fuzzing import cases, damaged, names, outcome
 from utils import UserError
 
 PNG = io.BytesIO()

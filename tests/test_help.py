@@ -1,36 +1,20 @@
 """What the programs say of themselves: help, settings, and what was meant by a flag that does not exist."""
 import argparse
 import shlex
-import sys
 
-import compare
-import convert_bair
-import make_demo_data
-import prepare_video
 import pytest
-import report
-from conftest import ROOT, refused
 
-import plots
 import Tester
 import Trainer
-from flags import MAIN_FLAGS, parse_trainer_flags, trainer_parser
-from parsing import Parser
-from presets import MODELS, PRESETS
+from benchmarks import ablation, curves, overhead, quality, rollouts, scaling, speed, turns
+from benchmarks.common import point
+from runtime.cli import Parser
+from tests.helpers.refusals import refused
+from tools import compare, convert_bair, make_demo_data, plot_curves, prepare_video, report
+from training.flags import MAIN_FLAGS, parse_trainer_flags, trainer_parser
+from training.presets import MODELS, PRESETS
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import ablation
-import curves
-import overhead
-import point
-import quality
-import rollouts
-import scaling
-import speed
-import turns
-
-TOOLS = [plots, make_demo_data, convert_bair, prepare_video, compare, report, ablation, curves, overhead, point, quality, rollouts, scaling, speed, turns]
+TOOLS = [plot_curves, make_demo_data, convert_bair, prepare_video, compare, report, ablation, curves, overhead, point, quality, rollouts, scaling, speed, turns]
 PROGRAMS = [Trainer, Tester, *TOOLS]
 
 
@@ -128,7 +112,7 @@ def test_a_flag_that_is_like_none_is_only_refused(capsys):
 
 
 @pytest.mark.parametrize("program, wrong, meant", [
-    (Tester, "--n_samples", "--n_sample"), (plots, "--output", "--out"), (make_demo_data, "--scenes", "--scene"), (convert_bair, "--worker", "--workers"),
+    (Tester, "--n_samples", "--n_sample"), (plot_curves, "--output", "--out"), (make_demo_data, "--scenes", "--scene"), (convert_bair, "--worker", "--workers"),
     (quality, "--seed", "--seeds"),
 ])  # fmt: skip
 def test_every_program_knows_what_is_meant(capsys, program, wrong, meant):

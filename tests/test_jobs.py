@@ -3,23 +3,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jobs
 import torch
-from comparing import wait_for
-from jobs import Process
+
+from tests.helpers.comparisons import wait_for
+from tools.comparing import processes
+from tools.comparing.processes import Process
 
 
 def test_runs_side_by_side_have_a_gpu_each_or_share_the_threads(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert jobs.places(None) == [{"PYTHONUNBUFFERED": "1"}]
-    assert [place["OMP_NUM_THREADS"] for place in jobs.places(3)] == ["2", "2", "2"]
-    assert jobs.places(20)[0]["OMP_NUM_THREADS"] == "1"
+    assert processes.places(None) == [{"PYTHONUNBUFFERED": "1"}]
+    assert [place["OMP_NUM_THREADS"] for place in processes.places(3)] == ["2", "2", "2"]
+    assert processes.places(20)[0]["OMP_NUM_THREADS"] == "1"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in jobs.places(None)] == ["0", "1"]
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in processes.places(None)] == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7")
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in jobs.places(3)] == ["5", "GPU-7", "5"]
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in processes.places(3)] == ["5", "GPU-7", "5"]
 
 
 def test_a_program_is_told_to_stop_when_the_one_that_started_it_is_killed(tmp_path):
@@ -55,7 +56,7 @@ def test_a_program_whose_starter_is_killed_while_it_is_imported_ends_too(tmp_pat
 def start_through_another(folder: Path, *argv: str) -> subprocess.Popen:
     """A process that runs the program in `folder` as compare.py does; communicate() returns when both have ended."""
     starter = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE); time.sleep(99)"
-    command = [sys.executable, "-c", starter, sys.executable, "-c", jobs.CHILD, str(folder), "program", *argv]
+    command = [sys.executable, "-c", starter, sys.executable, "-c", processes.CHILD, str(folder), "program", *argv]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE)
 
 

@@ -4,8 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from poses.keypoints import COCO, OPENPOSE, choose_person, csv_header, csv_row, fill_gaps, read_people, read_sequence, smooth
+from poses.keypoint_files import COCO, OPENPOSE, csv_header, csv_row, read_people, read_sequence
 from poses.skeleton import INDEX, JOINTS
+from poses.tracking import choose_person, fill_gaps, smooth
 from utils import UserError
 
 

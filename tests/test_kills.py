@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from runs import TINY, finish, run_differences, start
+
+from tests.helpers.runs import TINY, finish, run_differences, start
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="process groups are POSIX")
 

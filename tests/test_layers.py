@@ -1,11 +1,11 @@
 import pytest
-import test_svg
 import torch
-from conftest import SMALL_POSE_CVAE
 from torch import nn
 
 from modules import build_model
 from modules.layers import VGGBlock, VGGLayer, fold_time, halve, paint_over, unfold_time
+from tests import test_svg
+from tests.helpers.settings import SMALL_POSE_CVAE
 
 ROBOT = test_svg.SMALL | {"learned_prior": True, "norm": "batch"}
 

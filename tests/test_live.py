@@ -7,20 +7,21 @@ import types
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_SVG, refused
 from PIL import Image, ImageSequence
 
-import live
-import plots
 import Trainer
-from dataloader import Sequence
-from families import FAMILIES
-from flags import parse_trainer_flags
-from live import MOST_FRAMES, Preview, psnr_picture
-from metrics import read_metrics
-from pictures import GAP, ZOOM
-from records import Records
-from utils import psnr
+from data.clips import Sequence
+from evaluation.image_metrics import psnr
+from tasks import FAMILIES
+from tests.helpers.refusals import refused
+from tests.helpers.settings import SMALL_SVG
+from training import loggers
+from training.flags import parse_trainer_flags
+from training.loggers import MOST_FRAMES, Preview, psnr_picture
+from training.metrics_log import read_metrics
+from training.run_folder import Records
+from visualization import plots
+from visualization.videos import GAP, ZOOM
 
 
 def events_of(folder):
@@ -166,7 +167,7 @@ def test_an_extra_log_that_fails_does_not_end_the_training(tmp_path, wandb, caps
         raise RuntimeError("no network\nat all")
 
     if broken == "gif":
-        monkeypatch.setattr(live.Preview, "gif", fail)
+        monkeypatch.setattr(loggers.Preview, "gif", fail)
     else:
         setattr(wandb, broken, fail)
     records = Records(tmp_path, use_wandb=True, use_tensorboard=False)

@@ -6,8 +6,9 @@ import os
 import subprocess
 
 import pytest
-from conftest import ROOT, SMALL
 from PIL import Image
+
+from tests.helpers.settings import ROOT, SMALL
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")

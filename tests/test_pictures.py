@@ -4,10 +4,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dance_data import load_test_sequences
-from dataloader import Sequence
-from pictures import GAP, ZOOM, comparison, frame_durations, save_gif, save_strip
-from utils import psnr
+from data.clips import Sequence
+from data.dance import load_test_sequences
+from evaluation.image_metrics import psnr
+from visualization.videos import GAP, ZOOM, comparison, frame_durations, save_gif, save_strip
 
 
 def shown(path) -> tuple[int, int]:

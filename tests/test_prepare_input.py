@@ -5,17 +5,17 @@ import re
 import shutil
 
 import numpy as np
-import prepare_video
 import pytest
 import torch
-from conftest import refused
-from films import FRAMES, HEIGHT, OFFSETS, WIDTH, body, frame, image_of, write_frames, write_keypoints
 from PIL import Image
 
-from dance_data import DanceSplit, load_validation_sequences
+from data.dance import DanceSplit, load_validation_sequences
 from poses import detector
-from poses.keypoints import COCO, OPENPOSE
+from poses.keypoint_files import COCO, OPENPOSE
 from poses.transfer import pose_images
+from tests.helpers.films import FRAMES, HEIGHT, OFFSETS, WIDTH, body, frame, image_of, write_frames, write_keypoints
+from tests.helpers.refusals import refused
+from tools import prepare_video
 
 
 def test_pose_images_of_several_sizes_or_other_numbers_are_refused(film, tmp_path, capsys):

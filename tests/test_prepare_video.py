@@ -3,16 +3,18 @@ import json
 import shutil
 
 import numpy as np
-import prepare_video
 import pytest
 import torch
-from conftest import SMALL, refused
-from films import FRAMES, HEIGHT, WIDTH, body, image_of, necks, numbers_in, write_frames, write_gif, write_keypoints
 
 import Trainer
-from dance_data import DanceClips, DanceSplit, load_test_sequences
-from poses.keypoints import OPENPOSE, follow
+from data.dance import DanceClips, DanceSplit, load_test_sequences
+from poses.keypoint_files import OPENPOSE
 from poses.skeleton import JOINTS
+from poses.tracking import follow
+from tests.helpers.films import FRAMES, HEIGHT, WIDTH, body, image_of, necks, numbers_in, write_frames, write_gif, write_keypoints
+from tests.helpers.refusals import refused
+from tests.helpers.settings import SMALL
+from tools import prepare_video
 
 
 def test_the_data_set_can_be_trained_on(film, tmp_path):
@@ -66,14 +68,14 @@ def test_a_stopped_run_goes_on_to_the_same_files(film, tmp_path, monkeypatch, ca
             raise KeyboardInterrupt
         real(path, make)
 
-    from poses import dataset
+    from poses import writing
 
-    real, argv = dataset.save, [str(film / "dance"), "--poses", str(film / "dance.csv"), "--out", str(tmp_path / "data"), "--height", "64"]
-    monkeypatch.setattr(dataset, "save", save_some)
+    real, argv = writing.save, [str(film / "dance"), "--poses", str(film / "dance.csv"), "--out", str(tmp_path / "data"), "--height", "64"]
+    monkeypatch.setattr(writing, "save", save_some)
     with pytest.raises(SystemExit) as stop:
         prepare_video.main(argv)
     assert stop.value.code == 130 and "the same command goes on" in capsys.readouterr().err
-    monkeypatch.setattr(dataset, "save", real)
+    monkeypatch.setattr(writing, "save", real)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("frame*.png")}
     prepare_video.main(argv)
     assert len(before) == 29 and all(path.stat().st_mtime_ns == when for path, when in before.items())

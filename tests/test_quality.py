@@ -1,21 +1,16 @@
 """benchmarks/quality.py, rollouts.py and ablation.py: what they measure, by hand, and each of them once as a user runs it."""
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL, refused
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import ablation
-import quality
-import rollouts
-
-from dance_data import DanceSplit
-from dataloader import Sequence
+from benchmarks import ablation, quality, rollouts
+from data.clips import Sequence
+from data.dance import DanceSplit
+from tests.helpers.refusals import refused
+from tests.helpers.settings import SMALL
 from utils import UserError
 
 
@@ -130,7 +125,7 @@ def test_rollouts_prints_both_tables(rendered, trained, capsys):
 @pytest.mark.parametrize("without", ablation.INPUTS)
 def test_what_is_taken_away_no_longer_matters(without):
     """And everything else still does."""
-    from conftest import SMALL_POSE_CVAE
+    from tests.helpers.settings import SMALL_POSE_CVAE
     model = ablation.Blinded(**{name: value for name, value in SMALL_POSE_CVAE.items() if name != "family"})
     model.without = without
     inputs = {"previous frame": torch.rand(1, 3, 16, 32), "pose": torch.rand(1, 9, 16, 32), "reference": torch.rand(1, 3, 16, 32),

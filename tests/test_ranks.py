@@ -8,13 +8,13 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, SMALL_SVG
-from runs import TINY, differences, finish, run_differences, start, wait_for_checkpoint
 
-from checkpoints import load_checkpoint
 from dataloader import ClipBatches
-from metrics import read_metrics
-from ranks import Ranks
+from runtime.distributed import Ranks
+from tests.helpers.runs import TINY, differences, finish, run_differences, start, wait_for_checkpoint
+from tests.helpers.settings import ROOT, SMALL_SVG
+from training.checkpoints import load_checkpoint
+from training.metrics_log import read_metrics
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's processes are stopped by POSIX signals")
 # Without its own random choices; what is left must come from the clips and their seeds.
@@ -94,9 +94,9 @@ def test_the_gradients_of_two_processes_are_those_of_the_doubled_batch(rendered,
     script.write_text(f"""
 import sys; sys.path[:0] = [{str(ROOT)!r}]
 import torch, Trainer
-from flags import parse_trainer_flags
-from ranks import Ranks
-from resuming import Start
+from training.flags import parse_trainer_flags
+from runtime.distributed import Ranks
+from training.resume import Start
 ranks = Ranks()
 trainer = Trainer.Trainer(parse_trainer_flags(sys.argv[2:])[0], Start(), ranks)
 trainer.batches.clips, found = 5, []
@@ -168,7 +168,7 @@ def test_wrong_input_to_many_processes_is_said_once(rendered, tmp_path):
 def run_odd(tmp_path, rendered, oddity: str) -> subprocess.CompletedProcess:
     """Two processes of a small run, of which the second does something else first: `oddity`, lines of Python."""
     script = tmp_path / "odd.py"
-    script.write_text(f"import os, sys; sys.path[:0] = [{str(ROOT)!r}]\nimport torch, Trainer\nfrom learner import Learner\n"
+    script.write_text(f"import os, sys; sys.path[:0] = [{str(ROOT)!r}]\nimport torch, Trainer\nfrom training.learner import Learner\n"
                       f"argv = sys.argv[1:]\nif os.environ['RANK'] == '1':\n    {oddity}\nTrainer.main(argv)\n")  # fmt: skip
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script), "--DR", str(rendered),
                "--save_root", "run", *TINY, "--epoch_size", "8", "--num_epoch", "1"]  # fmt: skip

@@ -2,11 +2,11 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
-from dance_data import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences
-from evaluation import score, summary
-from utils import psnr
+from data.dance import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences
+from evaluation.image_metrics import psnr
+from evaluation.scores import score, summary
+from tests.helpers.settings import ROOT
 
 REAL = ROOT.parent / "shared" / "data" / "lab4_real"
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the real frames are not on this machine")

@@ -2,13 +2,14 @@ import json
 
 import numpy as np
 import pytest
-from conftest import refused
 from PIL import Image
 
-import plots
-from metrics import finite, read_metrics
-from records import Records
-from utils import UserError
+from tests.helpers.refusals import refused
+from tools import plot_curves
+from training.metrics_log import read_metrics
+from training.run_folder import Records
+from utils import UserError, finite
+from visualization import plots
 
 
 def row(epoch: int, **values) -> dict:
@@ -211,16 +212,16 @@ def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
 def test_runs_are_compared_from_the_command_line(tmp_path, capsys):
     for name in ("a", "b"):
         open_records(tmp_path / name).add(row(0), {})
-    plots.main([str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "comparison.png")])
+    plot_curves.main([str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "comparison.png")])
     assert (tmp_path / "comparison.png").stat().st_size > 10_000
-    assert "metrics.jsonl" in refused(capsys, plots.main, [tmp_path / "nowhere"])
-    assert "ends in .png" in refused(capsys, plots.main, [tmp_path / "a", "--out", tmp_path / "comparison.xyz"])
+    assert "metrics.jsonl" in refused(capsys, plot_curves.main, [tmp_path / "nowhere"])
+    assert "ends in .png" in refused(capsys, plot_curves.main, [tmp_path / "a", "--out", tmp_path / "comparison.xyz"])
 
 
 def test_runs_of_the_same_name_are_all_drawn(tmp_path, monkeypatch):
     for name in ("a", "b"):
         open_records(tmp_path / name / "run").add(row(0), {})
     drawn = {}
-    monkeypatch.setattr(plots, "draw_training", lambda runs, path: drawn.update(runs))
-    plots.main([str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")])
+    monkeypatch.setattr(plot_curves, "draw_training", lambda runs, path: drawn.update(runs))
+    plot_curves.main([str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")])
     assert len(drawn) == 2

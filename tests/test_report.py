@@ -9,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import report
 import torch
-from comparison import tomllib
-from conftest import ROOT, SMALL, refused
 from PIL import Image
-from report_text import QUESTIONS
-from reports import copy_run, edit, table_of, write
 
 import Tester
 import Trainer
-from dataloader import Sequence
-from pictures import comparison, read_comparison, save_gif
+from data.clips import Sequence
+from tests.helpers.refusals import refused
+from tests.helpers.reports import copy_run, edit, table_of, write
+from tests.helpers.settings import ROOT, SMALL
+from tools import report
+from tools.comparing.spec import tomllib
+from tools.reporting.sections import QUESTIONS
+from visualization.videos import comparison, read_comparison, save_gif
 
 pytestmark = pytest.mark.usefixtures("blank_charts")
 

@@ -1,10 +1,11 @@
 """The page of a report: what a student writes into it, and how a browser shows it."""
 import pytest
-from browser import check_player, chromium, loaded
 from PIL import Image
-from report_page import QUESTION_MARKS, Table
-from report_text import QUESTIONS
-from reports import copy_run, edit, write
+
+from tests.helpers.browser import check_player, chromium, loaded
+from tests.helpers.reports import copy_run, edit, write
+from tools.reporting.page import QUESTION_MARKS, Table
+from tools.reporting.sections import QUESTIONS
 
 
 @pytest.mark.usefixtures("blank_charts")

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from report_runs import group_name, short_names
-from report_videos import dips_and_peaks, farthest_apart, sprite
 
-from dataloader import Sequence
-from pictures import comparison, read_comparison, save_gif
-from utils import UserError, psnr
+from data.clips import Sequence
+from evaluation.image_metrics import psnr
+from tools.reporting.runs import group_name, short_names
+from tools.reporting.videos import dips_and_peaks, farthest_apart, sprite
+from utils import UserError
+from visualization.videos import comparison, read_comparison, save_gif
 
 
 def test_names_of_groups_and_runs():

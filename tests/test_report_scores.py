@@ -4,7 +4,8 @@ import re
 
 import numpy as np
 import pytest
-from reports import copy_run, edit, table_of, write
+
+from tests.helpers.reports import copy_run, edit, table_of, write
 
 pytestmark = pytest.mark.usefixtures("blank_charts")
 

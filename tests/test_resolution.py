@@ -3,14 +3,15 @@ import json
 
 import pytest
 import torch
-from conftest import SMALL, SMALL_POSE_CVAE, refused
 from PIL import Image
 
 import Tester
 import Trainer
-from dataloader import Sequence
+from data.clips import Sequence
 from modules import build_model
-from pictures import comparison
+from tests.helpers.refusals import refused
+from tests.helpers.settings import SMALL, SMALL_POSE_CVAE
+from visualization.videos import comparison
 
 
 @pytest.mark.parametrize("height, width", [(64, 128), pytest.param(128, 256, marks=pytest.mark.slow), (48, 32)])

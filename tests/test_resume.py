@@ -5,16 +5,17 @@ import shutil
 import signal
 
 import pytest
-from conftest import SMALL_SVG, refused
-from runs import TINY, run_differences
 
 import Trainer
-from checkpoints import load_checkpoint
-from flags import trainer_parser
-from learner import Learner
-from metrics import read_metrics
-from presets import MODELS
-from resuming import FREE_FLAGS, TRAINING_FLAGS
+from tests.helpers.refusals import refused
+from tests.helpers.runs import TINY, run_differences
+from tests.helpers.settings import SMALL_SVG
+from training.checkpoints import load_checkpoint
+from training.flags import trainer_parser
+from training.learner import Learner
+from training.metrics_log import read_metrics
+from training.presets import MODELS
+from training.resume import FREE_FLAGS, TRAINING_FLAGS
 
 # By what is special: the batch in which the signal comes, flags of both runs, further ones of the resumed run.
 CUTS = {

@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import write_image
 
+from data.robot import RobotClips, RobotSplit, fixed_windows
 from dataloader import ClipBatches, build_loader
-from robot_data import RobotClips, RobotSplit, fixed_windows
+from tests.helpers.images import write_image
 from utils import UserError
 
 SIZE = {"height": 32, "width": 32}

@@ -7,16 +7,17 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL_SVG, refused, refused_with_list
 from PIL import Image
 
 import Tester
 import Trainer
-from checkpoints import load_checkpoint
-from metrics import read_metrics
-from pictures import GAP, ZOOM
-from robot_data import RobotSplit, fixed_windows
-from utils import psnr
+from data.robot import RobotSplit, fixed_windows
+from evaluation.image_metrics import psnr
+from tests.helpers.refusals import refused, refused_with_list
+from tests.helpers.settings import ROOT, SMALL_SVG
+from training.checkpoints import load_checkpoint
+from training.metrics_log import read_metrics
+from visualization.videos import GAP, ZOOM
 
 REAL = ROOT.parent / "shared" / "data"
 

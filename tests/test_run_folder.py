@@ -9,14 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL, refused
-from runs import TINY, finish, run_differences, start
 
-import files
 import Trainer
-from checkpoints import load_checkpoint
-from metrics import read_metrics
-from records import Records
+from runtime import files
+from tests.helpers.refusals import refused
+from tests.helpers.runs import TINY, finish, run_differences, start
+from tests.helpers.settings import ROOT, SMALL
+from training.checkpoints import load_checkpoint
+from training.metrics_log import read_metrics
+from training.run_folder import Records
 
 FULL = OSError(28, "No space left on device")
 
@@ -32,7 +33,7 @@ def fill_up(monkeypatch, names: set[str], *, times: int = 10**9) -> list[str]:
             raise FULL
         real(path, content, **more)
 
-    for module in ("checkpoints", "records"):
+    for module in ("training.checkpoints", "training.run_folder"):
         monkeypatch.setattr(f"{module}.write_whole", write)
     return refused_names
 
@@ -106,10 +107,10 @@ def test_a_folder_that_becomes_read_only(train_args, tmp_path, monkeypatch, caps
 
 def test_two_runs_do_not_write_into_one_folder(train_args, trained, tmp_path, monkeypatch, capsys):
     """The second says so and touches nothing; when the first has ended, however it did, the folder is free."""
-    monkeypatch.setattr("files.WAIT", 0.1)
+    monkeypatch.setattr("runtime.files.WAIT", 0.1)
     shutil.copytree(trained, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    holder = subprocess.Popen([sys.executable, "-c", "import sys, time; from pathlib import Path; from files import claim\n"
+    holder = subprocess.Popen([sys.executable, "-c", "import sys, time; from pathlib import Path; from runtime.files import claim\n"
                                f"lock = claim(Path({str(tmp_path / 'run')!r}), flag='--save_root'); print('has it', flush=True); time.sleep(100)"],
                               cwd=ROOT, stdout=subprocess.PIPE, text=True)  # fmt: skip
     assert holder.stdout.readline() == "has it\n"

@@ -1,18 +1,14 @@
 """Epochs on paper against values by hand; whole runs, most of them by stand-ins for Trainer.py; no times are asserted."""
 import subprocess
-import sys
 from argparse import Namespace
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, SMALL_SVG, refused
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import arithmetic
-import cluster
-import overhead
-import scaling
+from benchmarks import overhead, scaling
+from benchmarks.common import cluster, flops
+from tests.helpers.refusals import refused
+from tests.helpers.settings import ROOT, SMALL, SMALL_SVG
 
 # 100 bytes of gradients, 10 bytes/s within a node of 8, 5 between nodes, 0.5 s a hop, all in one collective.
 SLOW = cluster.Cluster(node_gpus=8, node=10.0, net=5.0, latency=0.5, bucket=100.0)
@@ -81,9 +77,9 @@ def test_a_span_of_time_in_its_unit(seconds, expected):
 def test_operators_are_counted_without_views_and_empty_tensors():
     """A product and a sum; backward, the 1 that it begins with and two products. Spreading the 1 out is a view."""
     a, b = (torch.rand(4, 4, requires_grad=True) for _ in "ab")
-    assert arithmetic.count_operators(lambda: torch.empty(3).view(1, 3).t()) == 0
-    assert arithmetic.count_operators(lambda: (a.detach() * b.detach()).sum()) == 2
-    assert arithmetic.count_operators(lambda: (a * b).sum().backward()) == 5
+    assert flops.count_operators(lambda: torch.empty(3).view(1, 3).t()) == 0
+    assert flops.count_operators(lambda: (a.detach() * b.detach()).sum()) == 2
+    assert flops.count_operators(lambda: (a * b).sum().backward()) == 5
 
 
 def test_bytes_of_each_of_many():

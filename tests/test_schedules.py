@@ -1,7 +1,7 @@
 """Values by hand for every schedule that the course's reports use."""
 import pytest
 
-from schedules import kl_weight, learning_rate, teacher_forcing_ratio
+from training.schedules import kl_weight, learning_rate, teacher_forcing_ratio
 
 
 def forcing(epochs, **flags):

@@ -7,17 +7,18 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
-from runs import TINY, differences, finish, run_differences, start, wait_for_checkpoint
-from test_data_identity import dance_clips
-from test_resume import run_in
 
 import dataloader
 import Trainer
-from checkpoints import load_checkpoint
-from dataloader import ClipBatches, build_loader, leave_stopping_to_the_main_process
-from learner import Learner
-from metrics import read_metrics
+from dataloader import ClipBatches, build_loader
+from runtime.signals import leave_stopping_to_the_main_process
+from tests.helpers.runs import TINY, differences, finish, run_differences, start, wait_for_checkpoint
+from tests.helpers.settings import ROOT
+from tests.test_data_identity import dance_clips
+from tests.test_resume import run_in
+from training.checkpoints import load_checkpoint
+from training.learner import Learner
+from training.metrics_log import read_metrics
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals to one process are POSIX")
 
@@ -164,9 +165,8 @@ def test_kl_and_loss_are_float32_under_autocast(clip_of_models, precision, force
 
 @pytest.fixture
 def clip_of_models():
-    from conftest import SMALL_POSE_CVAE
-
     from modules import build_model
+    from tests.helpers.settings import SMALL_POSE_CVAE
 
     svg = {"family": "svg", "image_size": 32, "condition_mean": [0.0], "condition_scale": [1.0], "context": 1, "cond_shift": 1, "width": 4,
            "g_dim": 8, "z_dim": 2, "rnn_size": 8, "predictor_rnn_layers": 1, "posterior_rnn_layers": 1, "prior_rnn_layers": 1,

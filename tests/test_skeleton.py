@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poses.keypoints import OPENPOSE
+from poses.keypoint_files import OPENPOSE
 from poses.skeleton import COLOURS, INDEX, JOINTS, LIMBS, draw_pose, whole_body
 
 

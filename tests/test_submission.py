@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-import submission
-from submission import course_score, find_truth, read_frames, write_submission
+from data.truth_csv import find_truth, read_frames
+from evaluation import submission
+from evaluation.submission import course_score, write_submission
 from utils import UserError
 
 

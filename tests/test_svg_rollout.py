@@ -1,7 +1,8 @@
 """SVG's roll-outs: what they may see, what they draw, what they remember."""
 import pytest
 import torch
-from test_svg import by_hand, small
+
+from tests.test_svg import by_hand, small
 
 
 @pytest.fixture

@@ -8,15 +8,17 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, refused
 from PIL import Image
 
-import evaluation
 import Tester
-from checkpoints import load_checkpoint
-from dance_data import load_test_sequences
-from records import Records
-from submission import read_frames, write_submission
+from data.dance import load_test_sequences
+from data.truth_csv import read_frames
+from evaluation import scores as evaluation_scores
+from evaluation.submission import write_submission
+from tests.helpers.refusals import refused
+from tests.helpers.settings import ROOT
+from training.checkpoints import load_checkpoint
+from training.run_folder import Records
 
 
 def run(dataset, trained, folder, *more: str) -> None:
@@ -94,7 +96,7 @@ def test_results_lie_in_the_run_unless_a_folder_is_named(rendered, trained, tmp_
 
 def test_a_run_folder_means_its_best_checkpoint_with_averaged_weights(rendered, trained, tmp_path, monkeypatch):
     used = []
-    monkeypatch.setattr(evaluation, "roll_out", lambda model, *_, **__: used.append(model) or [torch.zeros(9, 3, 32, 64)] * 2)
+    monkeypatch.setattr(evaluation_scores, "roll_out", lambda model, *_, **__: used.append(model) or [torch.zeros(9, 3, 32, 64)] * 2)
     run(rendered, trained, tmp_path)
     state = load_checkpoint(trained / "best.ckpt")
     assert all(torch.equal(value, state["ema"][name]) for name, value in used[0].state_dict().items())

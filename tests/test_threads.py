@@ -4,14 +4,15 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+
+from tests.helpers.settings import ROOT
 
 
 def setting(program: str, **environment: str) -> str:
     """GOMP_SPINCOUNT at the moment when the program wants torch, which it cannot have here."""
     script = ("import os, sys\n"
               "sys.modules['torch'] = None\n"
-              f"sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tools')!r}]\n"
+              f"sys.path[:0] = [{str(ROOT)!r}]\n"
               f"try: import {program}\n"
               "except ImportError as error: assert 'torch' in str(error), error\n"
               "print(os.environ.get('GOMP_SPINCOUNT', ''))\n")  # fmt: skip
@@ -20,7 +21,7 @@ def setting(program: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("program", ["Trainer", "Tester", "prepare_video"])
+@pytest.mark.parametrize("program", ["Trainer", "Tester", "tools.prepare_video"])
 def test_threads_that_wait_sleep_soon(program):
     assert int(setting(program)) < 100_000
 

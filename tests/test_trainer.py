@@ -5,19 +5,19 @@ import shutil
 
 import pytest
 import torch
-from conftest import SMALL
 from PIL import Image
 from torch.utils.data import default_collate
 
-import plots
 import Trainer
-from checkpoints import load_checkpoint
 from dataloader import Place
-from flags import parse_trainer_flags
-from metrics import read_metrics
-from progress import Progress
-from ranks import Ranks
-from resuming import Start
+from runtime.distributed import Ranks
+from tests.helpers.settings import SMALL
+from training.checkpoints import load_checkpoint
+from training.flags import parse_trainer_flags
+from training.metrics_log import read_metrics
+from training.progress import Progress
+from training.resume import Start
+from visualization import plots
 
 
 def make(train_args, *more: str) -> Trainer.Trainer:
@@ -274,7 +274,7 @@ def test_tensorboard_and_wandb_get_the_numbers(train_args, tmp_path, monkeypatch
 def test_compile_is_for_the_weights_that_are_trained(train_args, monkeypatch):
     """The averaged copy shares no code with them and is left alone: it rolls out in other shapes."""
     compiled = []
-    monkeypatch.setattr("learner.compile_parts", lambda model, device: compiled.append(model))
+    monkeypatch.setattr("training.learner.compile_parts", lambda model, device: compiled.append(model))
     make(train_args)
     assert not compiled
     trainer = make(train_args, "--compile")

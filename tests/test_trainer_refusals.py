@@ -4,13 +4,14 @@ import sys
 import types
 
 import pytest
-from conftest import SMALL, refused, refused_with_list
 
 import Trainer
-from flags import parse_trainer_flags, trainer_parser
-from metrics import read_metrics
-from presets import MODELS, PRESETS
-from schedules import teacher_forcing_ratio
+from tests.helpers.refusals import refused, refused_with_list
+from tests.helpers.settings import SMALL
+from training.flags import parse_trainer_flags, trainer_parser
+from training.metrics_log import read_metrics
+from training.presets import MODELS, PRESETS
+from training.schedules import teacher_forcing_ratio
 
 
 @pytest.mark.parametrize("package, flag", [("wandb", "--use_wandb"), ("tensorboard", "--use_tensorboard")])

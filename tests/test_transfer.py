@@ -2,20 +2,21 @@
 import json
 
 import numpy as np
-import prepare_video
 import pytest
 import torch
-from conftest import refused, write_image
-from films import FRAMES, write_frames, write_keypoints
 from PIL import Image
-from test_skeleton import pose
 
 import Tester
-from dance_data import DanceSplit, load_test_sequences
-from evaluation import roll_out
-from poses.keypoints import csv_header, csv_row
+from data.dance import DanceSplit, load_test_sequences
+from evaluation.rollout import roll_out
+from poses.keypoint_files import csv_header, csv_row
 from poses.skeleton import draw_pose
 from poses.transfer import first_frame, measure, pose_images
+from tests.helpers.films import FRAMES, write_frames, write_keypoints
+from tests.helpers.images import write_image
+from tests.helpers.refusals import refused
+from tests.test_skeleton import pose
+from tools import prepare_video
 from utils import UserError, seed_for
 
 
@@ -58,7 +59,7 @@ def test_the_source_gets_the_size_and_place_of_the_person_in_training(tmp_path, 
     elif kind == "json":
         path = tmp_path / "openpose"
         path.mkdir()
-        from poses.keypoints import OPENPOSE
+        from poses.keypoint_files import OPENPOSE
         from poses.skeleton import INDEX
         for t, p in enumerate(source):
             values = [float(v) for name in OPENPOSE[25] for v in (p[INDEX[name]] if name in INDEX else (0, 0, 0))]
@@ -117,8 +118,8 @@ def test_tester_follows_the_poses_of_a_prepared_video(rendered, trained, tmp_pat
     assert f"1 sequences, {FRAMES} frames" in capsys.readouterr().out
     known = DanceSplit(rendered, "train", height=32, width=64).images[1].transpose(0, 2, 3, 1)
     poses = pose_images(tmp_path / "other", like=known, height=32, width=64, detector=nobody_looks)
-    from checkpoints import load_checkpoint, model_from_checkpoint
-    from dataloader import Sequence
+    from data.clips import Sequence
+    from training.checkpoints import load_checkpoint, model_from_checkpoint
     model = model_from_checkpoint(load_checkpoint(trained / "best.ckpt"), trained / "best.ckpt")
     sequence = Sequence("other", load_test_sequences(rendered, height=32, width=64)[0].given, poses, None)
     video = roll_out(model, [sequence], [seed_for(1, "test", "other", 0)], device=torch.device("cpu"), precision="none", z_scale=1.0, batch_size=1)[0]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from utils import UserError, command_line, one_line_errors, optional_package, psnr, seed_for, ssim, to_model, video_to_bytes
+from evaluation.image_metrics import psnr, ssim
+from utils import UserError, command_line, one_line_errors, optional_package, seed_for, to_model, video_to_bytes
 
 
 def test_psnr_by_hand_one_value_per_frame():

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import refused
 
-import evaluation
 import Tester
 import Trainer
-from dance_data import load_test_sequences
-from pictures import comparison, save_mp4
-from utils import psnr, video_to_bytes
+from data.dance import load_test_sequences
+from evaluation import scores
+from evaluation.image_metrics import psnr
+from tests.helpers.refusals import refused
+from utils import video_to_bytes
+from visualization.videos import comparison, save_mp4
 
 av = pytest.importorskip("av", reason="mp4 needs the package av: pip install av")
 
@@ -89,7 +90,7 @@ def test_the_trainer_stores_its_validation_as_what_is_asked_for(train_args, tmp_
 
 def test_a_missing_package_is_said_before_anything_starts(rendered, trained, train_args, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.setattr(evaluation, "roll_out", None)
+    monkeypatch.setattr(scores, "roll_out", None)
     tester = ["--DR", rendered, "--ckpt_path", trained, "--save_root", tmp_path / "out"]
     for main, argv, flag in [(Tester.main, tester, "--video"), (Trainer.main, train_args, "--store_visualization")]:
         message = refused(capsys, main, [*argv, flag, "mp4"])

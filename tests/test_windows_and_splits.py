@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from poses import scan
+from poses.cropping import ASPECTS, Box, View, choose_aspect, choose_window, union
 from poses.splits import plan
-from poses.window import ASPECTS, Box, View, choose_aspect, choose_window, union
 from utils import UserError
 
 

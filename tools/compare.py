@@ -6,30 +6,34 @@ Each run is a folder OUT/SETTING-seedN of Trainer.py, with the results of Tester
 same command goes on where it stopped, at the very step, and leaves alone what is done. Several at once share the work: each run
 is done by one of them, and whoever ends last makes the report of all.
 """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
+
+import runtime.openmp  # noqa: F401  (must precede torch)
+
+# isort: split
 import argparse
 import json
 import signal
-import sys
 import time
 from codecs import BOM_UTF8
-from pathlib import Path
 
 from filelock import FileLock
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root, from whichever folder this is started
-
-import report
-from comparison import Comparison, PlannedRun, comparison_of
-from jobs import Process, places
-from report_runs import spread
-
-from dataloader import find_dataset
-from files import claim, locked, write_whole
-from metrics import read_metrics
-from parsing import COUNT, SEED, Parser, location
-from resuming import choose_start
-from utils import Interrupt, Stopped, UserError, check_writable, command_line, one_line_errors
+from data.images import find_dataset
+from runtime.cli import COUNT, SEED, Parser, location
+from runtime.files import check_writable, claim, locked, write_whole
+from runtime.signals import Interrupt, Stopped
+from tools import report
+from tools.comparing.processes import Process, places
+from tools.comparing.spec import Comparison, PlannedRun, comparison_of
+from tools.reporting.runs import spread
+from training.metrics_log import read_metrics
+from training.resume import choose_start
+from utils import UserError, command_line, one_line_errors
 
 PAUSE = 0.3  # seconds between two looks at the processes
 

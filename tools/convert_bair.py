@@ -5,6 +5,14 @@ unpacked, it is softmotion30_44k/{train,test}/traj_0_to_255.tfrecords and so on.
     OUT/{train,validate,test}/traj_0_to_255.tfrecords/k/{0..29}.png, actions.csv (30 x 4), endeffector_positions.csv (30 x 3)
 which takes about 17 GB in 1.4 million files. A conversion that was stopped goes on when it is started again.
 """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
+
+import runtime.openmp  # noqa: F401  (must precede torch)
+
+# isort: split
 import json
 import math
 import multiprocessing
@@ -12,22 +20,19 @@ import os
 import re
 import shutil
 import signal
-import sys
 import threading
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root, from whichever folder this is started
-
-from tfrecords import FOOTER, HEADER, read_bytes, read_features, read_floats, read_length, read_payload
-
-from parsing import COUNT, INDEX, Parser, location
-from utils import Interrupt, Stopped, UserError, check_writable, held_back, one_line_errors
+from runtime.cli import COUNT, INDEX, Parser, location
+from runtime.files import check_writable
+from runtime.signals import Interrupt, Stopped, held_back
+from tools.bair.tfrecords import FOOTER, HEADER, read_bytes, read_features, read_floats, read_length, read_payload
+from utils import UserError, one_line_errors
 
 SPLITS = ["train", "validate", "test"]
 FILE_NAME = re.compile(r"traj_(\d+)_to_\d+\.tfrecords")

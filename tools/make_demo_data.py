@@ -3,19 +3,21 @@
 --scene dance   a dancer and skeletons of the poses, in the LAB4_Dataset layout
 --scene robot   an arm that pushes things about in a tray, with its actions, in the Lab 5 layout
 """
-import argparse
-import shutil
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
+
+import runtime.openmp  # noqa: F401  (must precede torch)
+
+# isort: split
+import argparse
+import shutil
+
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root, from whichever folder this is started
-
-import demo_dance
-import demo_robot
-
-from parsing import COUNT, SEED, Parser, location, number
+from runtime.cli import COUNT, SEED, Parser, location, number
+from tools.demo import dance, robot
 from utils import UserError, one_line_errors
 
 # Sizes of the data set by scene; a flag that is not listed for a scene is refused with it.
@@ -23,7 +25,7 @@ SIZES = {
     "dance": {"train": 2400, "val": 150, "test": 150, "sequences": 3},
     "robot": {"train": 320, "val": 24, "test": 24, "frames": 30},
 }
-VIDEOS = {"dance": demo_dance.videos, "robot": demo_robot.videos}
+VIDEOS = {"dance": dance.videos, "robot": robot.videos}
 SUMMARY = {
     "dance": "{train} training, {val} validation and {sequences} x {test} test frames",
     "robot": "{train} training, {val} validation and {test} test sequences of {frames} frames",

@@ -4,29 +4,32 @@ A video, a GIF or a folder of images becomes frames and pose images in the LAB4_
 from torchvision's keypoint R-CNN, or with --poses from keypoints or pose images that there are already. A stopped run goes on
 when it is started again.
 """
-import argparse
-import json
-import shutil
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
+
+import runtime.openmp  # noqa: F401  (must precede torch)
+
+# isort: split
+import argparse
+import json
+import shutil
+
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root, from whichever folder this is started
-
-import threads  # noqa: F401
-
-from dataloader import SUFFIXES
-from devices import find_device
-from files import write_whole
-from parsing import COUNT, FRACTION, INDEX, NOT_NEGATIVE, Parser, location, number
-from poses.dataset import blank, write_images, write_preview
+from data.images import SUFFIXES
+from poses.cropping import ASPECTS, Box, View, choose_aspect, choose_window, person_view, ratio, union
 from poses.detector import DETECTOR_SIDE, Detector
-from poses.keypoints import csv_header, csv_row, follow, read_people
+from poses.keypoint_files import csv_header, csv_row, read_people
 from poses.scan import PoseImages, Scan, Video, scan
 from poses.splits import SPLITS, Stretch, plan
-from poses.window import ASPECTS, Box, View, choose_aspect, choose_window, person_view, ratio, union
-from utils import UserError, check_writable, command_line, one_line_errors
+from poses.tracking import follow
+from poses.writing import blank, write_images, write_preview
+from runtime.cli import COUNT, FRACTION, INDEX, NOT_NEGATIVE, Parser, location, number
+from runtime.devices import find_device
+from runtime.files import check_writable, write_whole
+from utils import UserError, command_line, one_line_errors
 
 FREE = ("out", "device", "weights", "overwrite")  # what may be different when a stopped run goes on
 LOOKED = ("videos", "poses", "skip", "most", "every", "side", "inputs")  # what decides which people are found

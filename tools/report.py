@@ -6,26 +6,39 @@ Runs that differ in nothing but the seed form a group: one colour, mean and stan
 of the course's report. What is written into report.md between its marks, in Markdown, is kept, and goes into report.html, the
 next time.
 """
-import io
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
+
+import runtime.openmp  # noqa: F401  (must precede torch)
+
+# isort: split
+import io
 
 import numpy as np
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repo's root, from whichever folder this is started
-
-from report_page import PICTURES, Frames, Picture, Player, Text, Tile, read_answers, write_html, write_markdown
-from report_runs import BASELINES, Group, Run, grouped, read_runs
-from report_text import QUESTIONS, sections
-from report_videos import Video, dips_and_peaks, encode, farthest_apart, frames_per_second, joined, side_by_side, sprite, stored
-
-from dataloader import find_dataset
-from files import write_whole
-from parsing import COUNT, Parser, location
-from pictures import save_gif
-from plots import decibels, draw_frames, draw_psnr_of_groups, mean_of, mean_over_runs
-from utils import UserError, check_writable, one_line_errors
+from data.images import find_dataset
+from runtime.cli import COUNT, Parser, location
+from runtime.files import check_writable, write_whole
+from tools.reporting.page import PICTURES, Frames, Picture, Player, Text, Tile, read_answers, write_html, write_markdown
+from tools.reporting.runs import BASELINES, Group, Run, grouped, read_runs
+from tools.reporting.sections import QUESTIONS, sections
+from tools.reporting.videos import (
+    Video,
+    dips_and_peaks,
+    encode,
+    farthest_apart,
+    frames_per_second,
+    joined,
+    side_by_side,
+    sprite,
+    stored,
+)
+from utils import UserError, one_line_errors
+from visualization.plots import decibels, draw_frames, draw_psnr_of_groups, mean_of, mean_over_runs
+from visualization.videos import save_gif
 
 GIF_FPS = 10  # of the videos beside report.md, which would be many megabytes otherwise
 

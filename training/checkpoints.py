@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from files import write_whole
-from modules import VideoModel, build_model
+from modules import build_model
+from modules.base import VideoModel
+from runtime.files import write_whole
 from utils import UserError
 
 # 2: PoseCVAE standardises pose images and sees a window of them; SVG is as in 1. 3: where a run stands within an epoch.

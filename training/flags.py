@@ -1,10 +1,8 @@
 """The flags of Trainer.py: names and meanings of the course, one default each; and those that other programs share."""
 import argparse
-import shlex
 import sys
-from pathlib import Path
 
-from parsing import (
+from runtime.cli import (
     COUNT,
     FRACTION,
     INDEX,
@@ -13,24 +11,15 @@ from parsing import (
     PROBABILITY,
     SEED,
     Parser,
+    add_device_flags,
     choice,
+    config_lines,
     location,
     number,
-)  # fmt: skip
-from presets import DEMO, LEAST_EPOCH, MODELS, PRESETS, VIDEOS
-from utils import UserError
-
-
-def add_device_flags(parser: Parser):
-    """The flags about the machine, the same for Trainer and Tester; returns the group's add_argument for more of them."""
-    add = parser.add_argument_group("machine").add_argument
-    add("--device", default="auto", help="auto: the first of cuda, mps, cpu that is there")
-    add("--cuda", dest="device", action="store_const", const="cuda", help="short for --device cuda")
-    add("--amp", default="auto", choices=["auto", "none", "bfloat16", "float16"],
-        help="autocast precision, loss and KL stay float32; auto: bfloat16 where the machine is fast in it")  # fmt: skip
-    add("--compile", action="store_true", help="torch.compile the model: minutes at the start, meant for a GPU")
-    add("--cache_dir", type=location, help="folder of the decoded frames (default: DR/.frame_cache, else the user's cache)")
-    return add
+    with_files,
+)
+from training.presets import DEMO, LEAST_EPOCH, MODELS, PRESETS
+from visualization.videos import VIDEOS
 
 
 def parse_trainer_flags(argv: list[str] | None) -> tuple[argparse.Namespace, dict]:
@@ -66,42 +55,6 @@ def parse_trainer_flags(argv: list[str] | None) -> tuple[argparse.Namespace, dic
         print(*config_lines(parser, args, given), sep="\n")
         parser.exit()
     return args, given
-
-
-def with_files(argv: list[str]) -> list[str]:
-    """The same with the flags that stand in FILE in place of @FILE, where # begins a comment. Raises UserError."""
-    flags = []
-    for text in argv:
-        if not text.startswith("@"):
-            flags.append(text)
-            continue
-        try:
-            written = Path(text[1:]).read_bytes()
-            utf_16 = written.startswith((b"\xff\xfe", b"\xfe\xff"))  # Windows PowerShell's >
-            flags += shlex.split(written.decode("utf-16" if utf_16 else "utf-8-sig"), comments=True)
-        except (OSError, ValueError) as error:  # not there; no text, or a quotation mark without its fellow
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"{text}: cannot be read ({reason}); expected a file of flags, like --print_config writes") from None
-    return flags
-
-
-def config_lines(parser: Parser, args: argparse.Namespace, given: dict) -> list[str]:
-    """All settings as flags, one a line, in the parser's groups; those that were `given` are marked, what is off or unset is a
-    comment."""
-    lines = [f"# All settings of --model {args.model} with --preset {args.preset}. From a file: python Trainer.py @FILE"]
-    left = {name: value for name, value in vars(args).items() if name != "print_config"}
-    for group in parser._action_groups:
-        own = [action for action in group._group_actions if action.dest in left]
-        lines += ["", f"# {group.title}"] if own else []
-        for action in own:
-            if action.dest not in left:  # a short form of the flag before
-                continue
-            value, name = left.pop(action.dest), action.option_strings[0]
-            line = f"# {name}: {'off' if value is False else 'not set'}"
-            if value is not None and value is not False:
-                line = name if value is True else f"{name} {shlex.quote(str(value))}"
-            lines.append(f"{line:<33} # given" if action.dest in given else line)
-    return lines
 
 
 MAIN_FLAGS = ("model", "preset", "DR", "save_root", "num_epoch", "resume", "print_config", "use_wandb", "use_tensorboard",

@@ -11,11 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from checkpoints import load_weights
-from devices import autocast, compile_parts
-from modules import VideoModel
-from ranks import Ranks
-from schedules import learning_rate
+from modules.base import VideoModel
+from runtime.devices import autocast, compile_parts
+from runtime.distributed import Ranks
+from training.checkpoints import load_weights
+from training.schedules import learning_rate
 from utils import to_model
 
 

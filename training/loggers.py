@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from dataloader import Sequence
-from pictures import comparison, save_gif, save_videos
-from plots import draw_psnr_per_frame
+from data.clips import Sequence
 from utils import UserError, optional_package
+from visualization.plots import draw_psnr_per_frame
+from visualization.videos import comparison, save_gif, save_videos
 
 MOST_FRAMES = 100  # of a logged video, its last ones, where a roll-out that drifts shows it: 2 MB and 4 seconds of a CPU
 GROUPS = dict.fromkeys(("beta", "tfr", "forced", "lr"), "schedule") | dict.fromkeys(("seconds", "frames_per_second"), "speed")

@@ -1,6 +1,5 @@
 """metrics.jsonl and timings.jsonl: an object of numbers for each epoch."""
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -35,15 +34,6 @@ def is_row(row) -> bool:
     lists = {name: value for name, value in row.items() if name in LISTS and isinstance(value, list)}
     numbers = [value for name, value in row.items() if name not in lists] + [value for some in lists.values() for value in some]
     return all(value is None or (isinstance(value, (int, float)) and abs(value) <= sys.float_info.max) for value in numbers)
-
-
-def finite(value):
-    """The same with None for every number that is not finite, which JSON does not know; looks into lists and dicts."""
-    if isinstance(value, dict):
-        return {name: finite(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def lines_of(rows: list[dict]) -> bytes:

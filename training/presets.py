@@ -7,7 +7,6 @@ DEMO = {  # what renders data to begin with
     "pose_cvae": "python tools/make_demo_data.py --out demo_data",
     **dict.fromkeys(("svg_fp", "svg_lp"), "python tools/make_demo_data.py --scene robot --out demo_robot"),
 }
-VIDEOS = {"gif": ("gif",), "mp4": ("mp4",), "both": ("gif", "mp4")}  # what may be asked for, and the files that come of it
 LEAST_EPOCH = 200  # batches; one pass over a short video would be over sooner than its validation
 
 DANCE = {

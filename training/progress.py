@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from ranks import Ranks
+from runtime.distributed import Ranks
 
 TERMS = ("loss", "mse", "kl", "beta", "forced")
 

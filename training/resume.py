@@ -3,8 +3,8 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
-from checkpoints import find_checkpoint, load_checkpoint, load_newest
-from dataloader import find_dataset
+from data.images import find_dataset
+from training.checkpoints import find_checkpoint, load_checkpoint, load_newest
 from utils import RANK, UserError
 
 MACHINE_FLAGS = ("device", "amp", "compile", "cache_dir", "num_workers")  # not taken over from where a checkpoint was trained

@@ -1,15 +1,17 @@
 """What a run leaves behind: checkpoints, config.json, metrics.jsonl, and copies for those who look on."""
 import json
+import platform
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
-from checkpoints import serialise, write_checkpoint
-from files import claim, write_whole
-from live import Preview, TensorBoard, WeightsAndBiases, named_for_logs, psnr_picture
-from metrics import finite, lines_of, read_metrics
-from utils import UserError, check_writable, versions
+from runtime.files import check_writable, claim, write_whole
+from training.checkpoints import serialise, write_checkpoint
+from training.loggers import Preview, TensorBoard, WeightsAndBiases, named_for_logs, psnr_picture
+from training.metrics_log import lines_of, read_metrics
+from utils import UserError, finite
 
 OUTPUTS = ("*.ckpt", "config.json", "metrics.jsonl", "timings.jsonl", "training.png", "tensorboard", "val*", "test*", "train",
            "train_*")  # fmt: skip
@@ -211,3 +213,9 @@ class NoRecords:
     def save(self, names: list[str], _state: dict) -> list[str]:
         """Nothing, under any name."""
         return names
+
+
+def versions() -> dict[str, str]:
+    """What a run was made with, for config.json."""
+    packages = ["torch", "numpy", "pillow", "imageio", "matplotlib"]
+    return {"python": platform.python_version(), "platform": platform.platform()} | {name: version(name) for name in packages}

@@ -1,7 +1,4 @@
-"""Every picture of curves, drawn from metrics.jsonl (training) or from scores (testing).
-
-    python plots.py runs/cyclical runs/monotonic runs/none --out comparison.png    several runs laid over each other
-"""
+"""Every picture of curves, drawn from metrics.jsonl (training) or from scores (testing)."""
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -10,10 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-
-from metrics import read_metrics
-from parsing import Parser, location
-from utils import UserError, one_line_errors
 
 # Okabe and Ito's palette, told apart with any colour vision; line styles differ as well, for black-and-white prints.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -239,21 +232,3 @@ def draw_frames(rows: dict[str, list[np.ndarray]], columns: list[str], captions:
         if column == 0:
             ax.set_ylabel(literal(list(rows)[row]), fontsize="small")
     figure.savefig(file)
-
-
-@one_line_errors
-def main(argv: list[str] | None = None) -> None:
-    parser = Parser("Lay the training curves of several runs over each other.")
-    parser.add_argument("runs", nargs="+", type=location, help="run folders with a metrics.jsonl")
-    parser.add_argument("--out", type=location, default=Path("comparison.png"), help="the picture to write")
-    args = parser.parse_args(argv)
-    if args.out.suffix.lower() not in {".png", ".pdf", ".svg", ".jpg"}:
-        raise UserError(f"--out {args.out}: expected a name that ends in .png, .pdf, .svg or .jpg")
-    names = [run.resolve().name for run in args.runs]
-    names = names if len(set(names)) == len(names) else [str(run) for run in args.runs]
-    draw_training({name: read_metrics(run / "metrics.jsonl") for name, run in zip(names, args.runs)}, args.out)
-    print(f"wrote {args.out}")
-
-
-if __name__ == "__main__":
-    main()

@@ -9,9 +9,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from dataloader import Sequence
-from presets import VIDEOS
+from data.clips import Sequence
 from utils import UserError, optional_package, to_model, video_to_bytes
+
+VIDEOS = {"gif": ("gif",), "mp4": ("mp4",), "both": ("gif", "mp4")}  # what may be asked for, and the files that come of it
 
 GAP = 2  # white pixels between two pictures
 ZOOM = 4  # course frames are 64 x 32 pixels; enlarged by whole pixels so that every one can be seen

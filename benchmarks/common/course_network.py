@@ -7,9 +7,10 @@ import importlib.util
 from pathlib import Path
 
 import torch
-from measure import Timing, Trainer, seconds
 from torch import Tensor, nn
 
+from benchmarks.common.measure import Timing, seconds
+from Trainer import Trainer
 from utils import UserError
 
 CLIPS, LENGTH = 2, 16  # the course's batch and clip length

@@ -2,10 +2,11 @@
 from collections.abc import Callable
 
 import torch
-from measure import seconds
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.common.measure import seconds
 
 
 def count_gflop(work: Callable[[], object], frames: int) -> float:

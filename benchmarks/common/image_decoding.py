@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from frame_cache import cached_frames
+from data.frame_cache import cached_frames
 
 
 def decoding_rate(paths: list[Path], *, height: int, width: int) -> float:

@@ -16,18 +16,16 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from dataloader import Place
-from devices import autocast, find_device
-from flags import parse_trainer_flags
-from ranks import Ranks
-from resuming import Start
-from schedules import teacher_forcing_ratio
+from runtime.devices import autocast, find_device
+from runtime.distributed import Ranks
 from Trainer import Trainer
+from training.flags import parse_trainer_flags
+from training.resume import Start
+from training.schedules import teacher_forcing_ratio
 from utils import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 # What torch, numpy, Python and C++ say when memory runs out, in small letters.
 NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "memoryerror", "bad_alloc")

@@ -1,27 +1,31 @@
 """One measurement in a process of its own, so that its memory is its own; speed.py and curves.py start it. Prints JSON.
 
-    python benchmarks/point.py --steps 3 -- --DR demo_data                         time and memory of training
-    python benchmarks/point.py --steps 3 --images repeated.npy -- --DR demo_data   of the loader alone, on such a cache file
+    python benchmarks/common/point.py --steps 3 -- --DR demo_data    time and memory of training
+    python benchmarks/common/point.py --steps 3 --images repeated.npy -- --DR demo_data    the loader alone
 
 Everything behind -- goes to Trainer.py. Training feeds the model's own frames back, the dearer way.
 """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the root of the repository
+
+import runtime.openmp  # noqa: F401  (must precede torch)
+
+# isort: split
 import contextlib
 import json
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from measure import batches, find_device, name_of, new_trainer, parse_flags, peak_memory, precision_in_use, train_steps
-
-from dance_data import DanceClips, DanceSplit
+from benchmarks.common.measure import batches, name_of, new_trainer, parse_flags, peak_memory, precision_in_use, train_steps
+from data.dance import DanceClips, DanceSplit
 from dataloader import ClipBatches, build_loader
-from parsing import COUNT, Parser
+from runtime.cli import COUNT, Parser
+from runtime.devices import find_device
 from utils import one_line_errors
 
 

@@ -5,11 +5,10 @@ import json
 import time
 from pathlib import Path
 
-import compare
-from jobs import Process
-from runs import TINY
-
 import Tester
+from tests.helpers.runs import TINY
+from tools import compare
+from tools.comparing.processes import Process
 
 SIZES = {flag.removeprefix("--"): value for flag, value in zip(TINY[::2], TINY[1::2])}
 SHORT = SIZES | {"epoch_size": 2, "num_epoch": 2, "val_every": 2, "per_save": 1}
@@ -39,7 +38,7 @@ def hasten(monkeypatch) -> list[list[str]]:
     monkeypatch.setattr(compare, "Process", InHere)
     monkeypatch.setattr(compare, "PAUSE", 0)
     monkeypatch.setattr(Tester, "write_pictures", lambda *_, **__: None)
-    monkeypatch.setattr("results.draw_steps", lambda path, *_, **__: path.touch())
+    monkeypatch.setattr("evaluation.results.draw_steps", lambda path, *_, **__: path.touch())
     return reports
 
 

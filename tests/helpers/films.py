@@ -4,7 +4,7 @@ import csv
 import numpy as np
 from PIL import Image
 
-from poses.keypoints import csv_header, csv_row
+from poses.keypoint_files import csv_header, csv_row
 from poses.skeleton import INDEX, JOINTS
 
 FRAMES, HEIGHT, WIDTH = 60, 90, 160

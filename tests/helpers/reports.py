@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-import report
+from tools import report
 
 
 def copy_run(source: Path, folder: Path, *, better: float = 0.0, **flags) -> Path:

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 import torch
-from conftest import ROOT
 
-from checkpoints import load_checkpoint
+from tests.helpers.settings import ROOT
+from training.checkpoints import load_checkpoint
 
 # What a run of a second or two is made of; small enough for many starts.
 TINY = ["--F_dim", "4", "--L_dim", "4", "--N_dim", "1", "--D_out_dim", "8", "--train_vi_len", "3", "--batch_size", "2", "--device", "cpu",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # A program is asked to stop by closing its standard input. This happens by itself when the process that started it is gone,
 # however it ended, and only once, where Ctrl-C in a terminal would reach the program directly and through the other. On Windows
 # whoever looks at a standard input at which a thread waits, hangs: libraries that are loaded do, and processes that are started.

@@ -12,8 +12,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from flags import parse_trainer_flags
-from parsing import SEED
+from runtime.cli import SEED
+from training.flags import parse_trainer_flags
 from utils import UserError
 
 KEYS = ("title", "question", "seeds", "flags", "settings")

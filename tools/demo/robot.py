@@ -8,10 +8,10 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-from demo_pushing import JAW, SQUARE, SQUARE_NORMALS, TRAY, State, Thing, edge_normals, episode
 from PIL import Image, ImageDraw, ImageFilter
 from tqdm import tqdm
 
+from tools.demo.pushing import JAW, SQUARE, SQUARE_NORMALS, TRAY, State, Thing, edge_normals, episode
 from utils import seed_for
 
 SIZE, OVERSAMPLE = 64, 4  # pixels written; drawn at four times that and averaged, which smooths the edges

@@ -11,11 +11,12 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from markdown_it import MarkdownIt
-from report_videos import Sprite
+
+from tools.reporting.videos import Sprite
 
 PICTURES = "pictures"  # folder beside report.md
 MARKDOWN = MarkdownIt("js-default", {"breaks": True})  # takes no HTML and no javascript: links; a line stays a line
-TEMPLATE = Path(__file__).with_name("report_template.html")
+TEMPLATE = Path(__file__).with_name("template.html")
 QUESTION_MARKS = BEGIN, END = "<!-- your words: {} -->", "<!-- end of your words -->"
 
 

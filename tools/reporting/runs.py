@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation import Score
-from families import FAMILIES, Family
-from metrics import read_metrics
-from resuming import FREE_FLAGS
+from evaluation.scores import Score
+from tasks import FAMILIES, Family
+from training.metrics_log import read_metrics
+from training.resume import FREE_FLAGS
 from utils import UserError, command_line
 
 # Flags that say nothing of what was learned: machine, paths, what is written when, and the preset, which is told by the flags

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from report_page import Folded, Heading, Picture, Pictures, Table, Text, Words
-from report_runs import BASELINES, Group, Run, differences, spread
 
-from families import DANCE
-from plots import PANELS, draw_one_panel, draw_psnr_of_groups
+from tasks import DANCE
+from tools.reporting.page import Folded, Heading, Picture, Pictures, Table, Text, Words
+from tools.reporting.runs import BASELINES, Group, Run, differences, spread
+from visualization.plots import PANELS, draw_one_panel, draw_psnr_of_groups
 
 # A question each for the student, by the name of its place in report.md.
 QUESTIONS = {

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from report_runs import Group, Run
 
-from families import DANCE
-from pictures import beside, read_comparison
+from tasks import DANCE
+from tools.reporting.runs import Group, Run
 from utils import UserError
+from visualization.videos import beside, read_comparison
 
 LARGEST = 128  # pixels of a side of a stored frame: larger ones are shrunk, they would make a page of many megabytes
 

@@ -1,0 +1,1 @@
+"""Measurements of quality, speed and memory, one program each."""

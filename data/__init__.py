@@ -1,0 +1,1 @@
+"""Folders of images, actions and poses become clips and sequences."""

@@ -1,0 +1,1 @@
+"""Rollouts of trained models, their scores, and the files that a test writes."""

@@ -1,0 +1,1 @@
+"""Tests of every part, on small tensors and rendered data."""

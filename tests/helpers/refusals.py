@@ -1,0 +1,19 @@
+"""Bad input must end a program with one line."""
+import pytest
+
+
+def refused(capsys, main, argv: list[str]) -> str:
+    """Runs main(argv), which must end with a non-zero status and one line; returns that line."""
+    message, problems = refused_with_list(capsys, main, argv)
+    assert not problems
+    return message
+
+
+def refused_with_list(capsys, main, argv: list[str]) -> tuple[str, list[str]]:
+    """Runs main(argv), which must end with a non-zero status, one line and a list; returns that line and the list."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(part) for part in argv])
+    assert stop.value.code not in (0, None)
+    message, *problems = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert message.startswith("error: ") and all(problem.startswith("  ") for problem in problems), problems
+    return message, [problem.removeprefix("  ") for problem in problems]

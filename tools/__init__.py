@@ -1,0 +1,1 @@
+"""Programs beside training and testing, one file each; their insides are in subpackages."""

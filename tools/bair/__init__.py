@@ -1,0 +1,1 @@
+"""Insides of tools/convert_bair.py."""

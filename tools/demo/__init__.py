@@ -1,0 +1,1 @@
+"""Insides of tools/make_demo_data.py."""

@@ -1,0 +1,1 @@
+"""Plots, filmstrips, GIFs and mp4 files."""
