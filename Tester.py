@@ -5,6 +5,7 @@
 Writes GIFs, strips, the dance's submission.csv and, where the truth is known, scores and curves. Model and kind of data come
 from the checkpoint.
 """
+
 import runtime.openmp  # noqa: F401  (must precede torch)
 
 # isort: split
@@ -17,7 +18,7 @@ from evaluation.scores import run_tests
 from runtime.cli import COUNT, INDEX, NOT_NEGATIVE, SEED, Parser, add_device_flags, location, number
 from runtime.devices import compile_parts, find_device, find_precision
 from runtime.files import check_writable
-from tasks import FAMILIES, Family, directed
+from tasks import TASKS, Task, directed
 from training.checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
 from utils import UserError, one_line_errors
 from visualization.videos import VIDEOS, video_kinds
@@ -65,19 +66,19 @@ def tester_parser() -> Parser:
     add("--video", default="gif", choices=list(VIDEOS), help="what compare_seq* are written as; mp4 needs the package av")
     add("--fps", type=number(float, 1, 50), help="frames per second of the videos (default: dance 20, robot 4)")
     add("--strip_every", type=COUNT, help="frames between two pictures of a strip (default: some ten pictures)")
-    parser.set_defaults(amp=None)  # the family's
+    parser.set_defaults(amp=None)  # the task's
     return parser
 
 
-def merge_flags(args: argparse.Namespace, trained: dict, family: Family) -> argparse.Namespace:
-    """The flags given here over those of the training over the family's defaults. Raises UserError for another family's."""
+def merge_flags(args: argparse.Namespace, trained: dict, task: Task) -> argparse.Namespace:
+    """The flags given here over those of the training over the task's defaults. Raises UserError for another task's."""
     given = {name: value for name, value in vars(args).items() if value is not None}
-    for other in FAMILIES.values():
-        if foreign := [f"--{name}" for name in other.tester_only if name in given and other is not family]:
+    for other in TASKS.values():
+        if foreign := [f"--{name}" for name in other.tester_only if name in given and other is not task]:
             raise UserError(f"{' '.join(foreign)}: found for {args.ckpt_path}, whose kind of video has no such flag (see --help)")
     # Of flags that both scripts have, the training's length of a sequence is the only one that matters here.
     trained = {name: value for name, value in trained.items() if name not in vars(args) or name == "val_vi_len"}
-    return argparse.Namespace(**(vars(args) | trained | family.tester_defaults | given))
+    return argparse.Namespace(**(vars(args) | trained | task.tester_defaults | given))
 
 
 def results_name(args: argparse.Namespace) -> str:
@@ -110,10 +111,10 @@ def main(argv: list[str] | None = None) -> None:
     model = model_from_checkpoint(state, path).to(device)
     if args.compile:
         compile_parts(model, device)
-    family = FAMILIES[state["model_config"]["family"]]
-    args = merge_flags(args, state["flags"], family)
+    task = TASKS[state["model_config"]["family"]]
+    args = merge_flags(args, state["flags"], task)
     args.amp = find_precision(args.amp, device)
-    sequences = choose(family.sequences(args, args.split), args.only)
+    sequences = choose(task.sequences(args, args.split), args.only)
     elsewhere = bool(args.pose_from or args.first_frame)
     if elsewhere:
         sequences = directed(args, sequences)
@@ -130,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     remove_earlier(args.save_root)
     write_pictures(args.save_root, results[: args.show], fps=args.fps, every=args.strip_every, kinds=kinds)
     genuine = args.split == "test" and args.only is None and args.shuffle_conditions is None and not elsewhere
-    more = family.hand_in(args.save_root, results, fps=args.fps) if family.hand_in and genuine else {}
+    more = task.hand_in(args.save_root, results, fps=args.fps) if task.hand_in and genuine else {}
     known = [result for result in results if result.scores]
     about = {"checkpoint": path.name, "epoch": state["epoch"], "split": args.split, "seed": args.seed, "z_scale": args.z_scale,
              "samples": args.n_sample, "fps": args.fps}  # fmt: skip

@@ -1,4 +1,5 @@
 """What every data set is made of: numbered images, random training clips, whole sequences (T frames, A condition values)."""
+
 import argparse
 import atexit
 import os
@@ -21,14 +22,14 @@ from utils import UserError, seed_for
 Flags = argparse.Namespace  # of Trainer.py; those of Tester.py over those that the checkpoint was trained with
 
 
-class Place(NamedTuple):
+class BatchPosition(NamedTuple):
     """Where in an epoch a batch stands."""
 
     index: int  # of the batch
-    begin: int  # clips of the epoch that were taken before it, by all processes
-    end: int  # and after it
-    weight: float  # of the mean over this process's clips, in a step's gradient that is averaged over the processes
-    ends_step: bool  # whether the optimiser takes its step after it
+    first_clip: int  # clips of the epoch that were taken before it, by all processes
+    end_clip: int  # and after it
+    loss_weight: float  # of the mean over this process's clips, in a step's gradient that is averaged over the processes
+    completes_step: bool  # whether the optimizer takes its step after it
 
 
 class ClipBatches(Sampler[list[tuple[int, int]]]):
@@ -64,17 +65,17 @@ class ClipBatches(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng(seed_for(self.seed, "order", self.epoch)).permutation(self.total)
-        for place in self.places():
-            keys = order[place.begin : place.end]
+        for position in self.places():
+            keys = order[position.first_clip : position.end_clip]
             # Where fewer clips are left than processes, one that goes without takes a clip again, with weight 0.
-            own = keys[self.share(len(keys))] if place.weight else keys[:1]
+            own = keys[self.share(len(keys))] if position.loss_weight else keys[:1]
             yield [(self.epoch, int(index)) for index in own]
 
     def share(self, clips: int) -> slice:
         """This process's part of so many clips."""
         return slice(self.rank * clips // self.world, (self.rank + 1) * clips // self.world)
 
-    def places(self) -> Iterator[Place]:
+    def places(self) -> Iterator[BatchPosition]:
         """Where each of the batches stands."""
         for number, begin in enumerate(range(self.first, self.total, self.together)):
             end = min(begin + self.together, self.total)
@@ -84,7 +85,7 @@ class ClipBatches(Sampler[list[tuple[int, int]]]):
             step_clips = min(self.together * self.accumulate, self.total - step_begin)
             own = self.share(end - begin)
             weight = (own.stop - own.start) * self.world / step_clips
-            yield Place(begin // self.together, begin, end, weight, in_step + 1 == self.accumulate or end == self.total)
+            yield BatchPosition(begin // self.together, begin, end, weight, in_step + 1 == self.accumulate or end == self.total)
 
 
 class Loader(DataLoader):
@@ -143,7 +144,7 @@ def dance_sequences(flags: Flags, split: str) -> list[Sequence]:
     sequences = load_test_sequences(flags.DR, **size_flags(flags))
     lengths = {sequence.name: len(sequence.conditions) for sequence in sequences}
     truth = find_truth(find_dataset(flags.DR, "test"), flags.gt, lengths, height=flags.frame_H, width=flags.frame_W)
-    return [sequence._replace(truth=truth.get(sequence.name, sequence.truth)) for sequence in sequences]
+    return [sequence._replace(ground_truth=truth.get(sequence.name, sequence.ground_truth)) for sequence in sequences]
 
 
 def robot_split(flags: Flags, split: str, *, shortest: int) -> RobotSplit:

@@ -1,4 +1,5 @@
 """What sets the kinds of video apart for the scripts: their data, the sizes of their models, what a test writes."""
+
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from training.presets import DEMO
 from utils import UserError
 
 
-class Family(NamedTuple):
+class Task(NamedTuple):
     """One kind of video. Every function raises UserError for data that do not fit."""
 
     model: type[VideoModel]
@@ -35,7 +36,7 @@ def directed(flags: Flags, sequences: list[Sequence]) -> list[Sequence]:
     size = {"height": flags.frame_H, "width": flags.frame_W}
     given = transfer.first_frame(flags.first_frame, **size) if flags.first_frame else None
     if not flags.pose_from:
-        return [sequence._replace(given=given, truth=None) for sequence in sequences]
+        return [sequence._replace(context_frames=given, ground_truth=None) for sequence in sequences]
 
     def detector() -> Detector:
         return Detector(flags.pose_weights, flag="--pose_weights", device=find_device(flags.device), side=DETECTOR_SIDE)
@@ -45,7 +46,7 @@ def directed(flags: Flags, sequences: list[Sequence]) -> list[Sequence]:
         known = dance_split(flags, "train").images[1]
         like = known[:: max(1, len(known) // transfer.SAMPLES)].transpose(0, 2, 3, 1)
     poses = transfer.pose_images(flags.pose_from, like=like, **size, detector=detector)
-    return [Sequence(flags.pose_from.stem, sequences[0].given if given is None else given, poses, None)]
+    return [Sequence(flags.pose_from.stem, sequences[0].context_frames if given is None else given, poses, None)]
 
 
 def condition_scale(clips: Clips, earlier: dict | None) -> dict:
@@ -75,9 +76,9 @@ def read_data(flags: Flags) -> tuple[list[Sequence], Clips | None]:
     wrong with either."""
     if not flags.DR.is_dir():
         raise UserError(f"--DR {flags.DR}: no such folder; expected a data set. No data yet? {DEMO[flags.model]} renders some")
-    family, readers = FAMILIES[flags.model], []
-    readers.append(lambda: family.sequences(flags, family.validation))
-    readers.append(lambda: None if flags.test else family.clips(flags))
+    task, readers = TASKS[flags.model], []
+    readers.append(lambda: task.sequences(flags, task.validation))
+    readers.append(lambda: None if flags.test else task.clips(flags))
     found, errors = [], []
     for read in readers:
         try:
@@ -92,10 +93,10 @@ def read_data(flags: Flags) -> tuple[list[Sequence], Clips | None]:
     return tuple(found)
 
 
-DANCE = Family(PoseCVAE, "val", dance_clips, dance_sequences, dance_config,
+DANCE = Task(PoseCVAE, "val", dance_clips, dance_sequences, dance_config,
                {"amp": "auto", "fps": 20.0, "show": None, "pose_fit": "person"},
                ("gt", "pose_from", "first_frame", "pose_fit", "pose_weights"), write_course_files)  # fmt: skip
-ROBOT = Family(SVG, "validate", robot_clips, robot_sequences, robot_config,
+ROBOT = Task(SVG, "validate", robot_clips, robot_sequences, robot_config,
                {"amp": "none", "fps": 4.0, "show": 8}, ("windows",), None)  # fmt: skip
-# By the name for --model, and by the name that a checkpoint has for the family of its model.
-FAMILIES = {"pose_cvae": DANCE, "svg_fp": ROBOT, "svg_lp": ROBOT, "svg": ROBOT}
+# By the name for --model, and by the name that a checkpoint has for the task of its model.
+TASKS = {"pose_cvae": DANCE, "svg_fp": ROBOT, "svg_lp": ROBOT, "svg": ROBOT}

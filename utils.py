@@ -1,4 +1,5 @@
 """What the scripts share and no model needs: refusing input, seeds, scores."""
+
 import functools
 import hashlib
 import math

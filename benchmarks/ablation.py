@@ -4,6 +4,7 @@
 
 Everything behind -- goes to Trainer.py.
 """
+
 import sys
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--without", nargs="+", choices=INPUTS, default=INPUTS, help="inputs to take away, one run each")
     parser.add_argument("trainer_flags", nargs="*", help="behind --: flags of Trainer.py")
     args = parser.parse_args(argv)
-    modules.FAMILIES["pose_cvae"] = Blinded
+    modules.TASKS["pose_cvae"] = Blinded
     rows = []
     for Blinded.without in args.without:
         run = args.save_root / Blinded.without.replace(" ", "_")

@@ -17,6 +17,7 @@ memory that of the process. The file is fresh in the system's memory; listing th
 
 Writes curves.json (after every point), curves.md and curves.png into --out.
 """
+
 import sys
 from pathlib import Path
 

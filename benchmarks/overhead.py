@@ -13,6 +13,7 @@ alone is that difference, and a ratio above 1 says that this checkout's is the s
 --num_epoch and --save_root are set here. So that all epochs are alike, the teacher-forcing ratio stays at --tfr
 (--tfr_d_step 0) unless a flag behind -- says otherwise.
 """
+
 import sys
 from pathlib import Path
 

@@ -6,6 +6,7 @@
 Everything behind -- goes to Trainer.py. Settings are compared on --hold_out, frames of train/ (the dance) that the training
 does not see, so that val/ is left for the final figure. The newest weights are scored, never the epoch that validated best.
 """
+
 import sys
 from pathlib import Path
 
@@ -28,12 +29,12 @@ import Trainer
 from benchmarks.common.measure import forcing_ratios, markdown
 from data.clips import Sequence
 from data.images import find_dataset, numbered_images
-from evaluation.rollout import roll_out
+from evaluation.rollout import rollout_sequences
 from evaluation.scores import CLOSING_FRAMES, HIGHEST_PSNR, score, summary
 from runtime.cli import COUNT, INDEX, POSITIVE, Parser
 from runtime.devices import find_device, find_precision
 from runtime.files import check_writable
-from tasks import FAMILIES
+from tasks import TASKS
 from training.checkpoints import load_checkpoint, model_from_checkpoint
 from training.flags import parse_trainer_flags
 from training.metrics_log import read_metrics
@@ -46,7 +47,7 @@ INK = 0.15  # a pixel of a pose image belongs to the skeleton if a channel diffe
 
 def near_skeleton(poses: Tensor) -> Tensor:
     """Where the dancer is: (T, 3, H, W) pose images in [0, 1] -> (T, 1, H, W), 1 within H / 16 pixels of the skeleton."""
-    usual = poses.flatten(2).median(dim=2).values[:, :, None, None]       # (T, 3, 1, 1)
+    usual = poses.flatten(2).median(dim=2).values[:, :, None, None]  # (T, 3, 1, 1)
     ink = ((poses - usual).abs().amax(dim=1, keepdim=True) > INK).float()  # (T, 1, H, W)
     reach = max(1, poses.shape[-2] // 16)
     return functional.max_pool2d(ink, 2 * reach + 1, stride=1, padding=reach)
@@ -57,12 +58,12 @@ def foreground_psnr(video: Tensor, sequence: Sequence) -> float:
 
     video (T, 3, H, W) in [0, 1]. nan for conditions that are no pictures.
     """
-    begin = len(sequence.given)
+    begin = len(sequence.context_frames)
     if sequence.conditions.dim() != 4:
         return float("nan")
     mask = near_skeleton(sequence.conditions[begin:] / 255)
     seen = mask.flatten(1).any(dim=1)
-    error = (video[begin:] - sequence.truth[begin:] / 255).square().mean(dim=1, keepdim=True)
+    error = (video[begin:] - sequence.ground_truth[begin:] / 255).square().mean(dim=1, keepdim=True)
     mse = (error * mask).sum(dim=(1, 2, 3))[seen] / mask.sum(dim=(1, 2, 3))[seen]
     return (-10 * torch.log10(mse)).clamp(max=HIGHEST_PSNR).mean().item()
 
@@ -127,13 +128,13 @@ def run_and_score(argv: list[str], folder: Path, seed: int) -> dict[str, float]:
     Trainer.main([*argv, "--save_root", str(folder), "--seed", str(seed), "--overwrite"])
     wall = time.perf_counter() - begin
     args, _ = parse_trainer_flags([*argv, "--save_root", str(folder)])
-    family, device = FAMILIES[args.model], find_device(args.device)
+    task, device = TASKS[args.model], find_device(args.device)
     precision = find_precision(args.amp, device)
     path = folder / "last.ckpt"
     model = model_from_checkpoint(load_checkpoint(path), path).to(device)
-    sequences = family.sequences(args, family.validation)
+    sequences = task.sequences(args, task.validation)
     seeds = [seed_for(seed, "test", sequence.name) for sequence in sequences]
-    videos = roll_out(model, sequences, seeds, device=device, precision=precision, z_scale=1.0,
+    videos = rollout_sequences(model, sequences, seeds, device=device, precision=precision, z_scale=1.0,
                       batch_size=Trainer.VALIDATION_BATCH)  # fmt: skip
     scores = [score(video, sequence) for video, sequence in zip(videos, sequences)]
     means = summary(scores)

@@ -7,6 +7,7 @@ Prior: PSNR with z at the prior's mean, of samples, of the best of them (chosen 
 grey levels of 255. Lasting: the conditions of a sequence are repeated until --frames, and the first round through them is
 scored beside the last whole one.
 """
+
 import sys
 from pathlib import Path
 
@@ -21,11 +22,11 @@ import torch
 
 from benchmarks.common.measure import markdown
 from data.clips import Sequence
-from evaluation.rollout import roll_out
+from evaluation.rollout import rollout_sequences
 from evaluation.scores import score
 from runtime.cli import INDEX, Parser, add_device_flags, number
 from runtime.devices import compile_parts, find_device, find_precision
-from tasks import FAMILIES
+from tasks import TASKS
 from Tester import merge_flags
 from training.checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
 from utils import UserError, one_line_errors, seed_for
@@ -35,7 +36,7 @@ def prior_row(name: str, samples: list[torch.Tensor], mean: torch.Tensor, sequen
     """A line of the table: roll-outs of z samples (T, 3, H, W) each, and that of the prior's mean, against the truth."""
     first = score(mean, sequence)
     psnr = torch.tensor([score(video, sequence, like=first).psnr.mean() for video in samples])
-    apart = 255 * torch.stack(samples)[:, len(sequence.given) :].std(dim=0).mean()
+    apart = 255 * torch.stack(samples)[:, len(sequence.context_frames) :].std(dim=0).mean()
     values = [first.psnr.mean(), psnr.mean(), psnr.max(), psnr.std(), apart]
     return [name, *(f"{value:.2f}" for value in values[:3]), *(f"{value:.3f}" for value in values[3:])]
 
@@ -44,7 +45,7 @@ def repeated(sequence: Sequence, frames: int) -> Sequence:
     """The sequence with its conditions over and over, `frames` in all; the truth is left out."""
     rounds = -(-frames // len(sequence.conditions))
     conditions = torch.cat([sequence.conditions] * rounds)[:frames]
-    return sequence._replace(conditions=conditions, truth=None)
+    return sequence._replace(conditions=conditions, ground_truth=None)
 
 
 def lasting_row(video: torch.Tensor, sequence: Sequence) -> list[str]:
@@ -67,15 +68,15 @@ def main(argv: list[str] | None = None) -> None:
     add("--frames", type=INDEX, default=5000, help="frames of the long roll-out, at least two rounds of a sequence; 0: none")
     add("--seed", type=INDEX, default=1, help="seed of the samples")
     add_device_flags(parser)
-    parser.set_defaults(amp=None)  # the family's
+    parser.set_defaults(amp=None)  # the task's
     args = parser.parse_args(argv)
     device = find_device(args.device)
     path = find_checkpoint(args.ckpt_path, prefer="last")
     state = load_checkpoint(path)
     model = model_from_checkpoint(state, path).to(device)
-    family = FAMILIES[state["model_config"]["family"]]
-    flags = merge_flags(argparse.Namespace(**vars(args), gt=None, windows=None, val_vi_len=None), state["flags"], family)
-    sequences = [sequence for sequence in family.sequences(flags, args.split) if sequence.truth is not None]
+    task = TASKS[state["model_config"]["family"]]
+    flags = merge_flags(argparse.Namespace(**vars(args), gt=None, windows=None, val_vi_len=None), state["flags"], task)
+    sequences = [sequence for sequence in task.sequences(flags, args.split) if sequence.ground_truth is not None]
     if not sequences:
         raise UserError(f"{args.DR}, {args.split}: the truth of no sequence is known; expected test_gt/ or another --split")
     try:
@@ -90,11 +91,11 @@ def main(argv: list[str] | None = None) -> None:
     prior, lasting = [], []
     for sequence in sequences:
         seeds = [seed_for(args.seed, "test", sequence.name, n) for n in range(args.samples)]
-        (mean,) = roll_out(model, [sequence], seeds[:1], z_scale=0.0, **common)
-        samples = roll_out(model, [sequence] * args.samples, seeds, z_scale=1.0, **common)
+        (mean,) = rollout_sequences(model, [sequence], seeds[:1], z_scale=0.0, **common)
+        samples = rollout_sequences(model, [sequence] * args.samples, seeds, z_scale=1.0, **common)
         prior.append(prior_row(sequence.name, samples, mean, sequence))
         if args.frames:
-            (video,) = roll_out(model, [repeated(sequence, args.frames)], seeds[:1], z_scale=1.0, **common)
+            (video,) = rollout_sequences(model, [repeated(sequence, args.frames)], seeds[:1], z_scale=1.0, **common)
             lasting.append(lasting_row(video, sequence))
     header = ["sequence", "z_scale 0, dB", "z_scale 1", f"best of {args.samples}", "deviation, dB", "apart, grey levels"]
     print(markdown(header, prior))

@@ -16,6 +16,7 @@ costs nothing, which is a bound: the model is unrolled in time, so a gradient is
 reached the first frame. Loading is added to the step if the training process does it (--num_workers 0), else the step takes
 the longer of the two.
 """
+
 import sys
 from pathlib import Path
 
@@ -113,7 +114,7 @@ class Bench:
         self.trainer = new_trainer(flags)
         self.aside = self.trainer.loader.num_workers > 0
         self.source = batches(self.trainer)
-        _, self.place, self.batch = next(self.source)
+        _, self.position, self.batch = next(self.source)
         self.clips, self.length = self.batch["frames"].shape[:2]
         parameters = [weights for weights in self.trainer.learner.model.parameters() if weights.requires_grad]
         self.parameters = sum(weights.numel() for weights in parameters)
@@ -138,13 +139,13 @@ class Bench:
         return weighted(self.ratio, forced, own) * 1e9 * self.clips * (self.length - 1)
 
     def operators(self) -> float:
-        """Operators of a step over the recipe, optimiser and averaged weights included; times() has been there before.
+        """Operators of a step over the recipe, optimizer and averaged weights included; times() has been there before.
 
-        The optimiser's first step makes its state, which no later one does.
+        The optimizer's first step makes its state, which no later one does.
         """
         self.trainer.learner.model.train()
         step = self.trainer.train_batch
-        forced, own = (count_operators(lambda fed=fed: step(self.batch, self.place, fed, 1.0)) for fed in (True, False))
+        forced, own = (count_operators(lambda fed=fed: step(self.batch, self.position, fed, 1.0)) for fed in (True, False))
         return weighted(self.ratio, forced, own)
 
 
@@ -200,13 +201,13 @@ def table_of_epochs(here: Work, on_gpu: Work, cluster: Cluster, options: Namespa
 
 def table_of_data(trainer: Trainer, options: Namespace) -> str:
     """What the frame cache and the lists of a process take; measured on this data set, taken to be linear."""
-    family, args = trainer.family, trainer.args
-    clips = family.clips(args)
+    task, args = trainer.task, trainer.args
+    clips = task.clips(args)
     images = clips.split.images  # (..., N, 3, H, W)
     count = images.shape[-4]
-    kept, most = bytes_each(lambda: family.clips(args), count)
+    kept, most = bytes_each(lambda: task.clips(args), count)
     _, order = bytes_each(lambda: list(trainer.batches), trainer.batches.total)
-    start_up = seconds(lambda: family.clips(args).condition_scale(), torch.device("cpu")) / count
+    start_up = seconds(lambda: task.clips(args).condition_scale(), torch.device("cpu")) / count
     lines = []
     for frames in options.frames:
         sizes = [images.nbytes / count, order / clips.length, kept, most, options.node_gpus * most]

@@ -9,6 +9,7 @@ teacher-forcing schedule. rollout: frames/s from prior samples. memory: the peak
 compute: arithmetic per frame (torch counts convolutions and matrix products) against the rate of a plain matrix product.
 cache: the frame cache's building against reading and resizing the same images.
 """
+
 import sys
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def roll_outs(bench: Bench) -> list[Row]:
 
     def ours(width: int) -> Timing:
         conditions = pad_time(sequence.conditions[:length], length)
-        inputs = [to_model(torch.stack([part] * width), device) for part in (sequence.given, conditions)]
+        inputs = [to_model(torch.stack([part] * width), device) for part in (sequence.context_frames, conditions)]
         with autocast(device, trainer.args.amp):
             taken = seconds(lambda: model.rollout(*inputs), device)
         return Timing(width * bench.options.rollout_frames, taken)

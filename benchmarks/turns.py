@@ -4,8 +4,9 @@
 
 Everything behind -- goes to Trainer.py of both, and what one does with it is measured by that checkout's own benchmarks. Turns of
 a second each, so that what else the machine does falls on both alike; a ratio above 1 says that this checkout is the slower one.
-Reading, forward, backward, the optimiser's step and the average's are in it, checkpoints are not.
+Reading, forward, backward, the optimizer's step and the average's are in it, checkpoints are not.
 """
+
 import sys
 from pathlib import Path
 

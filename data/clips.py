@@ -1,4 +1,5 @@
 """What every data set consists of: whole sequences and random training clips (T frames, A condition values)."""
+
 import hashlib
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -15,9 +16,9 @@ class Sequence(NamedTuple):
     """One whole video to predict; pixels are uint8, conditions that are no pictures float32."""
 
     name: str
-    given: Tensor  # (context, 3, H, W)
+    context_frames: Tensor  # (context, 3, H, W)
     conditions: Tensor  # (T, 3, H, W) pose images or (T, A) values
-    truth: Tensor | None  # (T, 3, H, W) where it is known
+    ground_truth: Tensor | None  # (T, 3, H, W) where it is known
 
 
 class Clips(Dataset, ABC):
@@ -80,7 +81,9 @@ def hash_of(*parts: bytes) -> str:
 
 def identity_of(sequences: list[Sequence]) -> str:
     """16 hex digits that change with any name, pixel or condition of them."""
-    parts = [part.numpy().tobytes() for s in sequences for part in (s.given, s.conditions, s.truth) if part is not None]
+    parts = [
+        part.numpy().tobytes() for s in sequences for part in (s.context_frames, s.conditions, s.ground_truth) if part is not None
+    ]
     return hash_of(*(s.name.encode() for s in sequences), *parts)
 
 

@@ -1,4 +1,5 @@
 """The dance data set (Lab 4): LAB4_Dataset folders -> training clips and whole sequences, as bytes (N frames, T of a clip)."""
+
 from pathlib import Path
 
 import numpy as np

@@ -3,6 +3,7 @@
 The file is a .npy array and behind it, where numpy does not look, a trailer by which the file proves what it is: JSON, then its
 length in 8 bytes.
 """
+
 import contextlib
 import hashlib
 import json

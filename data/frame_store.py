@@ -1,4 +1,5 @@
 """The images of a split as one memory map."""
+
 import sys
 from pathlib import Path
 from typing import NamedTuple

@@ -1,4 +1,5 @@
 """Numbered images of a folder, and errors found among them."""
+
 import re
 from pathlib import Path
 

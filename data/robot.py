@@ -4,6 +4,7 @@
 
 (N frames of a split, T frames of a window, A condition values of a frame.)
 """
+
 import os
 import re
 import sys

@@ -1,4 +1,5 @@
 """Ground truth in csv form: one row per frame, C, H, W order, integers 0..255."""
+
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +56,7 @@ def read_truth(path: Path, lengths: list[int], *, height: int, width: int) -> li
     return list(torch.from_numpy(rows).reshape(-1, 3, height, width).split(lengths))
 
 
-def find_truth(
-    root: Path, gt: Path | None, lengths: dict[str, int], *, height: int, width: int
-) -> dict[str, torch.Tensor]:
+def find_truth(root: Path, gt: Path | None, lengths: dict[str, int], *, height: int, width: int) -> dict[str, torch.Tensor]:
     """Truth in csv form, for sequences {name: frames}: `gt`, one file for all, or Demo_Test/GT{name}.csv in or beside the
     data set, as many as there are. Raises UserError for a missing or unfit file.
     """

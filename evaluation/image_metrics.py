@@ -1,4 +1,5 @@
 """PSNR and SSIM of images and videos."""
+
 import torch
 from torch import Tensor
 from torch.nn import functional

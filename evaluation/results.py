@@ -1,4 +1,5 @@
 """What Tester.py leaves: pictures of each sequence, and the scores as a table, as files and as curves."""
+
 import csv
 import json
 import math
@@ -104,7 +105,7 @@ def write_course_files(folder: Path, results: list[Result], *, fps: float) -> di
         print("submission.csv is not written: it holds frames of {} x {}, these are {} x {}".format(*COURSE_SIZE, height, width))
     for result in results:
         save_gif(folder / f"pred_seq{result.sequence.name}.gif", result.video / 255, fps=fps)
-    truth = [None if result.sequence.truth is None else result.sequence.truth.numpy() for result in results]
+    truth = [None if result.sequence.ground_truth is None else result.sequence.ground_truth.numpy() for result in results]
     course = course_score(videos, truth)
     if not math.isnan(course.overall):
         known = {name: value for name, value in course._asdict().items() if not math.isnan(value)}

@@ -1,4 +1,5 @@
 """Rollouts of whole sequences from prior samples."""
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from runtime.devices import autocast
 from utils import UserError, seed_for, to_model
 
 
-def roll_out(
+def rollout_sequences(
     model: VideoModel, sequences: list[Sequence], seeds: list[int], *, device: torch.device, precision: str, z_scale: float,
     batch_size: int,
 ) -> list[Tensor]:  # fmt: skip
@@ -23,7 +24,7 @@ def roll_out(
     for start in range(0, len(sequences), batch_size):
         batch = sequences[start : start + batch_size]
         longest = max(len(sequence.conditions) for sequence in batch)
-        given = torch.stack([sequence.given for sequence in batch])
+        given = torch.stack([sequence.context_frames for sequence in batch])
         conditions = torch.stack([pad_time(sequence.conditions, longest) for sequence in batch])
         with autocast(device, precision):
             inputs = to_model(given, device), to_model(conditions, device)

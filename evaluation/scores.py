@@ -1,4 +1,5 @@
 """Roll-outs and their scores: whole videos from prior samples, against the truth and against two still pictures."""
+
 from typing import NamedTuple
 
 import torch
@@ -8,7 +9,7 @@ from tqdm import tqdm
 
 from data.clips import Sequence
 from evaluation.image_metrics import psnr, ssim
-from evaluation.rollout import roll_out
+from evaluation.rollout import rollout_sequences
 from modules.base import VideoModel
 from utils import seed_for, to_model, video_to_bytes
 
@@ -31,15 +32,15 @@ def score(video: Tensor, sequence: Sequence, *, like: Score | None = None) -> Sc
 
     `like` is the score of another video of the same sequence, whose baselines need not be computed again.
     """
-    context = len(sequence.given)
-    truth = to_model(sequence.truth, video.device)
+    context = len(sequence.context_frames)
+    truth = to_model(sequence.ground_truth, video.device)
     predicted, target = video[context:], truth[context:]
 
     def bounded(frames: Tensor, true: Tensor) -> Tensor:
         return psnr(frames, true).clamp(max=HIGHEST_PSNR)
 
     if like is None:
-        copy = bounded(to_model(sequence.given[-1], video.device).expand_as(target), target)
+        copy = bounded(to_model(sequence.context_frames[-1], video.device).expand_as(target), target)
         background = bounded(truth.median(dim=0).values.expand_as(target), target)
     else:
         copy, background = like.copy, like.background
@@ -79,16 +80,16 @@ def run_tests(
         group = sequences[start : start + together]
         copies = [sequence for sequence in group for _ in range(samples)]
         seeds = [seed_for(seed, "test", sequence.name, n) for sequence in group for n in range(samples)]
-        videos = roll_out(model, copies, seeds, device=device, precision=precision, z_scale=z_scale, batch_size=batch_size)
+        videos = rollout_sequences(
+            model, copies, seeds, device=device, precision=precision, z_scale=z_scale, batch_size=batch_size
+        )
         for i, sequence in enumerate(group):
             own = videos[i * samples : (i + 1) * samples]
             scores: list[Score] = []
-            for video in own if sequence.truth is not None else []:
+            for video in own if sequence.ground_truth is not None else []:
                 scores.append(score(video, sequence, like=scores[0] if scores else None))
             order = sorted(range(len(scores)), key=lambda n: scores[n].psnr.mean().item()) or [0]
             # Bytes: of hundreds of sequences the float videos would fill the memory.
             kept = {n: torch.from_numpy(video_to_bytes(own[n])) for n in {0, order[0], order[-1]}}
             results.append(Result(sequence, scores, kept[0], kept[order[-1]], kept[order[0]]))
     return results
-
-

@@ -1,4 +1,5 @@
 """submission.csv and the truth that graders keep in the same form: one row per frame, C, H, W order, integers 0..255."""
+
 from pathlib import Path
 from typing import NamedTuple
 

@@ -1,4 +1,5 @@
 """Model families by name."""
+
 from modules.base import SequenceLoss, VideoModel
 from modules.pose_cvae import PoseCVAE
 from modules.svg import SVG

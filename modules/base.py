@@ -1,4 +1,5 @@
 """What every model family promises to Trainer and Tester (B batch, T frames, H x W frame size)."""
+
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 

@@ -1,4 +1,5 @@
 """Diagonal Gaussians: what the posterior predicts, how z is drawn from it, and what it costs (B batch, ... latent axes)."""
+
 from typing import NamedTuple
 
 import torch

@@ -1,4 +1,5 @@
 """The blocks that every encoder and decoder here is built of (C channels, H x W size)."""
+
 from functools import reduce
 from math import gcd
 

@@ -11,6 +11,7 @@ sums that the decoder's convolutions begin with (`Prepared`), so that little is 
 Letters of the shapes: B batch, T frames, H x W frame size, h x w = H/8 x W/8, F/L/Z/D channels of frame features, label
 (pose) features, latent and fused features.
 """
+
 from typing import NamedTuple
 
 import torch
@@ -45,9 +46,9 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         standard = (images - self.mean) / self.scale
-        half = self.at_half(functional.pixel_unshuffle(standard, 2))        # (B, width // 4, H/2, W/2)
-        quarter = self.at_quarter(halve(half))                             # (B, width // 2, H/4, W/4)
-        eighth = self.at_eighth(halve(quarter))                            # (B, width, h, w)
+        half = self.at_half(functional.pixel_unshuffle(standard, 2))  # (B, width // 4, H/2, W/2)
+        quarter = self.at_quarter(halve(half))  # (B, width // 2, H/4, W/4)
+        eighth = self.at_eighth(halve(quarter))  # (B, width, h, w)
         return [half, quarter, eighth]
 
 
@@ -71,16 +72,16 @@ class GaussianPredictor(nn.Module):
         self.parameters_of = nn.Conv2d(frame_dim // 2, 2 * latent_dim, kernel_size=1)
 
     def forward(self, target: Tensor, label: Tensor) -> Gaussian:
-        joined = torch.cat([target, label], dim=1)                       # (B, F + L, h, w)
+        joined = torch.cat([target, label], dim=1)  # (B, F + L, h, w)
         return Gaussian.from_parameters(self.parameters_of(self.block(joined)))
 
 
 class Prepared(NamedTuple):
     """What the decoder knows of its frames before it begins: sums of convolutions, (..., C, height, width) each."""
 
-    fused: Tensor    # (..., D, h, w) of pose, reference and z
+    fused: Tensor  # (..., D, h, w) of pose, reference and z
     quarter: Tensor  # (..., D/2, H/4, W/4) of pose and reference
-    half: Tensor     # (..., D/3, H/2, W/2) of pose and reference
+    half: Tensor  # (..., D/3, H/2, W/2) of pose and reference
 
     def each(self, change) -> "Prepared":
         """change(sum) for each of them."""
@@ -126,11 +127,11 @@ class Generator(nn.Module):
 
     def forward(self, fused: Tensor, prepared: Prepared, reference: Tensor) -> Tensor:
         x = self.at_quarter(prepared.quarter, coarse=functional.pixel_shuffle(fused, 2))
-        x = self.quarter_block(x)                                        # (N, D/2, H/4, W/4)
+        x = self.quarter_block(x)  # (N, D/2, H/4, W/4)
         x = self.at_half(prepared.half, coarse=functional.pixel_shuffle(x, 2))
-        x = self.half_block(x)                                           # (N, D/3, H/2, W/2)
-        painted = functional.pixel_shuffle(self.to_pixels(x), 2)         # (N, 4, H, W)
-        return paint_over(painted, reference)                            # (N, 3, H, W)
+        x = self.half_block(x)  # (N, D/3, H/2, W/2)
+        painted = functional.pixel_shuffle(self.to_pixels(x), 2)  # (N, 4, H, W)
+        return paint_over(painted, reference)  # (N, 3, H, W)
 
 
 class PoseCVAE(VideoModel):
@@ -198,7 +199,7 @@ class PoseCVAE(VideoModel):
     def predict(self, previous: Tensor, prepared: Prepared, reference: Tensor) -> Tensor:
         """p(x_t | x_{t-1}, pose_t, reference, z): frames before (N, 3, H, W), what else is known of frames t -> (N, 3, H, W)."""
         fused = self.fusion(prepared.fused, self.frame_encoder(previous)[-1])  # (N, D, h, w)
-        return self.generator(fused, prepared, reference)                # (N, 3, H, W)
+        return self.generator(fused, prepared, reference)  # (N, 3, H, W)
 
     def forward(
         self, frames, conditions, reference=None, *, teacher_forcing, feedback_noise=0.0, seeds=None, recompute=0
@@ -219,7 +220,7 @@ class PoseCVAE(VideoModel):
         previous, videos, kls = frames[:, 0], [], []
         for start in range(1, length, recompute or length):
             piece, drawn = slice(start, start + (recompute or length)), slice(start - 1, start - 1 + (recompute or length))
-            poses = self.windows(conditions, length, piece)              # (B, S, 3 * pose_window, H, W)
+            poses = self.windows(conditions, length, piece)  # (B, S, 3 * pose_window, H, W)
             added = None if disturbance is None else disturbance[:, drawn]
             inputs = (previous, frames[:, piece], poses, known, reference, z_noise[:, drawn], added, teacher_forcing)
             recomputed = {"use_reentrant": False, "preserve_rng_state": False}
@@ -238,11 +239,11 @@ class PoseCVAE(VideoModel):
         each (B*S,). `disturbance` (B, S, 3, H, W) is added to the frames that are fed back."""
         batch, steps = targets.shape[:2]
         label = self.label_encoder(fold_time(poses))
-        z_noise = fold_time(z_noise)                                     # (B*S, Z, h, w)
+        z_noise = fold_time(z_noise)  # (B*S, Z, h, w)
         q = Gaussian(z_noise, z_noise)  # without z these hold nothing
         if self.latent_dim:
             q = self.posterior(self.frame_encoder(fold_time(targets))[-1], label[-1])
-        prepared = self.prepare(label, known, q.sample(z_noise))         # (B, S, C, ...)
+        prepared = self.prepare(label, known, q.sample(z_noise))  # (B, S, C, ...)
         if teacher_forcing:
             # Every frame before is known, so all steps are one batch as well: the same numbers as the loop, sooner.
             before = torch.cat([previous.unsqueeze(1), targets[:, :-1]], dim=1)
@@ -269,4 +270,4 @@ class PoseCVAE(VideoModel):
             z = z_scale * fold_time(noise.draw(poses.shape[1], self.latent_dim, height // STRIDE, width // STRIDE))
             for step in self.prepare(label, known, z).steps():
                 video.append(self.predict(video[-1], step, reference))
-        return torch.stack(video, dim=1)                                 # (B, T, 3, H, W)
+        return torch.stack(video, dim=1)  # (B, T, 3, H, W)

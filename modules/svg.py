@@ -7,6 +7,7 @@ A recurrent conditional VAE, one latent z per predicted frame. For frame t, with
 
 Letters of the shapes: B batch, T frames, H x W frame size, G frame vector, A condition values, R recurrent width, Z latent.
 """
+
 from typing import NamedTuple
 
 import torch
@@ -43,7 +44,7 @@ class VGGEncoder(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
         x, levels = frames, []
         for stage in self.stages:
-            levels.append(stage(x))                                      # (N, width, H, W), (N, 2 width, H/2, W/2), ...
+            levels.append(stage(x))  # (N, width, H, W), (N, 2 width, H/2, W/2), ...
             x = halve(levels[-1])
         return self.to_vector(x).flatten(1), levels
 
@@ -67,7 +68,7 @@ class VGGDecoder(nn.Module):
         )
 
     def forward(self, vectors: Tensor, levels: list[Tensor]) -> Tensor:
-        x = self.from_vector(vectors[..., None, None])                   # (N, 8 width, 4, 4)
+        x = self.from_vector(vectors[..., None, None])  # (N, 8 width, 4, 4)
         for stage, level in zip([*self.stages, self.to_pixels], reversed(levels)):
             x = stage(torch.cat([upsample(x), level], dim=1))
         return x
@@ -83,7 +84,7 @@ class StackedLSTM(nn.Module):
         self.output = nn.Linear(rnn_size, outputs)
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-        hidden, state = self.lstm(self.embed(inputs), state)             # (B, T, R)
+        hidden, state = self.lstm(self.embed(inputs), state)  # (B, T, R)
         return self.output(hidden), state
 
 
@@ -102,7 +103,7 @@ class GaussianLSTM(StackedLSTM):
         super().__init__(outputs=2 * outputs, **sizes)
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Gaussian, State]:
-        parameters, state = super().forward(inputs, state)               # (B, T, 2Z)
+        parameters, state = super().forward(inputs, state)  # (B, T, 2Z)
         return Gaussian.from_parameters(fold_time(parameters)), state
 
 
@@ -169,24 +170,24 @@ class SVG(VideoModel):
 
     def paint(self, vectors: Tensor, known: Known) -> Tensor:
         """p(x_t | x_<t, c, z): vectors (N, G) of the frame predictor -> frames (N, 3, H, W) in [0, 1]."""
-        painted = self.decoder(vectors, known.levels)                    # (N, 3 or 4, H, W)
+        painted = self.decoder(vectors, known.levels)  # (N, 3 or 4, H, W)
         return paint_over(painted, known.frame) if self.paints_over else torch.sigmoid(painted.float())
 
     def forward(self, frames, conditions, *, teacher_forcing, feedback_noise=0.0, seeds=None) -> SequenceLoss:
         batch, targets = len(frames), frames[:, 1:]
         noise = Noise(seeds, batch=batch, device=frames.device)
-        z_noise = fold_time(noise.draw(targets.shape[1], self.z_dim))    # (B*(T-1), Z)
+        z_noise = fold_time(noise.draw(targets.shape[1], self.z_dim))  # (B*(T-1), Z)
         disturbance = feedback_noise * noise.draw(*targets.shape[1:]) if feedback_noise else None
         # Every true frame is encoded once: for the posterior, as the frame before, and for the decoder to know.
         vectors, levels = self.encoder(fold_time(frames))
-        vectors = unfold_time(vectors, batch=batch)                      # (B, T, G)
+        vectors = unfold_time(vectors, batch=batch)  # (B, T, G)
         levels = [unfold_time(level, batch=batch) for level in levels]
         q, _ = self.posterior(vectors[:, 1:], None)
-        z = unfold_time(q.sample(z_noise), batch=batch)                  # (B, T-1, Z)
+        z = unfold_time(q.sample(z_noise), batch=batch)  # (B, T-1, Z)
         previous = vectors[:, :-1]
         if disturbance is not None:
             previous = unfold_time(self.encoder(fold_time(frames[:, :-1] + disturbance))[0], batch=batch)
-        conditions = self.leading_conditions(conditions)                 # (B, T-1, A)
+        conditions = self.leading_conditions(conditions)  # (B, T-1, A)
         true = Known(frames, levels)
         if teacher_forcing:
             predicted, p = self.predict_together(true, previous, conditions, z)
@@ -202,9 +203,9 @@ class SVG(VideoModel):
         frames (B, T-1, 3, H, W), the learned prior of (B*(T-1), Z).
         """
         batch, steps = z.shape[:2]
-        seen = torch.cat([previous, conditions], dim=2)                  # (B, T-1, G + A)
+        seen = torch.cat([previous, conditions], dim=2)  # (B, T-1, G + A)
         p = self.prior(seen, None)[0] if self.prior else None
-        vectors, _ = self.predictor(torch.cat([seen, z], dim=2), None)   # (B, T-1, G)
+        vectors, _ = self.predictor(torch.cat([seen, z], dim=2), None)  # (B, T-1, G)
         at = [self.known_frame(t, self.context) for t in range(1, steps + 1)]
         known = Known(fold_time(true.frame[:, at]), [fold_time(level[:, at]) for level in true.levels])
         return unfold_time(self.paint(fold_time(vectors), known), batch=batch), p
@@ -220,7 +221,7 @@ class SVG(VideoModel):
             if t <= self.context:
                 vector, latest = previous[:, t - 1], Known(true.frame[:, t - 1], [level[:, t - 1] for level in true.levels])
             else:
-                vector, levels = self.encoder(video[-1])                 # (B, G)
+                vector, levels = self.encoder(video[-1])  # (B, G)
                 latest = Known(video[-1], levels)
                 if disturbance is not None:  # on what is fed back, not on what the decoder knows
                     vector, _ = self.encoder(video[-1] + disturbance[:, t - 1])
@@ -242,7 +243,7 @@ class SVG(VideoModel):
         state = prior_state = posterior_state = None
         video = list(given.unbind(dim=1))
         for t in range(1, conditions.shape[1] + 1):
-            vector, levels = self.encoder(video[t - 1])                  # (B, G)
+            vector, levels = self.encoder(video[t - 1])  # (B, G)
             if self.known_frame(t, context) == t - 1:
                 known = Known(video[t - 1], levels)
             seen = torch.cat([vector, conditions[:, t - 1]], dim=1).unsqueeze(1)  # (B, 1, G + A)
@@ -253,8 +254,8 @@ class SVG(VideoModel):
                 q, posterior_state = self.posterior(self.encoder(video[t])[0].unsqueeze(1), posterior_state)
                 z = q.sample(noise.draw(self.z_dim))
             else:
-                z = p.sample(z_scale * noise.draw(self.z_dim))           # (B, Z)
+                z = p.sample(z_scale * noise.draw(self.z_dim))  # (B, Z)
             predicted, state = self.predictor(torch.cat([seen, z.unsqueeze(1)], dim=2), state)
             if t >= context:
                 video.append(self.paint(predicted[:, 0], known))
-        return torch.stack(video, dim=1)                                 # (B, T, 3, H, W)
+        return torch.stack(video, dim=1)  # (B, T, 3, H, W)

@@ -1,4 +1,5 @@
 """Which part of the frames is kept, and in which shape: a window around all places where the person is."""
+
 from typing import NamedTuple
 
 import numpy as np

@@ -1,4 +1,5 @@
 """Keypoints of the people in a frame, found by torchvision's keypoint R-CNN (He et al. 2017, arXiv 1703.06870)."""
+
 from pathlib import Path
 
 import numpy as np

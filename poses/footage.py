@@ -1,4 +1,5 @@
 """Frames of a video, whatever it is kept in: a video file, a GIF, a folder of images."""
+
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path

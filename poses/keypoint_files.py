@@ -2,6 +2,7 @@
 
 People of one frame are (P, J, 3), in the joints of skeleton.py and in pixels; one person through a video is (N, J, 3).
 """
+
 import csv
 import json
 import math
@@ -136,6 +137,7 @@ def read_coco(path: Path) -> dict[int, np.ndarray]:
         named = [image for image in images if isinstance(image, dict) and {"id", "file_name"} <= image.keys()]
         names = {image["id"]: image["file_name"] for image in named if isinstance(image["id"], (int, str))}
         content = content.get("annotations")
+
     def whole(row) -> bool:
         return isinstance(row, dict) and isinstance(row.get("image_id"), (int, str)) and "keypoints" in row
 
@@ -196,5 +198,3 @@ def csv_row(frame: int, pose: np.ndarray) -> list:
     """A row of such a csv; nothing of a joint that was not found."""
     fields = ([f"{x:.2f}", f"{y:.2f}", f"{c:.3f}"] if c > 0 else ["", "", ""] for x, y, c in pose.tolist())
     return [frame, *(value for three in fields for value in three)]
-
-

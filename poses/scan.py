@@ -1,4 +1,5 @@
 """The first reading of a video: how many frames it has, where another scene begins, and who is in it (J joints, P people)."""
+
 import functools
 import json
 from collections.abc import Iterator, Sequence
@@ -196,4 +197,3 @@ def scan(video: Video, detector, record: Path, *, cut: float) -> Scan:
     threshold = max(cut, CLEAR * float(np.median(changes)))
     cuts = sorted({*gaps(video, len(changes)), *(i for i, change in enumerate(changes) if cut and change > threshold)})
     return Scan(len(changes), video.end, *shape[:2], video.footage.fps, cuts, people)
-

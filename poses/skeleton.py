@@ -4,6 +4,7 @@ A pose is (J, 3) float: across, down, confidence of each of JOINTS, in pixels; c
 Joints, limbs, colours and sizes are those of the drawings of Everybody Dance Now (Chan et al. 2019, arXiv 1808.07371), from
 which the course's labels come. The hands and face that are drawn there too are left out.
 """
+
 import numpy as np
 from PIL import Image, ImageDraw
 

@@ -1,4 +1,5 @@
 """Which frames of a video are for training, validation and test: never neighbours in two of them."""
+
 from typing import NamedTuple
 
 import numpy as np

@@ -1,4 +1,5 @@
 """One person followed over the frames of a video."""
+
 import math
 
 import numpy as np

@@ -2,6 +2,7 @@
 
 Pictures have the model's size, H x W; T frames, J joints.
 """
+
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,5 @@
 """Writes frames and pose images of videos in the LAB4_Dataset layout."""
+
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,5 @@
 """What every program's flags are read with: types that check, refusals in one line that say what was meant, short help."""
+
 import argparse
 import difflib
 import re
@@ -120,7 +121,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def did_you_mean(text: str, names: Iterable[str]) -> str:
-    """"; did you mean ...?" with the one or two of `names` that are most like `text`; nothing if none is."""
+    """ "; did you mean ...?" with the one or two of `names` that are most like `text`; nothing if none is."""
     plain = {name.lstrip("-").lower(): name for name in names}
     close = difflib.get_close_matches(text.lstrip("-").replace("-", "_").lower()[:40], plain, n=2)
     return f"; did you mean {' or '.join(plain[name] for name in close)}?" if close else ""

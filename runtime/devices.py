@@ -1,4 +1,5 @@
 """The machine a model runs on: which device, in what precision, compiled or not."""
+
 import torch
 from torch import nn
 

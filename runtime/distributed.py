@@ -4,6 +4,7 @@ A run has one process per GPU, or per share of the CPU's cores. Each holds the w
 and averages its gradients with the others (DistributedDataParallel). All of them leave the loop at the same step, and the
 first alone writes.
 """
+
 import os
 import time
 import uuid
@@ -63,11 +64,11 @@ class Ranks:
                 raise UserError(f"process {self.rank} of {self.world} cannot reach the others ({reason})") from None
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes."""
         return self.rank == 0
 
-    def highest(self, *values: int) -> list[int]:
+    def max_over_ranks(self, *values: int) -> list[int]:
         """The largest of each value over all processes."""
         if self.world == 1:
             return [int(value) for value in values]
@@ -75,7 +76,7 @@ class Ranks:
         dist.all_reduce(largest, dist.ReduceOp.MAX)
         return largest.tolist()
 
-    def gather(self, value: T) -> list[T]:
+    def gather_object(self, value: T) -> list[T]:
         """What every process has, in the order of their ranks."""
         if self.world == 1:
             return [value]
@@ -83,7 +84,7 @@ class Ranks:
         dist.all_gather_object(values, value)
         return values
 
-    def share(self, value: T) -> T:
+    def broadcast_object(self, value: T) -> T:
         """What the first process has, to all."""
         if self.world == 1:
             return value
@@ -91,23 +92,23 @@ class Ranks:
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
-    def spread(self, tensors: list[Tensor]) -> None:
+    def broadcast_tensors_(self, tensors: list[Tensor]) -> None:
         """Writes the first process's values into the tensors of all."""
         for tensor in tensors if self.world > 1 else []:
             dist.broadcast(tensor, src=0)
 
-    def agree(self, **facts) -> None:
+    def assert_same(self, **facts) -> None:
         """Raises UserError, in every process, if they do not all have the same facts."""
-        first, *others = self.gather(facts)
+        first, *others = self.gather_object(facts)
         for rank, theirs in enumerate(others, start=1):
             for name, value in theirs.items():
                 if value != first[name]:
                     raise UserError(f"process {rank} has {name} {value}, process 0 has {first[name]}; expected the same in all")
 
-    def in_turns(self, work: Callable[[], T]) -> T:
+    def rank_zero_first(self, work: Callable[[], T]) -> T:
         """work(), in the first process before all others, then in the first one of each machine, then in the rest: what is
         built once and then found, as the frame cache."""
-        turn = 0 if self.leads else 1 if self.local == 0 else 2
+        turn = 0 if self.is_main else 1 if self.local == 0 else 2
         for now in range(3):
             if now == turn:
                 result = work()
@@ -115,7 +116,7 @@ class Ranks:
                 dist.barrier()
         return result
 
-    def lost(self, error: RuntimeError) -> bool:
+    def is_peer_failure(self, error: RuntimeError) -> bool:
         """Whether the error comes from another process's end."""
         return self.world > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error) or "Connection closed" in str(error))
 

@@ -1,4 +1,5 @@
 """Files that are whole or not there, and folders that one run has to itself."""
+
 import os
 import sys
 from pathlib import Path

@@ -1,4 +1,5 @@
 """How torch's threads on a CPU wait for each other; imported before torch, whose GNU OpenMP asks once, when it is loaded."""
+
 import os
 
 # A thread that has done its part spins until the others have, some milliseconds, before it sleeps. Where any other program runs,

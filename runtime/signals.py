@@ -1,4 +1,5 @@
 """Signals that ask a program to stop, in the main process and in loader processes."""
+
 import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator

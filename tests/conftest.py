@@ -1,4 +1,5 @@
 """Small data and models that all tests share. Everything is rendered here; nothing is downloaded."""
+
 import itertools
 import shutil
 from collections.abc import Callable
@@ -80,7 +81,9 @@ def trained(rendered, tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("trained") / "run"
     torch.set_num_threads(1)
-    Trainer.main(["--DR", str(rendered), "--save_root", str(folder), "--num_epoch", "2", "--per_save", "1", "--batch_size", "4", *SMALL])
+    Trainer.main(
+        ["--DR", str(rendered), "--save_root", str(folder), "--num_epoch", "2", "--per_save", "1", "--batch_size", "4", *SMALL]
+    )
     return folder
 
 
@@ -140,7 +143,7 @@ def film(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("film")
     films.write_frames(folder / "dance")
     films.write_keypoints(folder / "dance.csv")
-    prepare_video.main([str(folder / "dance"), "--poses", str(folder / "dance.csv"), "--out", str(folder / "data"), "--height", "64"])
+    prepare_video.main(
+        [str(folder / "dance"), "--poses", str(folder / "dance.csv"), "--out", str(folder / "data"), "--height", "64"]
+    )
     return folder
-
-

@@ -1,4 +1,5 @@
 """Damaged data, as a user meets them: all that is wrong is told at once, and --skip_bad goes on without it."""
+
 import re
 import shutil
 
@@ -69,7 +70,10 @@ def test_no_clip_holds_a_frame_that_was_left_out(spoilt):
     """Every clip is made of consecutive numbers whose frame and pose are read from their own files."""
     split = DanceSplit(spoilt, "train", **SIZE, skip_bad=True)
     clips = DanceClips(split, length=4, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=1)
-    read = {n: [read_image(spoilt / "train" / f"train_{kind}" / f"frame{n:06d}.png", **SIZE) for kind in ("img", "label")] for n in GOOD}
+    read = {
+        n: [read_image(spoilt / "train" / f"train_{kind}" / f"frame{n:06d}.png", **SIZE) for kind in ("img", "label")]
+        for n in GOOD
+    }
     starts = [n for n in GOOD if all(m in read for m in range(n, n + 4))]
     assert len(clips.starts) == len(starts)
     for (first, stretch), number in zip(clips.starts, starts):
@@ -83,7 +87,9 @@ def test_no_clip_holds_a_frame_that_was_left_out(spoilt):
 
 
 def test_a_validation_sequence_ends_where_a_frame_was_left_out(spoilt):
-    names = [sequence.name for sequence in load_validation_sequences(DanceSplit(spoilt, "val", **SIZE, skip_bad=True), length=630)]
+    names = [
+        sequence.name for sequence in load_validation_sequences(DanceSplit(spoilt, "val", **SIZE, skip_bad=True), length=630)
+    ]
     assert names == ["2040-2043", "2045-2051"]
 
 
@@ -118,7 +124,9 @@ def test_tester_passes_over_what_training_passed_over_in_validation(spoilt, tmp_
     run = tmp_path / "run"
     Trainer.main(["--DR", str(spoilt), "--save_root", str(run), "--num_epoch", "1", "--skip_bad", *SMALL])
     capsys.readouterr()
-    Tester.main(["--DR", str(spoilt), "--ckpt_path", str(run), "--save_root", str(tmp_path / "out"), "--split", "val", "--device", "cpu"])
+    Tester.main(
+        ["--DR", str(spoilt), "--ckpt_path", str(run), "--save_root", str(tmp_path / "out"), "--split", "val", "--device", "cpu"]
+    )
     assert left_out(capsys.readouterr().err, spoilt / "val") == [1, 12]
 
 
@@ -168,17 +176,26 @@ def test_a_broken_sequence_is_cut_into_unbroken_ones(robot, rows, capsys):
         actions.write_text("".join(line for i, line in enumerate(actions.read_text().splitlines(keepends=True)) if i != 4))
     split = robot_split(robot)
     split.tell_losses(3)
-    assert {name: len(frames) for name, frames in split.sequences.items()} == {"traj/0": 4, "traj/0+5": 4, "traj/0+10": 4, "traj/1": 6}
+    assert {name: len(frames) for name, frames in split.sequences.items()} == {
+        "traj/0": 4,
+        "traj/0+5": 4,
+        "traj/0+10": 4,
+        "traj/1": 6,
+    }
     whole, left = sum(n - 2 for n in (14, 6, 6, 6, 6)), sum(n - 2 for n in (4, 4, 4, 6))
     assert left_out(capsys.readouterr().err, robot / "train") == [20, 38, whole - left, whole]
     windows = fixed_windows(split, context=2, length=3, most=None)
     assert [window.name for window in windows] == ["traj--0-0", "traj--0+5-0", "traj--0+10-0", "traj--1-0", "traj--1-3"]
     for window, (seed, first) in zip(windows, [(0, 0), (0, 5), (0, 10), (100, 0), (100, 3)]):
         assert window.conditions.tolist() == [[first + t, seed] for t in range(3)]
-        pictures = [read_image(robot / "train" / "traj" / str(seed // 100) / f"{first + t}.png", height=32, width=32) for t in range(3)]
-        assert np.array_equal(window.truth, np.stack(pictures))
+        pictures = [
+            read_image(robot / "train" / "traj" / str(seed // 100) / f"{first + t}.png", height=32, width=32) for t in range(3)
+        ]
+        assert np.array_equal(window.ground_truth, np.stack(pictures))
     clips = RobotClips(split, length=3, clips=6, partial=1.0, seed=1, shift=0)
-    used = np.array([[t, s] for s, t in [*((0, t) for t in (0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13)), *((100, t) for t in range(6))]])
+    used = np.array(
+        [[t, s] for s, t in [*((0, t) for t in (0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13)), *((100, t) for t in range(6))]]
+    )
     np.testing.assert_allclose(clips.condition_scale(), [used.mean(axis=0), used.std(axis=0)], rtol=1e-5)
 
 

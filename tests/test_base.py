@@ -1,4 +1,5 @@
 """The loss that every family shares."""
+
 import math
 
 import pytest
@@ -31,6 +32,8 @@ def test_the_loss_is_the_chosen_distortion_and_kl(train_args, distortion):
     trainer = make(train_args, "--distortion", distortion, "--kl_weight", "0.01")
     batch = batch_of(trainer, [0, 1])
     inputs = {name: value.float() / 255 for name, value in batch.items() if name != "seed"}
-    mse, kl, log_mse = (part.item() for part in trainer.learner.model(**inputs, teacher_forcing=True, seeds=batch["seed"].tolist()))
+    mse, kl, log_mse = (
+        part.item() for part in trainer.learner.model(**inputs, teacher_forcing=True, seeds=batch["seed"].tolist())
+    )
     loss, *_ = trainer.train_batch(batch, at(0), True, 0.5)
     assert loss == pytest.approx((mse if distortion == "mse" else 1e-3 * log_mse) + 0.5 * 0.01 * kl, rel=1e-4)

@@ -1,4 +1,5 @@
 """The benchmark programs on tiny data: what they count and average, by hand; what they leave out; no times are asserted."""
+
 import json
 from argparse import Namespace
 
@@ -93,7 +94,15 @@ def test_the_precision_is_the_one_that_autocast_uses():
 @pytest.mark.slow
 def test_every_part_of_speed(capsys, rendered, yardstick):
     """One round, so that the rates that are made of others can be made again from the printed ones (three digits)."""
-    rows = run_speed(capsys, rendered, "--rounds", "1", "--yardstick", yardstick, behind=["--num_epoch", "30", "--tfr_sde", "10", "--tfr_d_step", "0.1"])
+    rows = run_speed(
+        capsys,
+        rendered,
+        "--rounds",
+        "1",
+        "--yardstick",
+        yardstick,
+        behind=["--num_epoch", "30", "--tfr_sde", "10", "--tfr_d_step", "0.1"],
+    )
     assert {part for part, _ in rows} == {"train", "rollout", "memory", "compute", "cache"}
     forced, own = (value(rows["train", f"{fed} frames fed back"]) for fed in ("true", "own"))
     # The course's schedule: 10 epochs at 1, then 0.9 to 0.1, which are 4.5 epochs' worth of true frames, the rest without.

@@ -28,7 +28,7 @@ STORED = Path(__file__).parent / "checkpoints"  # written by earlier releases
 
 
 def test_a_checkpoint_holds_all_a_resumed_run_needs(trained):
-    """'optimiser': self.state_dict() saved the weights twice and no optimiser."""
+    """'optimizer': self.state_dict() saved the weights twice and no optimizer."""
     state = load_checkpoint(trained / "last.ckpt")
     assert set(state) >= set(KEYS)
     moments = state["optimiser"]["state"]
@@ -145,7 +145,9 @@ def test_every_flipped_bit_is_noticed_or_changes_nothing(trained, tmp_path):
         except UserError:
             noticed += 1
         else:
-            assert all(torch.equal(state[part][name], value) for part in ("model", "ema") for name, value in expected[part].items())
+            assert all(
+                torch.equal(state[part][name], value) for part in ("model", "ema") for name, value in expected[part].items()
+            )
             assert state["flags"] == expected["flags"] and state["progress"] == expected["progress"]
     assert noticed > 20
 
@@ -157,7 +159,9 @@ def test_weights_of_another_model_are_refused(trained):
             model_from_checkpoint(state | {"model_config": state["model_config"] | config}, trained / "other.ckpt")
 
 
-@pytest.mark.parametrize("config", [{"frame_dim": -1}, {"frame_dim": 2**63}, {"frame_dim": "x"}, {"condition_mean": None}, {"family": ["svg"]}])
+@pytest.mark.parametrize(
+    "config", [{"frame_dim": -1}, {"frame_dim": 2**63}, {"frame_dim": "x"}, {"condition_mean": None}, {"family": ["svg"]}]
+)
 def test_sizes_that_no_model_has_are_refused(trained, config):
     """torch answers them by a RuntimeError or an OverflowError."""
     state = load_checkpoint(trained / "last.ckpt")
@@ -190,7 +194,9 @@ def test_a_checkpoint_goes_beside_is_flushed_and_read_before_it_is_moved(trained
     before, order = path.read_bytes(), []
     fsync, replace = os.fsync, Path.replace
     monkeypatch.setattr("os.fsync", lambda handle: order.append("fsync") or fsync(handle))
-    monkeypatch.setattr(Path, "replace", lambda self, target: order.append(f"{self.name} -> {target.name}") or replace(self, target))
+    monkeypatch.setattr(
+        Path, "replace", lambda self, target: order.append(f"{self.name} -> {target.name}") or replace(self, target)
+    )
     write_checkpoint(path, content)
     assert order[:3] == ["fsync", ".previous.ckpt.part -> previous.ckpt", ".last.ckpt.part -> last.ckpt"]
     assert path.read_bytes() == (tmp_path / "previous.ckpt").read_bytes() == before

@@ -1,4 +1,5 @@
 """tools/compare.py: what is missing is run, what is done is left alone, what fails is told, and nothing is lost on the way."""
+
 import json
 import os
 import shutil
@@ -125,7 +126,9 @@ def test_a_run_that_fails_does_not_end_the_others(rendered, tmp_path, reports, c
     message, problems = refused_with_list(capsys, compare.main, [file, "--DR", rendered, "--out", tmp_path / "runs"])
     assert "1 of 2 runs failed" in message
     (problem,) = problems
-    assert problem.startswith(f"bad-seed1: its training failed ({tmp_path / 'runs' / 'bad-seed1' / 'log.txt'}): error: --frame_H, ")
+    assert problem.startswith(
+        f"bad-seed1: its training failed ({tmp_path / 'runs' / 'bad-seed1' / 'log.txt'}): error: --frame_H, "
+    )
     assert "frames of 30 x 64: expected multiples of 8" in problem
     assert shown(reports) == ["good-seed1"]
 
@@ -150,7 +153,9 @@ BAD = {"bad": {"N_dim": -1}, "list": {"lr": [1, 2]}, "own": {"seed": 3}, "../a":
                                          ("[1, 1]", ["--seeds", "1", "--only", "good"])])  # fmt: skip
 def test_what_is_wrong_elsewhere_in_the_file_does_not_block_what_was_chosen(rendered, tmp_path, reports, capsys, seeds, more):
     """A dry run took it, and the run itself was refused, after it had made a folder."""
-    file = write(tmp_path / "a.toml", {"good": {"num_epoch": 1}} | {json.dumps(name): table for name, table in BAD.items()}, seeds=seeds)
+    file = write(
+        tmp_path / "a.toml", {"good": {"num_epoch": 1}} | {json.dumps(name): table for name, table in BAD.items()}, seeds=seeds
+    )
     argv = [str(file), "--DR", str(rendered), "--out", str(tmp_path / "runs"), *more]
     assert states(capsys, argv) == {"good-seed1": "missing"}
     compare.main(argv)
@@ -169,7 +174,9 @@ def test_a_file_from_an_editor_on_windows(rendered, tmp_path, capsys):
     file = write(tmp_path / "a.toml", {"a": {"num_epoch": 1}}, seeds="[1]")
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
     compare.main([str(file), "--DR", str(rendered), "--out", str(tmp_path / "runs")])
-    assert states(capsys, [str(tmp_path / "runs" / "a.toml"), "--DR", str(rendered), "--out", str(tmp_path / "runs")]) == {"a-seed1": "tested"}
+    assert states(capsys, [str(tmp_path / "runs" / "a.toml"), "--DR", str(rendered), "--out", str(tmp_path / "runs")]) == {
+        "a-seed1": "tested"
+    }
 
 
 def test_a_run_that_another_comparison_is_at_is_left_to_it(finished, again, tmp_path, reports, monkeypatch, capsys):
@@ -194,7 +201,9 @@ def test_a_run_that_another_comparison_is_at_is_left_to_it(finished, again, tmp_
     assert len(shown(reports)) == 4
 
 
-def test_a_report_comes_after_another_ones_and_leaves_out_what_is_under_way(again, finished, tmp_path, reports, monkeypatch, capsys):
+def test_a_report_comes_after_another_ones_and_leaves_out_what_is_under_way(
+    again, finished, tmp_path, reports, monkeypatch, capsys
+):
     runs = tmp_path / "runs"
     shutil.rmtree(runs / "low-seed2")
     under_way, reporting = compare.locked(runs / "high-seed1" / ".compare.lock"), compare.locked(runs / ".report.lock")
@@ -233,7 +242,9 @@ def test_two_at_once_share_the_work(rendered, tmp_path):
 def test_a_comparison_that_is_stopped_goes_on_at_the_very_step(rendered, tmp_path, reports, capsys):
     """As a process, with two runs at a time, amid an epoch that saves after every step: one line, the exit status of the signal,
     and in the end the rows of a comparison that was left alone."""
-    file = write(tmp_path / "a.toml", {"high": {"lr": 0.01}, "low": {}}, seeds="[1]", flags=SIZES | {"num_epoch": 1, "epoch_size": 16})
+    file = write(
+        tmp_path / "a.toml", {"high": {"lr": 0.01}, "low": {}}, seeds="[1]", flags=SIZES | {"num_epoch": 1, "epoch_size": 16}
+    )
     argv = [str(file), "--DR", str(rendered), "--out"]
     command = [sys.executable, str(ROOT / "tools" / "compare.py"), *argv, "cut", "--jobs", "2", "--", "--save_minutes", "0"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

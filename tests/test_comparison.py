@@ -1,4 +1,5 @@
 """Files that tools/compare.py reads: those that come along, and what is refused of others."""
+
 import pytest
 
 from tests.helpers.comparisons import write
@@ -11,21 +12,27 @@ FILES = sorted((ROOT / "comparisons").glob("*.toml"))
 WRONG = {
     "no such file": (None, "no such file; expected a comparison like those in comparisons/"),
     "not TOML": ("seeds = [1\n", "is not TOML: "),
-    "not text": (b"title = \"\xff\"\n", "is not TOML: "),
+    "not text": (b'title = "\xff"\n', "is not TOML: "),
     "no seeds": ("[settings.a]\n", "seeds: expected a list of at least one"),
     "empty seeds": ("seeds = []\n[settings.a]\n", "seeds: expected a list of at least one"),
     "twice": ("seeds = [1, 2, 1]\n[settings.a]\n", "seeds: 1 stands there 2 times; expected each once"),
     "no number": ("seeds = [true]\n[settings.a]\n", "seeds: 'True' found, an integer of at least 0"),
     "no settings": ("seeds = [1]\n", "settings: expected tables [settings.NAME]"),
     "not a table": ("seeds = [1]\nflags = 3\n[settings.a]\n", "[flags]: expected a table of flags"),
-    "key": ("seed = [1]\nseeds = [1]\n[settings.a]\n", "seed: is not known; expected one of title, question, seeds, flags, settings"),
+    "key": (
+        "seed = [1]\nseeds = [1]\n[settings.a]\n",
+        "seed: is not known; expected one of title, question, seeds, flags, settings",
+    ),
     "title": ("title = 1\nseeds = [1]\n[settings.a]\n", "title: expected text"),
     "name": ('seeds = [1]\n[settings."../a"]\n', "[settings.'../a']: expected a name of its own"),
     "one name": ("seeds = [1]\n[settings.a]\n[settings.A]\n", "[settings.'a']: expected a name of its own"),
     "value": ("seeds = [1]\n[settings.a]\nlr = [1, 2]\n", "[settings.a]: lr: expected text, a number, true or false"),
     "forbidden": ("seeds = [1]\n[settings.a]\nlog_dir = 'b'\n", "[settings.a]: log_dir: is set by the comparison itself"),
     "mistyped": ("seeds = [1]\n[settings.a]\nnum_epcoh = 3\n[settings.b]\n", "[settings.a]: --num_epcoh: no such flag"),
-    "not for all": ("seeds = [1]\n[flags]\nlr = 'fast'\n[settings.a]\nlr = 1\n[settings.b]\n", "[settings.b]: argument --lr: 'fast' found"),
+    "not for all": (
+        "seeds = [1]\n[flags]\nlr = 'fast'\n[settings.a]\nlr = 1\n[settings.b]\n",
+        "[settings.b]: argument --lr: 'fast' found",
+    ),
     "another model's": ("seeds = [1]\n[settings.a]\nmodel = 'svg_fp'\nF_dim = 3\n", "[settings.a]: --F_dim: "),
 }
 
@@ -68,7 +75,10 @@ def test_the_comparisons_that_come_along_say_what_trainer_understands(file, tmp_
     """Each has a question, seeds to take a deviation of, and settings that differ in what they do."""
     found = comparison_of(file, data=tmp_path, out=tmp_path, seeds=None, only=None, more=[])
     assert found.title and found.question.endswith("?") and len({run.seed for run in found.runs}) >= 2
-    kinds = {run.setting: {name: value for name, value in vars(run.args).items() if name not in ("seed", "save_root")} for run in found.runs}
+    kinds = {
+        run.setting: {name: value for name, value in vars(run.args).items() if name not in ("seed", "save_root")}
+        for run in found.runs
+    }
     assert len({str(flags) for flags in kinds.values()}) == len(kinds) >= 2
 
 

@@ -53,7 +53,15 @@ def float_feature(values, *, packed: bool = True) -> bytes:
 
 def example(features: dict[str, bytes]) -> bytes:
     """With an unknown field of every wire type in front, and the features in an order of chance."""
-    unknown = varint(99 << 3) + varint(2**40) + varint(98 << 3 | 1) + b"12345678" + varint(97 << 3 | 5) + b"1234" + field(96, b"unknown")
+    unknown = (
+        varint(99 << 3)
+        + varint(2**40)
+        + varint(98 << 3 | 1)
+        + b"12345678"
+        + varint(97 << 3 | 5)
+        + b"1234"
+        + field(96, b"unknown")
+    )
     names = random.Random(0).sample(sorted(features), len(features))
     entries = [field(1, field(1, name.encode()) + unknown + field(2, features[name])) for name in names]
     return unknown + field(1, b"".join(entries))
@@ -204,7 +212,10 @@ FIRST = record(example(robot(0)[0]))
 SECOND = f"record 1 at byte {len(FIRST)}: "
 DAMAGE = {
     "cut off in a payload": (FIRST + FIRST[:-9], SECOND + f"{len(FIRST) - 9 - 12} bytes are left, {len(FIRST) - 12} expected"),
-    "cut off in the last checksum": (FIRST + FIRST[:-2], SECOND + f"{len(FIRST) - 2 - 12} bytes are left, {len(FIRST) - 12} expected"),
+    "cut off in the last checksum": (
+        FIRST + FIRST[:-2],
+        SECOND + f"{len(FIRST) - 2 - 12} bytes are left, {len(FIRST) - 12} expected",
+    ),
     "cut off in a header": (FIRST + FIRST[:7], SECOND + "7 bytes are left, a header of 12 expected"),
     "length": (FIRST + spoil(FIRST, 9), SECOND + "the checksum of its length is 0x"),
     "payload": (FIRST + spoil(FIRST, 500), SECOND + "the checksum of its payload is 0x"),
@@ -213,14 +224,29 @@ DAMAGE = {
     "no Example": (FIRST + record(b"some other message"), SECOND + "no tf.train.Example: wire type 3 found"),
     "an Example's beginning": (FIRST + record(example(robot(1)[0])[:-5]), SECOND + "no tf.train.Example: "),
     "an endless number": (FIRST + record(b"\xff" * 20), SECOND + "no tf.train.Example: a number does not end"),
-    "another Example": (one_and({"label": bytes_feature(b"7")}), SECOND + "no feature '0/image_aux1/encoded'; expected one for each of its 1 frames"),
-    "no last image": (one_and(without("2/image_aux1/encoded")), SECOND + "no feature '2/image_aux1/encoded'; expected one for each of its 3 frames"),
+    "another Example": (
+        one_and({"label": bytes_feature(b"7")}),
+        SECOND + "no feature '0/image_aux1/encoded'; expected one for each of its 1 frames",
+    ),
+    "no last image": (
+        one_and(without("2/image_aux1/encoded")),
+        SECOND + "no feature '2/image_aux1/encoded'; expected one for each of its 3 frames",
+    ),
     "no action": (one_and(without("1/action")), SECOND + "no feature '1/action'"),
     "no position": (one_and(without("0/endeffector_pos")), SECOND + "no feature '0/endeffector_pos'"),
-    "three actions": (one_and(robot(1)[0] | {"1/action": float_feature([1, 2, 3])}), SECOND + "feature 1/action has 3 floats, 4 expected"),
+    "three actions": (
+        one_and(robot(1)[0] | {"1/action": float_feature([1, 2, 3])}),
+        SECOND + "feature 1/action has 3 floats, 4 expected",
+    ),
     "no floats": (one_and(robot(1)[0] | {"1/action": bytes_feature(b"1")}), SECOND + "feature 1/action has 0 floats, 4 expected"),
-    "no square": (one_and(robot(1)[0] | {"0/image_aux1/encoded": bytes_feature(bytes(50))}), SECOND + "feature 0/image_aux1/encoded has 50 bytes, 3 times a square"),
-    "two sizes": (one_and(robot(1)[0] | {"2/image_aux1/encoded": bytes_feature(bytes(27))}), SECOND + "feature 2/image_aux1/encoded has 27 bytes, 48 as in frame 0"),
+    "no square": (
+        one_and(robot(1)[0] | {"0/image_aux1/encoded": bytes_feature(bytes(50))}),
+        SECOND + "feature 0/image_aux1/encoded has 50 bytes, 3 times a square",
+    ),
+    "two sizes": (
+        one_and(robot(1)[0] | {"2/image_aux1/encoded": bytes_feature(bytes(27))}),
+        SECOND + "feature 2/image_aux1/encoded has 27 bytes, 48 as in frame 0",
+    ),
 }
 
 
@@ -248,8 +274,12 @@ def test_a_full_disk_leaves_no_half_sequence(src, capsys, monkeypatch):
 def test_bad_flags_are_refused_before_anything_is_written(src, tmp_path, capsys):
     out = tmp_path / "out"
     (tmp_path / "file").touch()
-    assert f"--src {tmp_path}: no traj_*_to_*.tfrecords in" in refused(capsys, convert_bair.main, ["--src", tmp_path, "--out", out])
-    assert "--validate 3: 3 train files found" in refused(capsys, convert_bair.main, ["--src", src, "--out", out, "--validate", "3"])
+    assert f"--src {tmp_path}: no traj_*_to_*.tfrecords in" in refused(
+        capsys, convert_bair.main, ["--src", tmp_path, "--out", out]
+    )
+    assert "--validate 3: 3 train files found" in refused(
+        capsys, convert_bair.main, ["--src", src, "--out", out, "--validate", "3"]
+    )
     assert "--out" in refused(capsys, convert_bair.main, ["--src", src, "--out", tmp_path / "file"])
     assert not out.exists()
 

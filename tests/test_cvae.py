@@ -1,4 +1,5 @@
 """PoseCVAE against step-by-step computations; most bugs seen in public solutions were an index or a missing dependence."""
+
 import pytest
 import torch
 from torch import nn
@@ -75,7 +76,9 @@ def test_gradients_run_back_through_the_fed_back_frames(model, clip, monkeypatch
     fix_z(model, monkeypatch)
     parameters = list(model.parameters())
     found = torch.autograd.grad(model(*clip, teacher_forcing=teacher_forcing).mse, parameters, allow_unused=True)
-    expected = torch.autograd.grad(by_hand(model, *clip, clip[0][:, 0], teacher_forcing=teacher_forcing)[0], parameters, allow_unused=True)
+    expected = torch.autograd.grad(
+        by_hand(model, *clip, clip[0][:, 0], teacher_forcing=teacher_forcing)[0], parameters, allow_unused=True
+    )
     for name, a, b in zip(dict(model.named_parameters()), found, expected):
         torch.testing.assert_close(a, b, msg=name, atol=1e-6, rtol=1e-3)
 
@@ -299,6 +302,7 @@ def test_recomputing_keeps_fewer_activations(model, clip):
 
 def test_the_work_of_a_long_clip_grows_with_its_length_and_not_with_its_square(model):
     """Bytes that the backward pass of four times the frames allocates; each slice of a clip once had a gradient of its size."""
+
     def allocated(length):
         frames, poses = torch.rand(2, 1, length, 3, 16, 16)
         loss = model(frames, poses, teacher_forcing=False).mse

@@ -1,4 +1,5 @@
 """What tells training data apart, and what a running job sees of data that change."""
+
 import os
 import pickle
 import shutil

@@ -23,7 +23,9 @@ def split(rendered) -> DanceSplit:
 
 
 def clips_of(split, **flags) -> DanceClips:
-    return DanceClips(split, **{"length": 5, "partial": 1.0, "seed": 1, "reference": "video", "flip": 0.0, "shift": 0, "margin": 0} | flags)
+    return DanceClips(
+        split, **{"length": 5, "partial": 1.0, "seed": 1, "reference": "video", "flip": 0.0, "shift": 0, "margin": 0} | flags
+    )
 
 
 def position(split, frame: torch.Tensor, kind: int = 0) -> int:
@@ -131,7 +133,12 @@ def test_an_epoch_sees_all_parts_of_the_video(split):
     """Clip i starts in the i-th of equal shares; drawn freely, an epoch would leave gaps."""
     clips = clips_of(split)
     for epoch in range(5):
-        shares = [clips.starts.index(s) * 8 // 32 for i in range(8) for s in clips.starts if s[0] == position(split, clips[epoch, i]["frames"][0])]
+        shares = [
+            clips.starts.index(s) * 8 // 32
+            for i in range(8)
+            for s in clips.starts
+            if s[0] == position(split, clips[epoch, i]["frames"][0])
+        ]
         assert shares == list(range(8))
 
 
@@ -215,8 +222,8 @@ def test_validation_cuts_stretches_into_sequences(split):
     lengths = [len(sequence.conditions) for sequence in load_validation_sequences(split, length=8)]
     assert lengths == [8, 8, 4, 8, 8, 4]
     whole = load_validation_sequences(split, length=630)
-    assert [len(sequence.truth) for sequence in whole] == [20, 20]
-    assert torch.equal(whole[0].given, whole[0].truth[:1]) and whole[0].name == "0-19"
+    assert [len(sequence.ground_truth) for sequence in whole] == [20, 20]
+    assert torch.equal(whole[0].context_frames, whole[0].ground_truth[:1]) and whole[0].name == "0-19"
 
 
 def test_a_validation_split_without_a_video_is_refused(tmp_path):
@@ -231,13 +238,13 @@ def test_a_first_frame_folder_with_more_frames_gives_the_one_of_the_first_pose(d
     given = next(iter((dataset / "test" / "test_img" / "0").iterdir()))
     write_image(given.with_name("frame000000.png"), seed=5)
     (sequence, _) = load_test_sequences(dataset, **SIZE)
-    assert torch.equal(sequence.given[0], sequence.truth[0])
+    assert torch.equal(sequence.context_frames[0], sequence.ground_truth[0])
 
 
 def test_a_sequence_with_nothing_to_predict_is_refused_and_an_empty_truth_folder_is_no_truth(dataset):
     shutil.rmtree(dataset / "test" / "test_gt" / "0")
     (dataset / "test" / "test_gt" / "0").mkdir()
-    assert load_test_sequences(dataset, **SIZE)[0].truth is None
+    assert load_test_sequences(dataset, **SIZE)[0].ground_truth is None
     for path in sorted((dataset / "test" / "test_label" / "0").iterdir())[1:]:
         path.unlink()
     with pytest.raises(UserError, match="1 pose image; expected"):
@@ -251,8 +258,12 @@ def test_any_number_of_test_sequences_of_any_length(dataset):
     shutil.copytree(dataset / "test" / "test_label" / "0", dataset / "test" / "test_label" / "10")
     shutil.copytree(dataset / "test" / "test_img" / "0", dataset / "test" / "test_img" / "10")
     sequences = load_test_sequences(dataset, **SIZE)
-    assert [(s.name, len(s.conditions), s.truth is not None) for s in sequences] == [("0", 9, True), ("1", 6, True), ("10", 9, False)]
-    assert torch.equal(sequences[0].given[0], sequences[0].truth[0])
+    assert [(s.name, len(s.conditions), s.ground_truth is not None) for s in sequences] == [
+        ("0", 9, True),
+        ("1", 6, True),
+        ("10", 9, False),
+    ]
+    assert torch.equal(sequences[0].context_frames[0], sequences[0].ground_truth[0])
 
 
 @pytest.mark.parametrize("broken", ["missing root", "no split", "empty folder"])
@@ -261,7 +272,9 @@ def test_a_wrong_folder_is_named(tmp_path, broken):
         (tmp_path / "data").mkdir()
     if broken == "empty folder":
         (tmp_path / "data" / "train" / "train_img").mkdir(parents=True)
-    with pytest.raises(UserError, match={"missing root": "no such folder", "no split": "no folder train/", "empty folder": "no images"}[broken]):
+    with pytest.raises(
+        UserError, match={"missing root": "no such folder", "no split": "no folder train/", "empty folder": "no images"}[broken]
+    ):
         DanceSplit(tmp_path / "data", "train", **SIZE)
 
 

@@ -24,7 +24,7 @@ def test_the_layout_is_the_courses_with_a_gap_in_training_and_test_truth(rendere
     split = DanceSplit(rendered, "train", height=32, width=64)
     assert [len(stretch) for stretch in split.stretches(40)] == [20, 20]
     sequences = load_test_sequences(rendered, height=32, width=64)
-    assert [(len(s.conditions), len(s.truth)) for s in sequences] == [(9, 9), (9, 9)]
+    assert [(len(s.conditions), len(s.ground_truth)) for s in sequences] == [(9, 9), (9, 9)]
 
 
 def test_splits_share_no_video(rendered):

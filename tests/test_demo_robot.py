@@ -28,7 +28,9 @@ def episodes():
 
 
 def test_the_layout_is_lab_5s(tmp_path):
-    make_demo_data.main(["--out", str(tmp_path / "robot"), "--scene", "robot", "--train", "66", "--val", "1", "--test", "2", "--frames", "2"])
+    make_demo_data.main(
+        ["--out", str(tmp_path / "robot"), "--scene", "robot", "--train", "66", "--val", "1", "--test", "2", "--frames", "2"]
+    )
     root = tmp_path / "robot"
     assert {p.name for p in root.iterdir()} == {"train", "validate", "test"}
     assert {p.name for p in (root / "train").iterdir()} == {"traj_0_to_63", "traj_64_to_65"}
@@ -46,7 +48,8 @@ def test_the_same_seed_renders_the_same_files_however_many_sequences_there_are(t
     for name, flags in [("a", SMALL), ("b", SMALL), ("c", [*SMALL, "--seed", "6"]), ("d", [*SMALL, "--val", "2"])]:
         make_demo_data.main(["--out", str(tmp_path / name), *flags])
     a, b, c, d = (
-        {str(p.relative_to(tmp_path / name)): p.read_bytes() for p in (tmp_path / name).rglob("*.*") if p.is_file()} for name in "abcd"
+        {str(p.relative_to(tmp_path / name)): p.read_bytes() for p in (tmp_path / name).rglob("*.*") if p.is_file()}
+        for name in "abcd"
     )
     assert a == b and a.keys() == c.keys() and all(a[name] != c[name] for name in a)
     assert all(a[name] == d[name] for name in a if not name.startswith("validate"))
@@ -57,7 +60,9 @@ def test_the_same_seed_renders_the_same_files_however_many_sequences_there_are(t
 def test_positions_are_the_clipped_running_sum_of_the_actions(tmp_path):
     make_demo_data.main(["--out", str(tmp_path / "robot"), *SMALL, "--frames", "30"])
     for sequence in (tmp_path / "robot").glob("*/*/*"):
-        actions, positions = (np.loadtxt(sequence / f"{name}.csv", delimiter=",") for name in ("actions", "endeffector_positions"))
+        actions, positions = (
+            np.loadtxt(sequence / f"{name}.csv", delimiter=",") for name in ("actions", "endeffector_positions")
+        )
         for t in range(29):
             assert positions[t + 1] == pytest.approx(np.clip(positions[t] + actions[t, :3], LOWEST[:3], HIGHEST[:3]), abs=1e-6)
         assert np.abs(np.diff(positions, axis=0)).max() > 0.02

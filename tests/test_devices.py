@@ -1,4 +1,5 @@
 """Devices, precisions and compiling, on machines that have them and on machines that do not."""
+
 import pytest
 import torch
 from torch import nn
@@ -18,7 +19,9 @@ def test_a_device_that_is_not_there_is_refused(name):
             find_device(name)
 
 
-@pytest.mark.parametrize("amx, avx, expected", [(False, False, "none"), (True, False, "bfloat16"), (False, True, "bfloat16"), (None, None, "none")])
+@pytest.mark.parametrize(
+    "amx, avx, expected", [(False, False, "none"), (True, False, "bfloat16"), (False, True, "bfloat16"), (None, None, "none")]
+)
 def test_auto_takes_bfloat16_only_where_the_cpu_has_instructions_for_it(monkeypatch, amx, avx, expected):
     """None: a torch that is too old to tell."""
     for probe, there in (("_is_amx_tile_supported", amx), ("_is_avx512_bf16_supported", avx)):

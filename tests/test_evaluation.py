@@ -3,7 +3,7 @@ import torch
 
 from data.clips import Sequence
 from evaluation.image_metrics import psnr
-from evaluation.rollout import pad_time, roll_out, shuffle_conditions
+from evaluation.rollout import pad_time, rollout_sequences, shuffle_conditions
 from evaluation.scores import mean_per_step, run_tests, score, summary
 from modules import build_model
 from tests.helpers.settings import SMALL_POSE_CVAE
@@ -25,8 +25,8 @@ def model():
 def test_sequences_of_different_lengths_share_a_batch_and_keep_their_own(model):
     sequences = [sequence(4), sequence(9), sequence(6)]
     flags = {"device": CPU, "precision": "none", "z_scale": 1.0}
-    together = roll_out(model, sequences, [1, 2, 3], batch_size=2, **flags)
-    alone = roll_out(model, sequences, [1, 2, 3], batch_size=1, **flags)
+    together = rollout_sequences(model, sequences, [1, 2, 3], batch_size=2, **flags)
+    alone = rollout_sequences(model, sequences, [1, 2, 3], batch_size=1, **flags)
     assert [len(video) for video in together] == [4, 9, 6]
     for a, b in zip(together, alone):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
@@ -38,7 +38,7 @@ def test_padding_repeats_the_last_entry():
 
 def test_scores_start_behind_the_given_frame_and_the_baselines_are_still_pictures():
     s = sequence(5)
-    truth = s.truth.float() / 255
+    truth = s.ground_truth.float() / 255
     video = torch.rand(5, 3, 16, 32)
     result = score(video, s)
     torch.testing.assert_close(result.psnr, psnr(video[1:], truth[1:]))
@@ -49,8 +49,8 @@ def test_scores_start_behind_the_given_frame_and_the_baselines_are_still_picture
 
 def test_equal_frames_count_100_dB_and_no_mean_becomes_infinite():
     s = sequence(5)
-    still = s._replace(truth=s.given.expand(5, -1, -1, -1))
-    result = score(still.truth / 255, still)
+    still = s._replace(ground_truth=s.context_frames.expand(5, -1, -1, -1))
+    result = score(still.ground_truth / 255, still)
     assert result.psnr.tolist() == result.copy.tolist() == [100.0] * 4
 
 
@@ -65,7 +65,7 @@ def test_the_summary_is_the_mean_over_all_frames_of_all_sequences():
 def test_psnr_by_channel_is_the_mean_over_the_channels_ones():
     """finn_eval_seq, by which the figures for BAIR are published: a PSNR for each channel of each frame, then the mean."""
     s = sequence(4)
-    video = s.truth.float() / 255 + torch.tensor([0.01, 0.1, 0.3])[:, None, None]
+    video = s.ground_truth.float() / 255 + torch.tensor([0.01, 0.1, 0.3])[:, None, None]
     result = score(video, s)
     assert result.channel_psnr.tolist() == pytest.approx([(40 + 20 + 10.4575749) / 3] * 3, abs=1e-3)
     assert result.psnr.tolist() == pytest.approx([-10 * torch.tensor((1e-4 + 1e-2 + 0.09) / 3).log10().item()] * 3, abs=1e-3)
@@ -78,20 +78,22 @@ def test_the_mean_of_a_step_is_over_the_sequences_that_reach_it():
 @pytest.mark.parametrize("batch_size", [1, 4, 8])
 def test_the_best_and_the_worst_of_several_samples_are_kept(model, monkeypatch, batch_size):
     """Each sequence gets its own samples, whatever the batch: here sample n of a sequence is n tenths off."""
-    sequences = [s._replace(truth=s.truth // 2) for s in (sequence(4, name) for name in "abc")]  # room for the errors
+    sequences = [
+        s._replace(ground_truth=s.ground_truth // 2) for s in (sequence(4, name) for name in "abc")
+    ]  # room for the errors
     given = {name: 0 for name in "abc"}
 
     def off_by_more(_, batch, __, **___):
         videos = []
         for s in batch:
             given[s.name] += 1
-            videos.append(s.truth.float() / 255 + 0.1 * (given[s.name] % 3 + 1))
+            videos.append(s.ground_truth.float() / 255 + 0.1 * (given[s.name] % 3 + 1))
         return videos
 
-    monkeypatch.setattr("evaluation.scores.roll_out", off_by_more)
+    monkeypatch.setattr("evaluation.scores.rollout_sequences", off_by_more)
     results = run_tests(model, sequences, samples=3, seed=1, device=CPU, precision="none", z_scale=1.0, batch_size=batch_size)
     for s, result in zip(sequences, results):
-        truth = s.truth.float() / 255
+        truth = s.ground_truth.float() / 255
         assert result.sequence.name == s.name and len(result.scores) == 3
         for video, error in [(result.video, 0.2), (result.best, 0.1), (result.worst, 0.3)]:
             assert video.dtype == torch.uint8
@@ -102,7 +104,11 @@ def test_shuffling_gives_every_sequence_the_conditions_of_another():
     sequences = [sequence(length, str(length)) for length in (4, 9, 6)]
     shuffled = shuffle_conditions(sequences, seed=1)
     for before, after in zip(sequences, shuffled):
-        assert before.name == after.name and before.truth is after.truth and len(after.conditions) == len(before.conditions)
+        assert (
+            before.name == after.name
+            and before.ground_truth is after.ground_truth
+            and len(after.conditions) == len(before.conditions)
+        )
         assert any(torch.equal(after.conditions[:4], other.conditions[:4]) for other in sequences if other is not before)
     with pytest.raises(UserError, match="expected at least 2"):
         shuffle_conditions(sequences, seed=1, values=2)

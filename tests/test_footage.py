@@ -1,4 +1,5 @@
 """Frames of videos in every form."""
+
 import contextlib
 from pathlib import Path
 
@@ -69,7 +70,9 @@ def test_a_video_of_a_turned_telephone_stands_upright(tmp_path, monkeypatch):
             return map(Turned, self.inner.decode(**which))
 
     upright = next(open_footage(tmp_path / "dance.mp4").frames())
-    monkeypatch.setattr(footage, "optional_package", lambda *_, **__: type("av", (), {"open": Container, "FFmpegError": av.FFmpegError}))
+    monkeypatch.setattr(
+        footage, "optional_package", lambda *_, **__: type("av", (), {"open": Container, "FFmpegError": av.FFmpegError})
+    )
     turned = next(open_footage(tmp_path / "dance.mp4").frames())
     assert turned.shape == (64, 48, 3) and np.array_equal(turned, np.rot90(upright))
 

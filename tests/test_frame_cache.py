@@ -150,7 +150,9 @@ def test_all_damaged_images_are_named_and_nothing_is_left_behind(paths):
         with pytest.raises(BadImages, match="2 of 5") as raised:
             load(paths)
         assert list(raised.value.bad) == [1, 3] and cache_files(paths) == []
-        assert all(problem.startswith(f"{paths[i]}: cannot be read as an image (") for i, problem in zip((1, 3), raised.value.problems))
+        assert all(
+            problem.startswith(f"{paths[i]}: cannot be read as an image (") for i, problem in zip((1, 3), raised.value.problems)
+        )
 
 
 def test_damaged_images_can_be_passed_over(paths, monkeypatch):
@@ -281,7 +283,9 @@ def test_two_processes_that_start_together_both_get_the_whole_cache(tmp_path):
         "root = Path(sys.argv[1]); paths = sorted(root.glob('*.png'))\n"
         "print(cached_frames(paths, root=root, name='train', height=32, width=64).images.sum())"
     )
-    runs = [subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
     sums = [run.communicate()[0].strip() for run in runs]
     assert sums[0] == sums[1] != "" and [run.returncode for run in runs] == [0, 0]
     assert len(list((folder / frame_cache.FOLDER).iterdir())) == 1

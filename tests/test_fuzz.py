@@ -1,4 +1,5 @@
 """Drawn command lines: each one runs, or is refused in one line and leaves nothing behind."""
+
 import argparse
 import os
 import shutil
@@ -17,7 +18,7 @@ from tests.helpers.settings import SMALL, SMALL_SVG
 from tools import convert_bair, make_demo_data, plot_curves
 from training.flags import parse_trainer_flags, trainer_parser
 from training.presets import MODELS, PRESETS
-from training.resume import Start
+from training.resume import StartPoint
 from utils import UserError
 
 NUMBERS = ["0", "1", "2", "3", "8", "32", "64", "100", "0.5", "1.0", "1e-9", "0.999999", "-1", "-0", "-0.0", "nan", "inf", "-inf", "1e400", "1e308",
@@ -29,7 +30,9 @@ FOLDERS = st.sampled_from(["new", "new/inside", "a file", "run", "n" * 300, "\ud
 
 
 @st.composite
-def command_lines(draw, parser: argparse.ArgumentParser, *, needed: dict, never: tuple[str, ...] = (), most: int = 6) -> list[str]:
+def command_lines(
+    draw, parser: argparse.ArgumentParser, *, needed: dict, never: tuple[str, ...] = (), most: int = 6
+) -> list[str]:
     """Flags of a parser with fitting and other values, in any order, one of them perhaps misspelt; values for the `needed` ones
     come from their own strategies."""
     actions = [action for action in parser._actions if action.option_strings and action.dest not in (*needed, *never)]
@@ -40,7 +43,9 @@ def command_lines(draw, parser: argparse.ArgumentParser, *, needed: dict, never:
             name = draw(st.sampled_from([name[:-1], name + "s", name.upper(), name.replace("_", "-"), "-" + name[2:]]))
         fitting = st.sampled_from([str(choice) for choice in action.choices]) if action.choices else st.sampled_from(NUMBERS[:8])
         few = 0 if action.nargs == 0 else 1
-        values = draw(st.lists(fitting | fitting | TEXTS, min_size=few, max_size=few)) if draw(st.integers(0, 19)) else [draw(TEXTS)]
+        values = (
+            draw(st.lists(fitting | fitting | TEXTS, min_size=few, max_size=few)) if draw(st.integers(0, 19)) else [draw(TEXTS)]
+        )
         pairs.append([f"{name}={values[0]}"] if values and draw(st.booleans()) else [name, *values])
     for name, strategy in needed.items():
         if draw(st.integers(0, 29)):
@@ -119,8 +124,15 @@ def test_the_demos_flags(here):
     @cases(25)
     @given(st.data())
     def check(data):
-        argv = ["--train=2", "--val=2", "--test=2", *data.draw(st.sampled_from([["--sequences=1"], ["--scene=robot", "--frames=2"], []]))]
-        for name in data.draw(st.lists(st.sampled_from(["train", "val", "test", "sequences", "frames", "seed", "scene"]), max_size=3)):
+        argv = [
+            "--train=2",
+            "--val=2",
+            "--test=2",
+            *data.draw(st.sampled_from([["--sequences=1"], ["--scene=robot", "--frames=2"], []])),
+        ]
+        for name in data.draw(
+            st.lists(st.sampled_from(["train", "val", "test", "sequences", "frames", "seed", "scene"]), max_size=3)
+        ):
             argv.append(f"--{name}={data.draw(st.sampled_from(['0', '1', '2', '3', 'nan', '-1', '²', '1_0', 'dance']))}")
         argv.append(f"--out={data.draw(FOLDERS)}")
         holds(here, make_demo_data.main, argv, runs=True)
@@ -153,21 +165,23 @@ def test_flags_that_make_no_sense_together(rendered, rendered_robot, tmp_path, m
     def check(data):
         argv = ["--DR", str(root), "--save_root", str(tmp_path / "run"), "--cache_dir", str(tmp_path / "cache"), *small]
         argv += ["--frame_H", "32", "--frame_W", "32"] if model != "pose_cvae" else []
-        argv += data.draw(st.sampled_from([[], ["--fast_train"], ["--last_frame_skip"] if model != "pose_cvae" else ["--skip_bad"]]))
+        argv += data.draw(
+            st.sampled_from([[], ["--fast_train"], ["--last_frame_skip"] if model != "pose_cvae" else ["--skip_bad"]])
+        )
         for name in data.draw(st.lists(st.sampled_from(sorted(known)), max_size=8, unique=True)):
             argv.append(f"--{name}={data.draw(st.sampled_from(known[name]))}")
         args, _ = parsed(argv)
         if args is None:
             return
         try:
-            trainer = Trainer.Trainer(args, Start(), Ranks())
+            trainer = Trainer.Trainer(args, StartPoint(), Ranks())
         except UserError as error:
             assert "--" in str(error) or str(root) in str(error)
             return
         if args.batch_size < 10:
-            batch, place = next(zip(trainer.loader, trainer.batches.places()))
+            batch, position = next(zip(trainer.loader, trainer.batches.places()))
             trainer.learner.learning_rate(0.5)
-            trainer.train_batch(batch, place, True, 1.0)
+            trainer.train_batch(batch, position, True, 1.0)
             trainer.validation = trainer.validation[:1]
             trainer.validate()
 

@@ -1,4 +1,5 @@
 """Drawn tables, checkpoints and metrics: each one is read as what it is, or refused by a UserError that names it."""
+
 import json
 import math
 
@@ -38,7 +39,13 @@ def test_actions(fresh):
     folder = fresh()
 
     @cases(200)
-    @given(st.integers(1, 4), st.lists(st.lists(CELLS, min_size=1, max_size=3), max_size=5), ENDS, st.booleans(), st.sampled_from([b"", b"\xef\xbb\xbf", b"\xff\xfe"]))
+    @given(
+        st.integers(1, 4),
+        st.lists(st.lists(CELLS, min_size=1, max_size=3), max_size=5),
+        ENDS,
+        st.booleans(),
+        st.sampled_from([b"", b"\xef\xbb\xbf", b"\xff\xfe"]),
+    )
     def check(frames, rows, end, closed, begin):
         path = folder / "actions.csv"
         text = end.join(",".join(row) for row in rows) + (end if closed else "")
@@ -46,8 +53,15 @@ def test_actions(fresh):
         problems: list[str] = []
         found = read_table(path, list(range(5, 5 + frames)), problems)
         rows = [[number(cell) for cell in ",".join(row).split(",")] for row in rows if ",".join(row).strip()]
-        good = begin != b"\xff\xfe" and len(rows) == frames and len({len(row) for row in rows}) == 1 and np.isfinite(np.concatenate(rows)).all()
-        assert (found is not None) == good == (not problems) and all(str(path) in problem and "\n" not in problem for problem in problems)
+        good = (
+            begin != b"\xff\xfe"
+            and len(rows) == frames
+            and len({len(row) for row in rows}) == 1
+            and np.isfinite(np.concatenate(rows)).all()
+        )
+        assert (found is not None) == good == (not problems) and all(
+            str(path) in problem and "\n" not in problem for problem in problems
+        )
         if good:
             assert np.array_equal(found, np.array(rows, dtype=np.float32)) and found.dtype == np.float32
 
@@ -59,7 +73,10 @@ def test_tables_of_any_bytes(fresh):
     path = fresh() / "table.csv"
 
     @cases(150)
-    @given(st.binary(max_size=60) | st.text(st.sampled_from("0123456789.,-e\n\r\"# \0naif\ufeff\u2028id"), max_size=60).map(str.encode))
+    @given(
+        st.binary(max_size=60)
+        | st.text(st.sampled_from('0123456789.,-e\n\r"# \0naif\ufeff\u2028id'), max_size=60).map(str.encode)
+    )
     def check(content):
         path.write_bytes(content)
         problems: list[str] = []
@@ -88,12 +105,33 @@ def test_truth_and_submissions(fresh):
         whole = draw(st.booleans())
         if not whole:
             place, column = draw(st.integers(0, count - 1)), draw(st.integers(0, width - 1)) + own
-            fault = draw(st.sampled_from(["", "-1", "256", "0.5", "nan", "inf", "x", "1e400", '"1"', "1\0", "#", *([None, "7,7", "7,7,7,7"] if count > 1 else [])]))
+            fault = draw(
+                st.sampled_from(
+                    [
+                        "",
+                        "-1",
+                        "256",
+                        "0.5",
+                        "nan",
+                        "inf",
+                        "x",
+                        "1e400",
+                        '"1"',
+                        "1\0",
+                        "#",
+                        *([None, "7,7", "7,7,7,7"] if count > 1 else []),
+                    ]
+                )
+            )
             rows[place][column : column + 1] = [fault] if fault is not None else []
         header = [*(["id"] if own else []), *(f"p{i}" for i in range(width)), *(["Usage"] if usage else [])]
         rows = [header, *rows] if draw(st.booleans()) else rows
         end = draw(st.sampled_from(["\n", "\r\n"]))
-        path.write_text(end.join(map(",".join, rows)) + draw(st.sampled_from(["", end])), encoding=draw(st.sampled_from(["utf-8", "utf-8-sig"])), newline="")
+        path.write_text(
+            end.join(map(",".join, rows)) + draw(st.sampled_from(["", end])),
+            encoding=draw(st.sampled_from(["utf-8", "utf-8-sig"])),
+            newline="",
+        )
         found = outcome(lambda: read_frames(path))
         if whole:
             assert np.array_equal(found, pixels)
@@ -138,7 +176,13 @@ def test_content_of_a_checkpoint(fresh):
     path = fresh() / "last.ckpt"
 
     @cases(150)
-    @given(st.sampled_from(["format", *STATE]), st.sampled_from(list(STATE["model_config"])), VALUES, st.integers(0, 2), st.sampled_from([1, 2, 3]))
+    @given(
+        st.sampled_from(["format", *STATE]),
+        st.sampled_from(list(STATE["model_config"])),
+        VALUES,
+        st.integers(0, 2),
+        st.sampled_from([1, 2, 3]),
+    )
     def check(name, size, value, depth, version):
         state = {"format": version} | STATE
         if depth:
@@ -157,7 +201,16 @@ def test_content_of_a_checkpoint(fresh):
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.just(10**400), lambda inside: st.lists(inside, max_size=3)
                     | st.dictionaries(st.sampled_from(["epoch", "loss", "val_psnr", "x"]), inside, max_size=3), max_leaves=5)  # fmt: skip
-ROW = {"epoch": 0, "step": 2, "loss": 0.1, "mse": None, "forced": 1.0, "val_psnr": 20.0, "val_psnr_per_frame": [20.0, None, 21.0], "skipped": []}
+ROW = {
+    "epoch": 0,
+    "step": 2,
+    "loss": 0.1,
+    "mse": None,
+    "forced": 1.0,
+    "val_psnr": 20.0,
+    "val_psnr_per_frame": [20.0, None, 21.0],
+    "skipped": [],
+}
 LINES = st.builds(lambda row, name, value, much: json.dumps(row | ({name: value} if much else {})), st.just(ROW) | st.just({"epoch": 1}),
                   st.sampled_from(list(ROW)), JSON, st.booleans()) | JSON.map(json.dumps) | st.sampled_from(["", "[" * 100000, "1" * 5000, "{", "nan", "\xff"])  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Drawn names and images: each one is read as what it is, or refused by a UserError; nothing else is raised and nothing half-made is
 left."""
+
 import functools
 import io
 from pathlib import Path
@@ -27,8 +28,12 @@ LETTERS = names(max_size=6).map(lambda text: "".join(c for c in text if not c.is
 NUMBERS = st.integers(0, 12) | st.sampled_from([10**9, 2**31, 2**62, 2**63 - 1, 2**63, 2**64 + 1, 10**40])
 NUMBERED = st.builds(lambda before, n, zeros, after, suffix: (f"{before}{'0' * zeros}{n}{after}{suffix}", n), LETTERS, NUMBERS, st.integers(0, 3),
                      st.sampled_from(["", " ", " copy", "²", "½", "a.b"]), st.sampled_from([*sorted(SUFFIXES), ".PNG", ".Jpg"]))  # fmt: skip
-STRANGE = st.sampled_from([("cover.png", None), ("².png", None), ("½.jpg", None), ("٣.png", 3), ("7٣.png", 73), ("1" * 200 + ".png", int("1" * 200))])
-IGNORED = st.sampled_from([".hidden1.png", "Thumbs.db", "notes.txt", "1.gif", "1.png.part", "2", ".5.png", ".DS_Store", "3.png~", "png"])
+STRANGE = st.sampled_from(
+    [("cover.png", None), ("².png", None), ("½.jpg", None), ("٣.png", 3), ("7٣.png", 73), ("1" * 200 + ".png", int("1" * 200))]
+)
+IGNORED = st.sampled_from(
+    [".hidden1.png", "Thumbs.db", "notes.txt", "1.gif", "1.png.part", "2", ".5.png", ".DS_Store", "3.png~", "png"]
+)
 KINDS = st.sampled_from(["image"] * 12 + ["folder", "dangling link", "loop", "link"])
 
 
@@ -40,7 +45,9 @@ def put(path: Path, kind: str) -> None:
         path.write_bytes(PNG.getvalue())
     else:
         (path.parent.parent.parent / "elsewhere.png").write_bytes(PNG.getvalue())
-        path.symlink_to({"dangling link": "nowhere.png", "loop": path.name, "link": path.parent.parent.parent / "elsewhere.png"}[kind])
+        path.symlink_to(
+            {"dangling link": "nowhere.png", "loop": path.name, "link": path.parent.parent.parent / "elsewhere.png"}[kind]
+        )
 
 
 def test_file_names_of_a_dance(fresh):
@@ -87,14 +94,27 @@ def test_folder_names_of_sequences(fresh):
     """Numbered ones of the dance's test, any of the robot's."""
 
     @cases(40)
-    @given(st.lists(names(min_size=1, max_size=6) | st.sampled_from(["0", "00", "²", "½", "1²", "a9", "a10", "٣", "1" * 100]), min_size=1, max_size=4, unique=True))
+    @given(
+        st.lists(
+            names(min_size=1, max_size=6) | st.sampled_from(["0", "00", "²", "½", "1²", "a9", "a10", "٣", "1" * 100]),
+            min_size=1,
+            max_size=4,
+            unique=True,
+        )
+    )
     def check(folders):
         root = fresh()
         for name in folders:
             for kind in ("test_img", "test_label"):
                 (root / "test" / kind / name).mkdir(parents=True)
             (root / "train" / name).mkdir(parents=True)
-            for image in ("test/test_img/{}/0.png", "test/test_label/{}/0.png", "test/test_label/{}/1.png", "train/{}/0.png", "train/{}/1.png"):
+            for image in (
+                "test/test_img/{}/0.png",
+                "test/test_label/{}/0.png",
+                "test/test_label/{}/1.png",
+                "train/{}/0.png",
+                "train/{}/1.png",
+            ):
                 (root / image.replace("{}", name)).write_bytes(PNG.getvalue())
             (root / "train" / name / "actions.csv").write_text("1\n2\n")
         found = outcome(lambda: RobotSplit(root, "train", height=8, width=16, shortest=2))
@@ -117,11 +137,16 @@ FORMATS = ["PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "TGA", "PCX", "IC
 def images(draw) -> bytes:
     """An image file, or b"" where the format cannot hold the mode."""
     mode, kind = draw(st.sampled_from(MODES)), draw(st.sampled_from(FORMATS[:5]) | st.sampled_from(FORMATS))
-    width, height = draw(st.sampled_from([(1, 1), (4, 3), (64, 32), (300, 3), (3, 300), (17, 19)]) | st.tuples(st.integers(1, 40), st.integers(1, 40)))
+    width, height = draw(
+        st.sampled_from([(1, 1), (4, 3), (64, 32), (300, 3), (3, 300), (17, 19)])
+        | st.tuples(st.integers(1, 40), st.integers(1, 40))
+    )
     rng = np.random.default_rng(draw(st.integers(0, 9)))
     more = {"exif": bytes(exif_of(draw(st.integers(0, 9))))} if kind in ("PNG", "JPEG", "WEBP", "TIFF") else {}
     if draw(st.booleans()) and kind in ("PNG", "GIF"):
-        more["transparency"] = draw(st.sampled_from([0, 3, b"\x00\x80\xff"])) if mode == "P" else {"L": 7, "RGB": (1, 2, 3)}.get(mode, 0)
+        more["transparency"] = (
+            draw(st.sampled_from([0, 3, b"\x00\x80\xff"])) if mode == "P" else {"L": 7, "RGB": (1, 2, 3)}.get(mode, 0)
+        )
     file = io.BytesIO()
     try:
         size = len(Image.new(mode, (width, height)).tobytes())

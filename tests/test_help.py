@@ -1,4 +1,5 @@
 """What the programs say of themselves: help, settings, and what was meant by a flag that does not exist."""
+
 import argparse
 import shlex
 
@@ -14,7 +15,23 @@ from tools import compare, convert_bair, make_demo_data, plot_curves, prepare_vi
 from training.flags import MAIN_FLAGS, parse_trainer_flags, trainer_parser
 from training.presets import MODELS, PRESETS
 
-TOOLS = [plot_curves, make_demo_data, convert_bair, prepare_video, compare, report, ablation, curves, overhead, point, quality, rollouts, scaling, speed, turns]
+TOOLS = [
+    plot_curves,
+    make_demo_data,
+    convert_bair,
+    prepare_video,
+    compare,
+    report,
+    ablation,
+    curves,
+    overhead,
+    point,
+    quality,
+    rollouts,
+    scaling,
+    speed,
+    turns,
+]
 PROGRAMS = [Trainer, Tester, *TOOLS]
 
 
@@ -60,7 +77,19 @@ def test_the_examples_are_command_lines_that_the_program_takes(parse, parser):
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_printed_settings_are_those_of_the_run_and_can_be_used_again(capsys, tmp_path, model, preset):
-    flags = ["--model", model, "--preset", preset, "--lr", "0.125", "--num_epoch", "40", "--DR", str(tmp_path / "two words"), "--use_wandb"]
+    flags = [
+        "--model",
+        model,
+        "--preset",
+        preset,
+        "--lr",
+        "0.125",
+        "--num_epoch",
+        "40",
+        "--DR",
+        str(tmp_path / "two words"),
+        "--use_wandb",
+    ]
     text = printed(capsys, Trainer.main, *flags, "--print_config")
     (tmp_path / "settings.txt").write_text(text)
     args, given = parse_trainer_flags([*flags, "--save_root", "run"])
@@ -76,7 +105,9 @@ def test_printed_settings_hold_those_that_follow_from_others(capsys):
     """Half of the run on true frames, then down to 0 within three tenths; frames of a robot's validation sequence."""
     text = printed(capsys, Trainer.main, "--print_config", "--num_epoch", "100")
     assert "\n--tfr_sde 50\n" in text and f"\n--tfr_d_step {1 / 30}\n" in text and "\n--flip 0.0\n" in text
-    assert "\n--val_vi_len 17\n" in printed(capsys, Trainer.main, "--print_config", "--model", "svg_lp", "--n_past", "5", "--n_future", "12")
+    assert "\n--val_vi_len 17\n" in printed(
+        capsys, Trainer.main, "--print_config", "--model", "svg_lp", "--n_past", "5", "--n_future", "12"
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -103,7 +134,9 @@ def test_a_mistyped_flag_is_told_which_one_is_meant(capsys, wrong, meant):
     """With and without a value, the needed flags given or not."""
     for argv in ([wrong, "1"], [f"{wrong}=1", "--DR", "data", "--save_root", "run"]):
         message = refused(capsys, Trainer.main, argv)
-        assert message.startswith(f"error: {wrong}: no such flag; did you mean {meant}") and message.endswith("(--help all lists all flags)")
+        assert message.startswith(f"error: {wrong}: no such flag; did you mean {meant}") and message.endswith(
+            "(--help all lists all flags)"
+        )
 
 
 def test_a_flag_that_is_like_none_is_only_refused(capsys):
@@ -147,12 +180,16 @@ def test_who_has_no_data_yet_is_told_the_command_that_renders_some(tmp_path, cap
         command = shlex.split(message.split("no data yet? " if not argv else "No data yet? ")[1].split(" renders some")[0])
         assert command[:2] == ["python", "tools/make_demo_data.py"] and command[2:-2] == scene and command[-2] == "--out"
     assert "--DR and --save_root: needed" in refused(capsys, Trainer.main, [])
-    assert refused(capsys, Trainer.main, ["--DR", "."]) == "error: --save_root: needed, and not given (--help all lists all flags)"
+    assert (
+        refused(capsys, Trainer.main, ["--DR", "."]) == "error: --save_root: needed, and not given (--help all lists all flags)"
+    )
     assert isinstance(make_demo_data.parse_flags(command[2:])[0], argparse.Namespace)
 
 
 def test_values_that_begin_with_a_dash_are_no_flags(capsys):
-    assert "-0.1 found, a number of at least 0 and at most 1 expected" in refused(capsys, Trainer.main, ["--DR", ".", "--save_root", ".", "--tfr", "-0.1"])
+    assert "-0.1 found, a number of at least 0 and at most 1 expected" in refused(
+        capsys, Trainer.main, ["--DR", ".", "--save_root", ".", "--tfr", "-0.1"]
+    )
     parser = Parser("A program that hands flags on.")
     parser.add_argument("trainer_flags", nargs="*")
     assert parser.parse_args(["--", "--lr", "0.1"]).trainer_flags == ["--lr", "0.1"]

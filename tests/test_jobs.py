@@ -1,4 +1,5 @@
 """tools/jobs.py: programs side by side, and how they are stopped."""
+
 import subprocess
 import sys
 from pathlib import Path

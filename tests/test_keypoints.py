@@ -1,4 +1,5 @@
 """Keypoints in the files of other programs, and one person followed through a video."""
+
 import json
 
 import numpy as np
@@ -60,7 +61,9 @@ def test_numbers_of_images_come_first(tmp_path, found, images, expected):
     assert [len(people) for people in read_people(tmp_path / "coco.json", 4, images)] == expected
 
 
-@pytest.mark.parametrize("found, expected", [([3000, 3001, 3003], [1, 1, 0, 1]), ([1, 2], [1, 1]), ([7, 17, 12], [1, 1, 1]), ([9], [1])])
+@pytest.mark.parametrize(
+    "found, expected", [([3000, 3001, 3003], [1, 1, 0, 1]), ([1, 2], [1, 1]), ([7, 17, 12], [1, 1, 1]), ([9], [1])]
+)
 def test_keypoints_without_a_video_begin_with_their_lowest_number(tmp_path, found, expected):
     """And go in the steps of them all."""
     (tmp_path / "coco.json").write_text(json.dumps([{"image_id": number, "keypoints": numbered(COCO)} for number in found]))
@@ -105,7 +108,11 @@ def test_a_csv_gives_back_what_was_written(tmp_path):
 def test_a_csv_needs_no_confidence(tmp_path):
     (tmp_path / "k.csv").write_text("frame,nose_x,nose_y,left_ear_x,left_ear_y\n0,3,4,,\n1,,,50,60\n2,7\n3,7,,8,\n")
     found = np.concatenate(read_people(tmp_path / "k.csv"))
-    assert found[:, INDEX["nose"], 2].tolist() == [1, 0, 0, 0] and not found[2:].any() and found[1, INDEX["left_ear"]].tolist() == [50, 60, 1]
+    assert (
+        found[:, INDEX["nose"], 2].tolist() == [1, 0, 0, 0]
+        and not found[2:].any()
+        and found[1, INDEX["left_ear"]].tolist() == [50, 60, 1]
+    )
 
 
 @pytest.mark.parametrize("name, content, words", [
@@ -141,7 +148,12 @@ def test_a_folder_without_json_is_refused(tmp_path):
 def test_the_largest_person_or_whoever_is_nearest_to_the_one_before():
     """A passer-by comes closer to the camera than the dancer."""
     dancer, passer_by = person(50, 50, 40), person(10, 50, 90)
-    frames = [dancer[None], np.stack([passer_by, dancer]), np.zeros((0, len(JOINTS), 3), np.float32), np.stack([passer_by, dancer])]
+    frames = [
+        dancer[None],
+        np.stack([passer_by, dancer]),
+        np.zeros((0, len(JOINTS), 3), np.float32),
+        np.stack([passer_by, dancer]),
+    ]
     largest = choose_person(frames, how="largest", confidence=0.1)
     nearest = choose_person(frames, how="nearest", confidence=0.1)
     assert largest[:, 0, 0].tolist() == [50, 10, 0, 10] and nearest[:, 0, 0].tolist() == [50, 50, 0, 50]

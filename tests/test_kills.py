@@ -1,4 +1,5 @@
 """Runs that are killed without warning at random moments, resumed each time, and compared with one that never was."""
+
 import os
 import random
 import signal
@@ -38,7 +39,9 @@ def kill_once(folder: Path, argv: list[str], moment: str, chance: random.Random)
     run = start(folder, argv)
     if moment == "training":
         before = (folder / "run" / "last.ckpt").stat().st_mtime_ns if (folder / "run" / "last.ckpt").exists() else 0
-        wait_for(lambda: (folder / "run" / "last.ckpt").exists() and (folder / "run" / "last.ckpt").stat().st_mtime_ns != before, run)
+        wait_for(
+            lambda: (folder / "run" / "last.ckpt").exists() and (folder / "run" / "last.ckpt").stat().st_mtime_ns != before, run
+        )
         time.sleep(chance.uniform(0, 0.4))
     elif wait_for(lambda: halves(folder, moment), run):
         time.sleep(chance.choice([0, 0, 0.001, 0.003]))
@@ -50,7 +53,20 @@ def kill_once(folder: Path, argv: list[str], moment: str, chance: random.Random)
 
 def survive(rendered: Path, tmp_path: Path, kills: int, more: list[str], seed: int) -> Counter:
     """Kills a run so many times; it must end with the bits of one that was not killed. Counts the moments of the kills."""
-    argv = ["--DR", str(rendered), "--save_root", "run", "--cache_dir", "cache", *TINY, "--epoch_size", "6", "--num_epoch", "6", *more]
+    argv = [
+        "--DR",
+        str(rendered),
+        "--save_root",
+        "run",
+        "--cache_dir",
+        "cache",
+        *TINY,
+        "--epoch_size",
+        "6",
+        "--num_epoch",
+        "6",
+        *more,
+    ]
     finish(start(tmp_path / "whole", argv))
     chance, moments = random.Random(seed), Counter()
     for number in range(kills):
@@ -70,7 +86,9 @@ def test_a_killed_run_loses_nothing(rendered, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed, more", [(2, []), (3, ["--accumulate", "2", "--num_workers", "2"]), (4, ["--val_every", "2", "--per_save", "1"])])
+@pytest.mark.parametrize(
+    "seed, more", [(2, []), (3, ["--accumulate", "2", "--num_workers", "2"]), (4, ["--val_every", "2", "--per_save", "1"])]
+)
 def test_ten_kills_at_random_moments_lose_nothing(rendered, tmp_path, seed, more):
     moments = survive(rendered, tmp_path, 10, more, seed)
     print(f"killed in {dict(moments)}")

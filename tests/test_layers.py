@@ -23,7 +23,13 @@ def test_no_module_hides_a_method_of_nn_module(config):
     """A method called eval() once kept batch norm in training mode; here a submodule called `half` broke Module.half()."""
     for module in build_model(config).modules():
         own = set(vars(type(module))) if type(module).__module__.startswith("modules") else set()
-        hidden = (own | set(module._modules)) & set(vars(nn.Module)) - {"forward", "__init__", "__doc__", "__module__", "__annotations__"}
+        hidden = (own | set(module._modules)) & set(vars(nn.Module)) - {
+            "forward",
+            "__init__",
+            "__doc__",
+            "__module__",
+            "__annotations__",
+        }
         assert not hidden
 
 

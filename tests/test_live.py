@@ -1,4 +1,5 @@
 """What TensorBoard and Weights & Biases are given, read back: numbers, the curve over the frames, the video."""
+
 import io
 import json
 import sys
@@ -12,14 +13,14 @@ from PIL import Image, ImageSequence
 import Trainer
 from data.clips import Sequence
 from evaluation.image_metrics import psnr
-from tasks import FAMILIES
+from tasks import TASKS
 from tests.helpers.refusals import refused
 from tests.helpers.settings import SMALL_SVG
 from training import loggers
 from training.flags import parse_trainer_flags
 from training.loggers import MOST_FRAMES, Preview, psnr_picture
 from training.metrics_log import read_metrics
-from training.run_folder import Records
+from training.run_folder import RunFolder
 from visualization import plots
 from visualization.videos import GAP, ZOOM
 
@@ -46,7 +47,9 @@ def columns(video: torch.Tensor, width: int) -> list[torch.Tensor]:
 def test_tensorboard_gets_curve_and_video_of_a_dance(train_args, tmp_path):
     Trainer.main([*train_args, "--use_tensorboard"])
     events, rows = events_of(tmp_path / "run"), read_metrics(tmp_path / "run" / "metrics.jsonl")
-    assert [(event.step, event.value) for event in events.Scalars("validation/psnr")] == [(row["epoch"], pytest.approx(row["val_psnr"])) for row in rows]
+    assert [(event.step, event.value) for event in events.Scalars("validation/psnr")] == [
+        (row["epoch"], pytest.approx(row["val_psnr"])) for row in rows
+    ]
     curves = events.Images("validation/psnr_per_frame")
     assert [image.step for image in curves] == [0, 1]
     assert Image.open(io.BytesIO(curves[0].encoded_image_string)).size == (curves[0].width, curves[0].height) == (600, 340)
@@ -54,21 +57,34 @@ def test_tensorboard_gets_curve_and_video_of_a_dance(train_args, tmp_path):
     videos = events.Images("validation/video")
     assert [image.step for image in videos] == [0, 1]  # the first and the last
     args, _ = parse_trainer_flags(train_args)
-    (sequence,) = FAMILIES["pose_cvae"].sequences(args, "val")
+    (sequence,) = TASKS["pose_cvae"].sequences(args, "val")
     for image in videos:
         truth, pose, predicted = columns(frames_of(image.encoded_image_string), 64)
-        assert psnr(truth, sequence.truth / 255).min() > 30 and psnr(pose, sequence.conditions / 255).min() > 30
-        assert psnr(predicted, sequence.truth / 255)[1:].mean().item() == pytest.approx(rows[image.step]["val_psnr"], abs=1)
+        assert psnr(truth, sequence.ground_truth / 255).min() > 30 and psnr(pose, sequence.conditions / 255).min() > 30
+        assert psnr(predicted, sequence.ground_truth / 255)[1:].mean().item() == pytest.approx(
+            rows[image.step]["val_psnr"], abs=1
+        )
 
 
 def test_tensorboard_gets_truth_and_prediction_of_a_robot(rendered_robot, tmp_path):
-    flags = ["--model", "svg_fp", "--DR", str(rendered_robot), "--save_root", str(tmp_path), *SMALL_SVG, "--niter", "1", "--use_tensorboard"]
+    flags = [
+        "--model",
+        "svg_fp",
+        "--DR",
+        str(rendered_robot),
+        "--save_root",
+        str(tmp_path),
+        *SMALL_SVG,
+        "--niter",
+        "1",
+        "--use_tensorboard",
+    ]
     Trainer.main([*flags, "--n_eval", "7"])
     (image,) = events_of(tmp_path).Images("validation/video")
     args, _ = parse_trainer_flags([*flags, "--n_eval", "7"])
-    sequence = FAMILIES["svg_fp"].sequences(args, "validate")[0]
+    sequence = TASKS["svg_fp"].sequences(args, "validate")[0]
     truth, predicted = columns(frames_of(image.encoded_image_string), 64)
-    assert psnr(truth, sequence.truth / 255).min() > 30 and psnr(predicted[:2], sequence.given / 255).min() > 30
+    assert psnr(truth, sequence.ground_truth / 255).min() > 30 and psnr(predicted[:2], sequence.context_frames / 255).min() > 30
     assert psnr(predicted, truth)[2:].max() < 25
 
 
@@ -101,15 +117,17 @@ def test_the_curve_shows_an_epoch_beside_the_best_one_before(monkeypatch):
 def test_a_run_that_goes_on_is_not_shown_twice(tmp_path):
     """Killed behind epoch 3, resumed from a checkpoint behind epoch 1: epochs 2 and 3 come from the second file alone."""
     for first, loss in [(0, 0.5), (2, 0.25)]:
-        records = Records(tmp_path, use_wandb=False, use_tensorboard=True)
+        run_folder = RunFolder(tmp_path, use_wandb=False, use_tensorboard=True)
         resumed = tmp_path / "last.ckpt" if first else None
-        records.begin({"log_video_every": 1, "num_epoch": 4}, first_epoch=first, resumed=resumed, in_place=bool(first))
+        run_folder.begin({"log_video_every": 1, "num_epoch": 4}, first_epoch=first, resumed=resumed, in_place=bool(first))
         for epoch in range(first, 4):
-            records.add(row(epoch, loss=loss), {}, preview())
-        records.close()
+            run_folder.add(row(epoch, loss=loss), {}, preview())
+        run_folder.close()
     events = events_of(tmp_path)
     assert [(event.step, event.value) for event in events.Scalars("training/loss")] == [(0, 0.5), (1, 0.5), (2, 0.25), (3, 0.25)]
-    assert all([image.step for image in events.Images(f"validation/{name}")] == [0, 1, 2, 3] for name in ("video", "psnr_per_frame"))
+    assert all(
+        [image.step for image in events.Images(f"validation/{name}")] == [0, 1, 2, 3] for name in ("video", "psnr_per_frame")
+    )
 
 
 @pytest.mark.parametrize("every, expected", [(0, []), (1, [0, 2, 4, 5]), (2, [0, 4, 5]), (10, [0, 5])])
@@ -117,13 +135,18 @@ def test_how_often_a_video_is_logged(tmp_path, every, expected):
     """With every second epoch and the last of six validated; counted in validations, those before a stop among them."""
     found = []
     for first in (0, 3):
-        records = Records(tmp_path, use_wandb=False, use_tensorboard=False)
-        records.begin({"log_video_every": every, "num_epoch": 6}, first_epoch=first, resumed=tmp_path / "x" if first else None, in_place=bool(first))
+        run_folder = RunFolder(tmp_path, use_wandb=False, use_tensorboard=False)
+        run_folder.begin(
+            {"log_video_every": every, "num_epoch": 6},
+            first_epoch=first,
+            resumed=tmp_path / "x" if first else None,
+            in_place=bool(first),
+        )
         for epoch in range(first, 3 if not first else 6):
             validated = epoch % 2 == 0 or epoch == 5
-            records.add(row(epoch) if validated else {"epoch": epoch, "loss": 0.5}, {})
-            found += [epoch] if validated and "validation/video" in records.pictures(epoch, preview()) else []
-        records.close()
+            run_folder.add(row(epoch) if validated else {"epoch": epoch, "loss": 0.5}, {})
+            found += [epoch] if validated and "validation/video" in run_folder.pictures(epoch, preview()) else []
+        run_folder.close()
     assert found == expected
 
 
@@ -142,11 +165,17 @@ def wandb(monkeypatch) -> types.SimpleNamespace:
 
 def test_wandb_gets_one_step_an_epoch_and_one_run_for_one_that_goes_on(tmp_path, wandb):
     for first, in_place in [(0, False), (1, True), (0, False)]:
-        records = Records(tmp_path, use_wandb=True, use_tensorboard=False)
-        records.begin({"num_epoch": 2}, first_epoch=first, resumed=tmp_path / "last.ckpt" if in_place else None, in_place=in_place)
-        records.add(row(first), {"seconds": 1.5}, preview())
-        records.close()
-    assert [{name: again[name] for name in ("id", "resume") if name in again} for again in wandb.begun] == [{}, {"id": "abc123", "resume": "allow"}, {}]
+        run_folder = RunFolder(tmp_path, use_wandb=True, use_tensorboard=False)
+        run_folder.begin(
+            {"num_epoch": 2}, first_epoch=first, resumed=tmp_path / "last.ckpt" if in_place else None, in_place=in_place
+        )
+        run_folder.add(row(first), {"seconds": 1.5}, preview())
+        run_folder.close()
+    assert [{name: again[name] for name in ("id", "resume") if name in again} for again in wandb.begun] == [
+        {},
+        {"id": "abc123", "resume": "allow"},
+        {},
+    ]
     assert wandb.begun[0]["config"] == {"num_epoch": 2} and [step for step, _ in wandb.logged] == [0, 1, 0] and wandb.ended == 3
     assert wandb.logged[1][1] == {"training/loss": 0.5, "validation/psnr": 21.0, "speed/seconds": 1.5,
                                   "validation/psnr_per_frame": ("image", (600, 340)), "validation/video": ("video", "gif", 4)}  # fmt: skip
@@ -155,9 +184,9 @@ def test_wandb_gets_one_step_an_epoch_and_one_run_for_one_that_goes_on(tmp_path,
 @pytest.mark.parametrize("content", ["", "[]", "no JSON"])
 def test_a_config_that_cannot_be_read_is_passed_over(tmp_path, wandb, content):
     (tmp_path / "config.json").write_text(content)
-    records = Records(tmp_path, use_wandb=True, use_tensorboard=False)
-    records.begin({}, resumed=tmp_path / "last.ckpt", in_place=True)
-    records.close()
+    run_folder = RunFolder(tmp_path, use_wandb=True, use_tensorboard=False)
+    run_folder.begin({}, resumed=tmp_path / "last.ckpt", in_place=True)
+    run_folder.close()
     assert "id" not in wandb.begun[0] and json.loads((tmp_path / "config.json").read_text())["wandb"] == "abc123"
 
 
@@ -170,12 +199,14 @@ def test_an_extra_log_that_fails_does_not_end_the_training(tmp_path, wandb, caps
         monkeypatch.setattr(loggers.Preview, "gif", fail)
     else:
         setattr(wandb, broken, fail)
-    records = Records(tmp_path, use_wandb=True, use_tensorboard=False)
-    records.begin({"num_epoch": 1})
-    records.add(row(0), {}, preview())
-    records.close()
+    run_folder = RunFolder(tmp_path, use_wandb=True, use_tensorboard=False)
+    run_folder.begin({"num_epoch": 1})
+    run_folder.add(row(0), {}, preview())
+    run_folder.close()
     said = capsys.readouterr().err
-    assert "no network at all" in said and len(said.strip().splitlines()) == 1 and len(read_metrics(tmp_path / "metrics.jsonl")) == 1
+    assert (
+        "no network at all" in said and len(said.strip().splitlines()) == 1 and len(read_metrics(tmp_path / "metrics.jsonl")) == 1
+    )
     if broken == "gif":  # the numbers come all the same
         assert "validation/psnr" in wandb.logged[0][1] and "validation/video" not in wandb.logged[0][1]
 

@@ -1,4 +1,5 @@
 """notebooks/quick_start.ipynb, executed from its first cell to its last on tiny data, and cloned where there is no repo."""
+
 import base64
 import html
 import io
@@ -32,7 +33,9 @@ def execute(notebook, folder, **parameters: str):
     assert all(f"{name} = " in notebook.cells[place].source or f"{name}, " in notebook.cells[place].source for name in parameters)
     values = "\n".join(f"{name} = {str(value)!r}" for name, value in parameters.items())
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(values))
-    return nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    return nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
 
 
 def said_by(cells) -> str:
@@ -43,7 +46,12 @@ def said_by(cells) -> str:
 def pictures(notebook) -> list[Image.Image]:
     """What the cells display."""
     data = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
-    return [Image.open(io.BytesIO(base64.b64decode(found[kind]))) for found in data for kind in ("image/png", "image/gif") if kind in found]
+    return [
+        Image.open(io.BytesIO(base64.b64decode(found[kind])))
+        for found in data
+        for kind in ("image/png", "image/gif")
+        if kind in found
+    ]
 
 
 def test_it_is_stored_without_outputs(notebook):
@@ -61,7 +69,12 @@ def test_it_renders_trains_tests_and_shows(notebook, tmp_path):
     said = said_by(done.cells)
     assert "wrote " in said and "epoch 1/1" in said and "sequence  frames" in said and "error" not in said
     curves, video, steps, strip = pictures(done)
-    (page,) = (output.data["text/html"] for cell in done.cells for output in cell.get("outputs", []) if "text/html" in output.get("data", {}))
+    (page,) = (
+        output.data["text/html"]
+        for cell in done.cells
+        for output in cell.get("outputs", [])
+        if "text/html" in output.get("data", {})
+    )
     assert (run / "report" / "report.html").read_text(encoding="utf-8") in html.unescape(page)
     assert curves.size == (1800, 800) and (video.format, video.size, video.n_frames) == ("GIF", (772, 128), 9)
     assert steps.size == (1000, 450) and strip.size[0] > strip.size[1]

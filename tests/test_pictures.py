@@ -59,7 +59,7 @@ def test_the_gif_shows_the_frames(tmp_path):
 def test_the_gifs_palette_keeps_the_colours(rendered, tmp_path):
     """The writers' usual palette turned a soft light into a disc and recoloured the poses: 36 dB where this one has 45."""
     (sequence, _) = load_test_sequences(rendered, height=32, width=64)
-    video = comparison([sequence.truth / 255], sequence)
+    video = comparison([sequence.ground_truth / 255], sequence)
     save_gif(tmp_path / "video.gif", video, fps=20)
     shown_first = torch.from_numpy(iio.imread(tmp_path / "video.gif", index=0)).permute(2, 0, 1) / 255
     assert psnr(shown_first, video[0]) > 42
@@ -78,7 +78,7 @@ def test_the_comparison_shows_truth_pose_and_prediction_in_that_order():
     assert picture.shape == (4, 3, 16 * ZOOM, 3 * width + 2 * GAP)
     columns = [picture[0, 0, 0, i * (width + GAP) + 5].item() for i in range(3)]
     assert columns == pytest.approx([0.4, 0.2, 0.8])
-    assert comparison([video], sequence._replace(truth=None)).shape[-1] == 2 * width + GAP
+    assert comparison([video], sequence._replace(ground_truth=None)).shape[-1] == 2 * width + GAP
 
 
 def test_the_strip_shows_every_nth_frame(tmp_path):

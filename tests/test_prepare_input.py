@@ -1,4 +1,5 @@
 """What tools/prepare_video.py takes: pose images, a detector's weights; and what it refuses."""
+
 import csv
 import json
 import re
@@ -32,7 +33,9 @@ def test_pose_images_of_a_slightly_other_shape(film, tmp_path):
     (tmp_path / "labels").mkdir()
     for t in range(FRAMES):
         Image.fromarray(frame(t)).resize((162, 90)).save(tmp_path / "labels" / f"{t}.png")
-    prepare_video.main([str(film / "dance"), "--poses", str(tmp_path / "labels"), "--out", str(tmp_path / "data"), "--height", "32"])
+    prepare_video.main(
+        [str(film / "dance"), "--poses", str(tmp_path / "labels"), "--out", str(tmp_path / "data"), "--height", "32"]
+    )
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
@@ -48,7 +51,9 @@ def test_ready_made_pose_images(film, tmp_path, suffix):
         if suffix == "jpg":
             picture[HEIGHT:] = 253
         Image.fromarray(picture).save(labels / f"pose{t:03d}.{suffix}")
-    prepare_video.main([str(film / "dance"), "--poses", str(labels), "--out", str(tmp_path / "data"), "--aspect", "1:1", "--overwrite"])
+    prepare_video.main(
+        [str(film / "dance"), "--poses", str(labels), "--out", str(tmp_path / "data"), "--aspect", "1:1", "--overwrite"]
+    )
     data = tmp_path / "data"
     assert not [*(data / "keypoints").iterdir()]
     manifest = json.loads((data / "manifest.json").read_text())
@@ -79,7 +84,9 @@ def test_pose_images_may_be_numbered_in_other_steps(film, tmp_path):
         (tmp_path / folder).mkdir()
         for t in {*range(FRAMES)} - {21}:
             shutil.copy(film / "dance" / f"{t}.png", tmp_path / folder / f"{step * t}.png")
-    prepare_video.main([str(tmp_path / "dance"), "--poses", str(tmp_path / "labels"), "--out", str(tmp_path / "data"), "--height", "32"])
+    prepare_video.main(
+        [str(tmp_path / "dance"), "--poses", str(tmp_path / "labels"), "--out", str(tmp_path / "data"), "--height", "32"]
+    )
     assert json.loads((tmp_path / "data" / "manifest.json").read_text())["videos"][0]["cuts"] == [21]
 
 
@@ -96,7 +103,7 @@ class FakeNetwork(torch.nn.Module):
         place = ((images[0][0] > 0.8) & (images[0][1] < 0.2)).nonzero().float().mean(0).flip(0)
         keypoints = torch.zeros(2, 17, 3)
         for name, (x, y) in OFFSETS.items():
-            for joint in ([f"{side}_shoulder" for side in ("left", "right")] if name == "neck" else [name]):
+            for joint in [f"{side}_shoulder" for side in ("left", "right")] if name == "neck" else [name]:
                 keypoints[:, COCO.index(joint), :2] = place + torch.tensor([x, y])
         scores = torch.full((2, 17), -3.0)
         scores[:, [COCO.index(n) for n in ("left_shoulder", "right_shoulder", "left_hip", "left_knee", "left_ankle")]] = 9.0
@@ -113,7 +120,17 @@ def network(monkeypatch, tmp_path):
 
 
 def test_poses_are_detected_and_a_stopped_search_goes_on(film, tmp_path, network, monkeypatch, capsys):
-    argv = [str(film / "dance"), "--out", str(tmp_path / "data"), "--weights", str(tmp_path / "weights.pth"), "--device", "cpu", "--height", "64"]
+    argv = [
+        str(film / "dance"),
+        "--out",
+        str(tmp_path / "data"),
+        "--weights",
+        str(tmp_path / "weights.pth"),
+        "--device",
+        "cpu",
+        "--height",
+        "64",
+    ]
     real, looked = detector.Detector.people, []
 
     def people(self, picture):
@@ -126,7 +143,7 @@ def test_poses_are_detected_and_a_stopped_search_goes_on(film, tmp_path, network
     with pytest.raises(SystemExit):
         prepare_video.main(argv)
     with open(tmp_path / "data" / "keypoints" / "0.people.jsonl", "a") as file:
-        file.write('[[[1, 2')  # as a killed run leaves it
+        file.write("[[[1, 2")  # as a killed run leaves it
     prepare_video.main(argv)
     assert len(looked) == FRAMES + 1  # none was looked at twice
     texts = [(folder / "data" / "keypoints" / "0.csv").read_text().splitlines() for folder in (film, tmp_path)]
@@ -138,15 +155,24 @@ def test_poses_are_detected_and_a_stopped_search_goes_on(film, tmp_path, network
     capsys.readouterr()
     # Nobody is looked for again for other pictures; for other frames that would be all in vain.
     prepare_video.main([*argv, "--overwrite", "--smooth", "2", "--crop", "20", "10", "120", "60"])
-    assert len(looked) == FRAMES + 1 and json.loads((tmp_path / "data" / "manifest.json").read_text())["videos"][0]["window"] == [20, 10, 140, 70]
-    assert "other settings: every 1 there, 2 here; expected the same, or another" in refused(capsys, prepare_video.main, [*argv, "--overwrite", "--every", "2"])
+    assert len(looked) == FRAMES + 1 and json.loads((tmp_path / "data" / "manifest.json").read_text())["videos"][0]["window"] == [
+        20,
+        10,
+        140,
+        70,
+    ]
+    assert "other settings: every 1 there, 2 here; expected the same, or another" in refused(
+        capsys, prepare_video.main, [*argv, "--overwrite", "--every", "2"]
+    )
 
 
 def test_weights_that_are_none(film, tmp_path, network, capsys):
     argv = [str(film / "dance"), "--out", str(tmp_path / "data"), "--device", "cpu", "--weights"]
     assert "no such file" in refused(capsys, prepare_video.main, [*argv, tmp_path / "gone.pth"])
     (tmp_path / "text.pth").write_text("no weights")
-    assert "not a file of weights" in refused(capsys, prepare_video.main, [*argv[:2], str(tmp_path / "b"), *argv[3:], tmp_path / "text.pth"])
+    assert "not a file of weights" in refused(
+        capsys, prepare_video.main, [*argv[:2], str(tmp_path / "b"), *argv[3:], tmp_path / "text.pth"]
+    )
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     message = refused(capsys, prepare_video.main, [*argv[:2], str(tmp_path / "c"), *argv[3:], tmp_path / "other.pth"])
     assert "the weights of another network" in message and "keypointrcnn_resnet50_fpn_coco" in message
@@ -159,9 +185,17 @@ def test_the_published_weights_of_2019_have_older_names(tmp_path):
 
     shapes = {name: value.shape for name, value in keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict().items()
               if not name.endswith("num_batches_tracked")}  # fmt: skip
-    older = [re.sub(r"(inner_blocks|layer_blocks)\.(\d)\.0\.", r"\1.\2.", name).replace("rpn.head.conv.0.0.", "rpn.head.conv.") for name in shapes]
-    assert {"backbone.fpn.inner_blocks.0.weight", "backbone.fpn.layer_blocks.3.bias", "rpn.head.conv.weight"} < {*older} - {*shapes}
-    torch.save({name: torch.tensor(float(i)).expand(shape) for i, (name, shape) in enumerate(zip(older, shapes.values()))}, tmp_path / "w.pth")
+    older = [
+        re.sub(r"(inner_blocks|layer_blocks)\.(\d)\.0\.", r"\1.\2.", name).replace("rpn.head.conv.0.0.", "rpn.head.conv.")
+        for name in shapes
+    ]
+    assert {"backbone.fpn.inner_blocks.0.weight", "backbone.fpn.layer_blocks.3.bias", "rpn.head.conv.weight"} < {*older} - {
+        *shapes
+    }
+    torch.save(
+        {name: torch.tensor(float(i)).expand(shape) for i, (name, shape) in enumerate(zip(older, shapes.values()))},
+        tmp_path / "w.pth",
+    )
     found = detector.Detector(tmp_path / "w.pth", flag="--weights", device=torch.device("cpu"), side=480).model
     loaded = found.state_dict()
     assert {*loaded} == {*shapes} and all((loaded[name] == i).all() for i, name in enumerate(shapes))
@@ -182,10 +216,14 @@ def test_without_a_network_the_message_says_what_else_can_be_done(film, tmp_path
 def test_wrong_input(film, tmp_path, capsys):
     argv = [film / "dance", "--poses", film / "dance.csv", "--out", tmp_path / "data"]
     assert "no such file or folder" in refused(capsys, prepare_video.main, [tmp_path / "gone.mp4", *argv[1:]])
-    assert "no such file or folder" in refused(capsys, prepare_video.main, [film / "dance", "--poses", tmp_path / "gone", *argv[3:]])
+    assert "no such file or folder" in refused(
+        capsys, prepare_video.main, [film / "dance", "--poses", tmp_path / "gone", *argv[3:]]
+    )
     assert "1 paths for 2 videos" in refused(capsys, prepare_video.main, [film / "dance", *argv])
     assert "frames of 160 x 90" in refused(capsys, prepare_video.main, [*argv, "--crop", "0", "0", "200", "10"])
-    message = refused(capsys, prepare_video.main, [film / "dance", "--poses", film / "data" / "keypoints" / "0.csv", "--out", film / "data"])
+    message = refused(
+        capsys, prepare_video.main, [film / "dance", "--poses", film / "data" / "keypoints" / "0.csv", "--out", film / "data"]
+    )
     assert "is written anew in --out" in message and "expected a copy" in message
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
@@ -202,4 +240,6 @@ def test_wrong_input(film, tmp_path, capsys):
     assert "nobody was found in any frame" in message
     shutil.copytree(film / "dance", tmp_path / "few")
     (tmp_path / "few" / "0.png").unlink()
-    assert "59 pose images; expected 60" in refused(capsys, prepare_video.main, [film / "dance", "--poses", tmp_path / "few", "--out", tmp_path / "v"])
+    assert "59 pose images; expected 60" in refused(
+        capsys, prepare_video.main, [film / "dance", "--poses", tmp_path / "few", "--out", tmp_path / "v"]
+    )

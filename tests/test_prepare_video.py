@@ -1,4 +1,5 @@
 """tools/prepare_video.py as a user runs it, on a film that is drawn here and whose poses are therefore known."""
+
 import json
 import shutil
 
@@ -26,7 +27,11 @@ def test_the_data_set_can_be_trained_on(film, tmp_path):
 
 def test_splits_never_share_neighbouring_frames(film):
     data = film / "data"
-    parts = [numbers_in(data / "train" / "train_img"), numbers_in(data / "val" / "val_img"), numbers_in(data / "test" / "test_gt" / "0")]
+    parts = [
+        numbers_in(data / "train" / "train_img"),
+        numbers_in(data / "val" / "val_img"),
+        numbers_in(data / "test" / "test_gt" / "0"),
+    ]
     assert [len(part) for part in parts] == [42, 6, 6]
     for i, part in enumerate(parts):
         others = set().union(*parts[:i], *parts[i + 1 :])
@@ -34,7 +39,9 @@ def test_splits_never_share_neighbouring_frames(film):
     for split in ("train", "val"):
         assert numbers_in(data / split / f"{split}_img") == numbers_in(data / split / f"{split}_label")
     sequences = load_test_sequences(data, height=32, width=64, cache_dir=film / "cache")
-    assert [len(s.conditions) for s in sequences] == [6] and torch.equal(sequences[0].given[0], sequences[0].truth[0])
+    assert [len(s.conditions) for s in sequences] == [6] and torch.equal(
+        sequences[0].context_frames[0], sequences[0].ground_truth[0]
+    )
 
 
 def test_frames_and_poses_show_the_same_place(film):
@@ -70,7 +77,10 @@ def test_a_stopped_run_goes_on_to_the_same_files(film, tmp_path, monkeypatch, ca
 
     from poses import writing
 
-    real, argv = writing.save, [str(film / "dance"), "--poses", str(film / "dance.csv"), "--out", str(tmp_path / "data"), "--height", "64"]
+    real, argv = (
+        writing.save,
+        [str(film / "dance"), "--poses", str(film / "dance.csv"), "--out", str(tmp_path / "data"), "--height", "64"],
+    )
     monkeypatch.setattr(writing, "save", save_some)
     with pytest.raises(SystemExit) as stop:
         prepare_video.main(argv)
@@ -118,7 +128,10 @@ def test_pictures_are_made_anew_and_never_of_two_settings(film, tmp_path, capsys
     """Stopped in the middle of it, too: then either setting leads to a data set of its own pictures alone."""
     argv = [str(film / "dance"), "--poses", str(film / "dance.csv"), "--out", str(tmp_path / "data"), "--height", "64"]
     shutil.copytree(film / "data", tmp_path / "data")
-    calls, real = [], {"rmtree": shutil.rmtree, "write_manifest": prepare_video.write_manifest, "write_images": prepare_video.write_images}
+    calls, real = (
+        [],
+        {"rmtree": shutil.rmtree, "write_manifest": prepare_video.write_manifest, "write_images": prepare_video.write_images},
+    )
 
     def stop(*args, **kwargs):
         calls.append(args)
@@ -158,7 +171,10 @@ def test_files_of_a_file_manager_do_not_stop_a_resumed_run(film, tmp_path, capsy
 def test_keypoints_of_a_larger_film_are_refused(film, tmp_path, capsys):
     keypoints = write_keypoints(tmp_path / "k.csv")
     header, *rows = keypoints.read_text().splitlines()
-    larger = [",".join([row.split(",")[0], *(str(float(v) * 3) if v and i % 3 < 2 else v for i, v in enumerate(row.split(",")[1:]))]) for row in rows]
+    larger = [
+        ",".join([row.split(",")[0], *(str(float(v) * 3) if v and i % 3 < 2 else v for i, v in enumerate(row.split(",")[1:]))])
+        for row in rows
+    ]
     keypoints.write_text("\n".join([header, *larger]))
     message = refused(capsys, prepare_video.main, [film / "dance", "--poses", keypoints, "--out", tmp_path / "data"])
     assert "joints reach to 339 x 222 in frames of 160 x 90" in message
@@ -166,7 +182,20 @@ def test_keypoints_of_a_larger_film_are_refused(film, tmp_path, capsys):
 
 def test_a_crop_keeps_its_shape(film, tmp_path):
     """An upright part of the frames becomes upright pictures of all of it, not a band of 2:1."""
-    prepare_video.main([str(film / "dance"), "--poses", str(film / "dance.csv"), "--out", str(tmp_path / "data"), "--crop", "60", "10", "40", "80"])
+    prepare_video.main(
+        [
+            str(film / "dance"),
+            "--poses",
+            str(film / "dance.csv"),
+            "--out",
+            str(tmp_path / "data"),
+            "--crop",
+            "60",
+            "10",
+            "40",
+            "80",
+        ]
+    )
     manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
     assert manifest["aspect"] == "1:2" and manifest["videos"][0]["window"] == [60, 10, 100, 90]
 
@@ -199,7 +228,9 @@ def test_nothing_is_filled_or_smoothed_across_a_cut():
 
 def test_frames_without_a_person_are_blank_and_counted(film, tmp_path, capsys):
     write_keypoints(tmp_path / "k.csv", without=(3, 4, 5, 6, 20))
-    prepare_video.main([str(film / "dance"), "--poses", str(tmp_path / "k.csv"), "--out", str(tmp_path / "data"), "--height", "32"])
+    prepare_video.main(
+        [str(film / "dance"), "--poses", str(tmp_path / "k.csv"), "--out", str(tmp_path / "data"), "--height", "32"]
+    )
     assert "4 of 60 frames show no person" in capsys.readouterr().out  # the single one was filled
     labels = tmp_path / "data" / "train" / "train_label"
     assert image_of(labels / "frame000004.png").min() == 255 > image_of(labels / "frame000020.png").min()

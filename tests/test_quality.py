@@ -1,4 +1,5 @@
 """benchmarks/quality.py, rollouts.py and ablation.py: what they measure, by hand, and each of them once as a user runs it."""
+
 import json
 import math
 
@@ -29,12 +30,12 @@ def test_the_skeletons_surroundings_are_a_square_around_its_only_pixel():
 
 def test_only_errors_near_the_skeleton_count_and_only_in_frames_that_have_one():
     sequence = still()
-    video = sequence.truth / 255
+    video = sequence.ground_truth / 255
     video[:, :, 20:] = 1.0
     video[-1] = 0.0
     video[1:3, :, 8:13, 18:23] += 0.1
     assert quality.foreground_psnr(video, sequence) == pytest.approx(20.0, abs=1e-3)
-    assert quality.foreground_psnr(sequence.truth / 255, sequence) == 100
+    assert quality.foreground_psnr(sequence.ground_truth / 255, sequence) == 100
     assert math.isnan(quality.foreground_psnr(video, sequence._replace(conditions=torch.zeros(4, 7))))
 
 
@@ -103,13 +104,13 @@ def test_a_lasting_roll_out_is_scored_round_by_round():
     """Three rounds of four frames and a bit: the first is exact, the third off by 0.1, what follows does not count."""
     sequence = still()
     assert torch.equal(rollouts.repeated(sequence, 9).conditions, sequence.conditions[[0, 1, 2, 3, 0, 1, 2, 3, 0]])
-    video = torch.cat([sequence.truth / 255 + error for error in (0, 0.5, 0.1, 0.9)])[:14]
+    video = torch.cat([sequence.ground_truth / 255 + error for error in (0, 0.5, 0.1, 0.9)])[:14]
     assert rollouts.lasting_row(video, sequence)[1:] == ["14", "100.00", "20.00", "-80.00", "yes"]
 
 
 def test_samples_are_compared_with_the_truth_and_with_each_other():
     sequence = still()
-    truth = sequence.truth / 255
+    truth = sequence.ground_truth / 255
     row = rollouts.prior_row("0", [truth + 0.1, truth + 0.01], truth + 0.1, sequence)
     # 20 and 40 dB; two values 0.09 apart have the standard deviation 0.09 / sqrt 2.
     assert row == ["0", "20.00", "30.00", "40.00", f"{20 / 2**0.5:.3f}", f"{255 * 0.09 / 2**0.5:.3f}"]
@@ -126,6 +127,7 @@ def test_rollouts_prints_both_tables(rendered, trained, capsys):
 def test_what_is_taken_away_no_longer_matters(without):
     """And everything else still does."""
     from tests.helpers.settings import SMALL_POSE_CVAE
+
     model = ablation.Blinded(**{name: value for name, value in SMALL_POSE_CVAE.items() if name != "family"})
     model.without = without
     inputs = {"previous frame": torch.rand(1, 3, 16, 32), "pose": torch.rand(1, 9, 16, 32), "reference": torch.rand(1, 3, 16, 32),

@@ -1,4 +1,5 @@
 """Several processes that train together, on a CPU with gloo: the same result as one, and one end for all."""
+
 import json
 import os
 import shutil
@@ -29,13 +30,15 @@ def test_every_number_of_processes_takes_the_same_clips_in_the_same_order(clips,
     ranks = [ClipBatches(clips, batch_size=4, accumulate=accumulate, seed=3, rank=rank, world=world) for rank in range(world)]
     together, weights, step = [], [], []
     for batches, places in zip(zip(*ranks), zip(*(rank.places() for rank in ranks))):
-        assert len({place._replace(weight=0) for place in places}) == 1
-        for batch, place in zip(batches, places):
+        assert len({position._replace(loss_weight=0) for position in places}) == 1
+        for batch, position in zip(batches, places):
             assert 1 <= len(batch) <= 4
-            own = batch if place.weight else []
+            own = batch if position.loss_weight else []
             together += own
-            step += [place.weight / world / len(batch)] * len(own)  # DistributedDataParallel divides by the number of processes
-        if places[0].ends_step:
+            step += [position.loss_weight / world / len(batch)] * len(
+                own
+            )  # DistributedDataParallel divides by the number of processes
+        if places[0].completes_step:
             weights.append(step)
             step = []
     assert together == alone and not step
@@ -50,14 +53,19 @@ def test_an_epoch_that_is_cut_goes_on_with_the_clips_that_are_left(first):
     for rank in ranks:
         rank.first = first
     together = [key for batches, places in zip(zip(*ranks), zip(*(r.places() for r in ranks)))
-                for batch, place in zip(batches, places) if place.weight for key in batch]  # fmt: skip
+                for batch, position in zip(batches, places) if position.loss_weight for key in batch]  # fmt: skip
     assert together == alone[first:] and [len(rank) for rank in ranks] == [-(-(13 - first) // 4)] * 2
 
 
 def test_alone_nothing_is_asked_of_others():
     ranks = Ranks()
-    assert (ranks.rank, ranks.world, ranks.leads) == (0, 1, True)
-    assert ranks.highest(True, 3) == [1, 3] and ranks.gather("a") == ["a"] and ranks.share("b") == "b" and ranks.in_turns(lambda: "c") == "c"
+    assert (ranks.rank, ranks.world, ranks.is_main) == (0, 1, True)
+    assert (
+        ranks.max_over_ranks(True, 3) == [1, 3]
+        and ranks.gather_object("a") == ["a"]
+        and ranks.broadcast_object("b") == "b"
+        and ranks.rank_zero_first(lambda: "c") == "c"
+    )
     ranks.close()
 
 
@@ -84,7 +92,10 @@ def test_two_processes_equal_one_with_the_doubled_batch(pair):
         torch.testing.assert_close(two["optimiser"]["state"][key]["exp_avg"], moments["exp_avg"], atol=2e-5, rtol=2e-2)
     for a, b in zip(*(read_metrics(folder / "metrics.jsonl") for folder in pair)):
         assert a.keys() == b.keys() and a["step"] == b["step"]
-        assert all(b[name] == pytest.approx(a[name], rel=2e-3) for name in ("loss", "mse", "kl", "beta", "forced", "val_psnr", "val_closing"))
+        assert all(
+            b[name] == pytest.approx(a[name], rel=2e-3)
+            for name in ("loss", "mse", "kl", "beta", "forced", "val_psnr", "val_closing")
+        )
 
 
 @pytest.mark.slow
@@ -96,16 +107,16 @@ import sys; sys.path[:0] = [{str(ROOT)!r}]
 import torch, Trainer
 from training.flags import parse_trainer_flags
 from runtime.distributed import Ranks
-from training.resume import Start
+from training.resume import StartPoint
 ranks = Ranks()
-trainer = Trainer.Trainer(parse_trainer_flags(sys.argv[2:])[0], Start(), ranks)
+trainer = Trainer.Trainer(parse_trainer_flags(sys.argv[2:])[0], StartPoint(), ranks)
 trainer.batches.clips, found = 5, []
 for forced in (True, False):
-    for batch, place in zip(trainer.loader, trainer.batches.places()):
-        trainer.learner.learn(batch, forced=forced, beta=0.5, weight=place.weight, waits=not place.ends_step)
+    for batch, position in zip(trainer.loader, trainer.batches.places()):
+        trainer.learner.learn(batch, forced=forced, beta=0.5, weight=position.loss_weight, waits=not position.completes_step)
         found.append([weights.grad.clone() for weights in trainer.learner.model.parameters()])
-        trainer.learner.optimiser.zero_grad()
-if ranks.leads:
+        trainer.learner.optimizer.zero_grad()
+if ranks.is_main:
     torch.save(found, sys.argv[1])
 ranks.close()
 """)
@@ -161,7 +172,7 @@ def test_wrong_input_to_many_processes_is_said_once(rendered, tmp_path):
         run = start(tmp_path, ["--DR", str(rendered), "--save_root", "run", *TINY, *more], processes=2)
         _, errors = run.communicate(timeout=240)
         assert run.returncode and errors.count("error: ") == 1, errors
-        assert "Traceback (most recent call last):\n  File \"" + str(ROOT / "Trainer.py") not in errors
+        assert 'Traceback (most recent call last):\n  File "' + str(ROOT / "Trainer.py") not in errors
     assert json.dumps(sorted(path.name for path in tmp_path.glob("run/*.ckpt"))) == "[]"
 
 
@@ -172,7 +183,9 @@ def run_odd(tmp_path, rendered, oddity: str) -> subprocess.CompletedProcess:
                       f"argv = sys.argv[1:]\nif os.environ['RANK'] == '1':\n    {oddity}\nTrainer.main(argv)\n")  # fmt: skip
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script), "--DR", str(rendered),
                "--save_root", "run", *TINY, "--epoch_size", "8", "--num_epoch", "1"]  # fmt: skip
-    return subprocess.run(command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240)
+    return subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240
+    )
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 """Real frames of the course's video, where they are at hand; everything else in tests/ runs without them."""
+
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def cache(tmp_path_factory) -> Path:
 def test_the_native_first_frame_is_resized_to_the_frame_the_course_sees(cache):
     """1024x512 to 64x32; the recovered truth is within 46 dB, another resize filter would be at 40 to 42."""
     (sequence,) = load_test_sequences(REAL, **SIZE, cache_dir=cache)
-    assert psnr(sequence.given[0] / 255, sequence.truth[0] / 255) > 44
+    assert psnr(sequence.context_frames[0] / 255, sequence.ground_truth[0] / 255) > 44
     assert len(sequence.conditions) == 630
 
 
@@ -35,6 +36,6 @@ def test_no_clip_crosses_the_gap_in_the_training_frames(cache):
 def test_copying_the_first_frame_scores_what_is_published(cache):
     split = DanceSplit(REAL, "val", **SIZE, cache_dir=cache)
     (sequence,) = load_validation_sequences(split, length=630)
-    still = (sequence.given / 255).expand(630, -1, -1, -1)
+    still = (sequence.context_frames / 255).expand(630, -1, -1, -1)
     means = summary([score(still, sequence)])
     assert means["psnr"] == pytest.approx(means["copy"]) == pytest.approx(15.4, abs=0.05)

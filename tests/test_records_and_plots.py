@@ -7,26 +7,35 @@ from PIL import Image
 from tests.helpers.refusals import refused
 from tools import plot_curves
 from training.metrics_log import read_metrics
-from training.run_folder import Records
+from training.run_folder import RunFolder
 from utils import UserError, finite
 from visualization import plots
 
 
 def row(epoch: int, **values) -> dict:
-    return {"epoch": epoch, "loss": 0.1 / (epoch + 1), "mse": 0.09, "kl": 3.0, "beta": 0.5, "tfr": 1.0, "forced": 0.5, "lr": 0.001} | values
+    return {
+        "epoch": epoch,
+        "loss": 0.1 / (epoch + 1),
+        "mse": 0.09,
+        "kl": 3.0,
+        "beta": 0.5,
+        "tfr": 1.0,
+        "forced": 0.5,
+        "lr": 0.001,
+    } | values
 
 
-def open_records(folder, **resume) -> Records:
-    records = Records(folder, use_wandb=False, use_tensorboard=False)
-    records.begin({"lr": 0.001}, **resume)
-    records.close()  # which lets another take the folder
-    return records
+def open_records(folder, **resume) -> RunFolder:
+    run_folder = RunFolder(folder, use_wandb=False, use_tensorboard=False)
+    run_folder.begin({"lr": 0.001}, **resume)
+    run_folder.close()  # which lets another take the folder
+    return run_folder
 
 
 def test_one_json_object_per_epoch_and_null_for_what_is_not_finite(tmp_path):
-    records = open_records(tmp_path)
-    records.add(row(0, val_psnr=float("nan")), {})
-    records.add(row(1, val_psnr=20.0), {})
+    run_folder = open_records(tmp_path)
+    run_folder.add(row(0, val_psnr=float("nan")), {})
+    run_folder.add(row(1, val_psnr=20.0), {})
     assert [json.loads(line)["val_psnr"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [None, 20.0]
 
 
@@ -57,18 +66,18 @@ def test_a_line_that_python_cannot_take_is_named(tmp_path, line):
 
 
 def test_resuming_drops_the_epochs_that_are_trained_again(tmp_path):
-    records = open_records(tmp_path)
+    run_folder = open_records(tmp_path)
     for epoch in range(4):
-        records.add(row(epoch), {})
+        run_folder.add(row(epoch), {})
     open_records(tmp_path, first_epoch=2, resumed=tmp_path / "last.ckpt", in_place=True)
     assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
 
 
 def test_resuming_into_another_folder_takes_the_history_along_and_spoils_no_run_there(tmp_path):
     for folder, epochs in [("a", 4), ("b", 7)]:
-        records = open_records(tmp_path / folder)
+        run_folder = open_records(tmp_path / folder)
         for epoch in range(epochs):
-            records.add(row(epoch, loss=float(len(folder) + epochs)), {})
+            run_folder.add(row(epoch, loss=float(len(folder) + epochs)), {})
         (tmp_path / folder / "best.ckpt").write_text(folder)
     open_records(tmp_path / "b", first_epoch=3, resumed=tmp_path / "a" / "last.ckpt")
     assert [r["loss"] for r in read_metrics(tmp_path / "b" / "metrics.jsonl")] == [5.0] * 3
@@ -77,9 +86,9 @@ def test_resuming_into_another_folder_takes_the_history_along_and_spoils_no_run_
 
 
 def test_going_back_to_an_earlier_epoch_sets_the_later_ones_aside(tmp_path):
-    records = open_records(tmp_path)
+    run_folder = open_records(tmp_path)
     for epoch in range(5):
-        records.add(row(epoch), {})
+        run_folder.add(row(epoch), {})
     (tmp_path / "epoch=1.ckpt").touch()
     earlier = open_records_again(tmp_path)
     assert earlier == tmp_path / "earlier-1" and len(read_metrics(earlier / "metrics.jsonl")) == 5
@@ -87,7 +96,7 @@ def test_going_back_to_an_earlier_epoch_sets_the_later_ones_aside(tmp_path):
 
 
 def open_records_again(folder):
-    return Records(folder, use_wandb=False, use_tensorboard=False).begin({}, first_epoch=2, resumed=folder / "epoch=1.ckpt")
+    return RunFolder(folder, use_wandb=False, use_tensorboard=False).begin({}, first_epoch=2, resumed=folder / "epoch=1.ckpt")
 
 
 def test_a_run_that_never_began_is_no_earlier_run_and_a_users_pictures_are_left_alone(tmp_path):
@@ -173,15 +182,30 @@ def test_the_chart_of_groups_tells_where_its_axes_lie(tmp_path, monkeypatch):
 
 def test_a_run_without_numbers_takes_nothing_from_the_mean_of_the_others(tmp_path, monkeypatch):
     """Where one had no number the mean of its group had none; where none has one, that is said."""
-    groups = {"a": np.array([[20.0, np.nan, 24], [22, 24, 26]]), "b": np.full((2, 3), np.nan), "c": np.array([[1.0, np.nan, 3], [3, np.nan, 5]])}
-    (ax,) = lines_of(monkeypatch, lambda: plots.draw_psnr_of_groups(groups, {}, tmp_path / "x.png", title="one", first=1, marks={}))
+    groups = {
+        "a": np.array([[20.0, np.nan, 24], [22, 24, 26]]),
+        "b": np.full((2, 3), np.nan),
+        "c": np.array([[1.0, np.nan, 3], [3, np.nan, 5]]),
+    }
+    (ax,) = lines_of(
+        monkeypatch, lambda: plots.draw_psnr_of_groups(groups, {}, tmp_path / "x.png", title="one", first=1, marks={})
+    )
     means = {line.get_label(): line.get_ydata() for line in ax.lines if not line.get_label().startswith("_")}
     assert list(means) == ["a, 23.33 dB", "b, no score", "c, 3.00 dB"]
-    assert means["a, 23.33 dB"].tolist() == [21, 24, 25] and np.isnan(means["b, no score"]).all() and np.isnan(means["c, 3.00 dB"][1])
-    runs = {name: [row(0, val_psnr=20.0, val_psnr_per_frame=values)] for name, values in (("a1", [20.0, None, 24.0]), ("a2", [22.0, 24.0, 26.0]))}
+    assert (
+        means["a, 23.33 dB"].tolist() == [21, 24, 25]
+        and np.isnan(means["b, no score"]).all()
+        and np.isnan(means["c, 3.00 dB"][1])
+    )
+    runs = {
+        name: [row(0, val_psnr=20.0, val_psnr_per_frame=values)]
+        for name, values in (("a1", [20.0, None, 24.0]), ("a2", [22.0, 24.0, 26.0]))
+    }
     (ax,) = lines_of(monkeypatch, lambda: plots.draw_one_panel(plots.PANELS[7], runs, {"a": ["a1", "a2"]}, tmp_path / "x.png"))
     assert list(ax.lines[2].get_ydata()) == [21, 24, 25]
-    (ax,) = lines_of(monkeypatch, lambda: plots.draw_psnr_per_frame({"prediction": np.full(3, np.nan)}, tmp_path / "x.png", title="one"))
+    (ax,) = lines_of(
+        monkeypatch, lambda: plots.draw_psnr_per_frame({"prediction": np.full(3, np.nan)}, tmp_path / "x.png", title="one")
+    )
     assert ax.lines[0].get_label() == "prediction, mean no score"
 
 

@@ -1,4 +1,5 @@
 """tools/report.py as a user runs it, on small runs of both families."""
+
 import base64
 import io
 import json
@@ -28,7 +29,9 @@ pytestmark = pytest.mark.usefixtures("blank_charts")
 
 def test_the_page_needs_nothing_else_and_has_the_courses_headings(tested, tmp_path):
     page, markdown = write(tested, out=tmp_path / "report", more=("--title", "My report"))
-    assert set(re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"')>]*)", page)) - {"data:"} == set(re.findall(r'"(#[^"]+)"', page))
+    assert set(re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"')>]*)", page)) - {"data:"} == set(
+        re.findall(r'"(#[^"]+)"', page)
+    )
     assert "http" not in page and "<title>My report</title>" in page
     for heading in ("Introduction", "Implementation details", "Analysis and discussion", "Training and testing protocol", "KL annealing ratio",
                     "Teacher forcing strategy", "Other training strategies", "Sequence 0", "Sequence 1"):  # fmt: skip
@@ -56,7 +59,17 @@ def test_settings_that_differ_are_these_and_no_others_whose_names_begin_so(teste
 
 
 def test_paths_and_the_machine_make_no_other_setting(tested, tmp_path):
-    other = copy_run(tested, tmp_path / "b", seed=2, DR="/elsewhere", save_root="b", num_workers=4, amp="bfloat16", preset="quick", resume="auto")
+    other = copy_run(
+        tested,
+        tmp_path / "b",
+        seed=2,
+        DR="/elsewhere",
+        save_root="b",
+        num_workers=4,
+        amp="bfloat16",
+        preset="quick",
+        resume="auto",
+    )
     _, markdown = write(tested, other, out=tmp_path / "report")
     assert "(n = 2)" in markdown and "Settings that differ" not in markdown and "/elsewhere" not in markdown
 
@@ -71,7 +84,9 @@ def test_runs_of_one_seed_that_differ_in_the_machines_flags_are_compared(tested,
 
 
 def test_two_groups_of_one_name_are_told_apart(tested, tmp_path):
-    runs = [copy_run(tested, tmp_path / kind / str(n), seed=n, kl_anneal_type=kind) for kind in ("None", "Cyclical") for n in (1, 2)]
+    runs = [
+        copy_run(tested, tmp_path / kind / str(n), seed=n, kl_anneal_type=kind) for kind in ("None", "Cyclical") for n in (1, 2)
+    ]
     _, markdown = write(*runs, out=tmp_path / "report")
     assert "None (n = 2)" in markdown and "Cyclical (n = 2)" in markdown
 
@@ -83,7 +98,11 @@ def test_a_run_without_test_is_reported_with_the_command_that_makes_one(rendered
     command = next(line for line in markdown.splitlines() if "Tester.py" in line).strip()
     assert command in said and "my run has no test results yet" in said and "Sequence" not in markdown
     best = max(json.loads(line)["val_psnr"] for line in (run / "metrics.jsonl").read_text().splitlines())
-    assert table_of(markdown, "setting") == {"setting": ["validation PSNR, dB"], "---": ["---:"], "my run": [f"{best:.2f}"]}  # and no score of a test
+    assert table_of(markdown, "setting") == {
+        "setting": ["validation PSNR, dB"],
+        "---": ["---:"],
+        "my run": [f"{best:.2f}"],
+    }  # and no score of a test
     Tester.main([*shlex.split(command)[2:], "--device", "cpu"])
     assert "Tester.py" not in write(run, out=tmp_path / "report")[1]
     assert "--split val" in write(run, out=tmp_path / "other", more=("--split", "val"))[1]
@@ -93,9 +112,14 @@ def test_a_run_that_became_better_after_its_test_is_told(tested, tmp_path, capsy
     """Its old score would stand beside the new validation."""
     run = copy_run(tested, tmp_path / "run")
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    (run / "metrics.jsonl").write_text("\n".join([*lines, json.dumps(json.loads(lines[-1]) | {"epoch": 2, "val_psnr": 40.0})]) + "\n")
+    (run / "metrics.jsonl").write_text(
+        "\n".join([*lines, json.dumps(json.loads(lines[-1]) | {"epoch": 2, "val_psnr": 40.0})]) + "\n"
+    )
     write(run, out=tmp_path / "report")
-    assert re.search(r"run was tested after epoch \d, and is better now after epoch 3; this tests it anew: python Tester", capsys.readouterr().out)
+    assert re.search(
+        r"run was tested after epoch \d, and is better now after epoch 3; this tests it anew: python Tester",
+        capsys.readouterr().out,
+    )
 
 
 def test_a_run_trained_on_elsewhere_has_the_best_of_its_own_epochs(rendered, trained, tested, tmp_path, capsys):
@@ -114,7 +138,10 @@ def test_a_run_trained_on_elsewhere_has_the_best_of_its_own_epochs(rendered, tra
     capsys.readouterr()
     _, markdown = write(tmp_path / "b", out=tmp_path / "report")
     assert table_of(markdown, "setting")["b"][0] == f"{best['val_psnr']:.2f}" and "50.00" not in markdown
-    assert f"{best['val_psnr']:.2f} (epoch {best['epoch']})" in table_of(markdown, "run")["b"] and "anew" not in capsys.readouterr().out
+    assert (
+        f"{best['val_psnr']:.2f} (epoch {best['epoch']})" in table_of(markdown, "run")["b"]
+        and "anew" not in capsys.readouterr().out
+    )
     write(tested, tmp_path / "b", out=tmp_path / "both")  # validated on the same frames, whatever a was validated on
 
 
@@ -139,7 +166,11 @@ def test_videos_without_truth_are_shown(tested, tmp_path, known):
     for name in ("0", "1"):  # pose and prediction, as Tester.py writes it then
         parts = read_comparison(run / "test" / f"compare_seq{name}.gif", fps=20, height=32, width=64)[1:]
         sequence = Sequence(name, torch.empty(0), torch.from_numpy(parts[0]).permute(0, 3, 1, 2), None)
-        save_gif(run / "test" / f"compare_seq{name}.gif", comparison([torch.from_numpy(parts[1]).permute(0, 3, 1, 2) / 255], sequence), fps=20)
+        save_gif(
+            run / "test" / f"compare_seq{name}.gif",
+            comparison([torch.from_numpy(parts[1]).permute(0, 3, 1, 2) / 255], sequence),
+            fps=20,
+        )
     page, markdown = write(run, out=tmp_path / "report")
     assert "From left to right: pose \\| run" in markdown and "psnr_seq0" not in markdown and page.count("<canvas") == 4
     assert "Tester.py" not in markdown  # it was run
@@ -149,7 +180,9 @@ def test_the_robots_windows_have_no_pose(tested_robot, tmp_path):
     run = copy_run(tested_robot, tmp_path / "longer", niter=3, num_epoch=3)
     page, markdown = write(tested_robot, run, out=tmp_path / "report")
     assert re.search(r"From left to right: truth \\\| run \\\| longer", markdown) and "<b>pose" not in page
-    assert len(table_of(markdown, "sequence")) == 2 + 4 + 1 and markdown.count("#### Sequence") == 2  # four windows, pictures of two
+    assert (
+        len(table_of(markdown, "sequence")) == 2 + 4 + 1 and markdown.count("#### Sequence") == 2
+    )  # four windows, pictures of two
     assert "test PSNR by channel" in markdown
 
 
@@ -175,10 +208,13 @@ def test_the_frames_shown_are_those_of_their_numbers(tested, tmp_path):
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8").split(">Sequence 1</h4>")[0]
     truth, _, predicted = read_comparison(tested / "test" / "compare_seq0.gif", fps=20, height=32, width=64)
     scores = json.loads((tested / "test" / "scores.json").read_text())["per_frame"]["0"]["psnr"]
-    moments = re.findall(r'<h5>Frame (\d+), a (dip|peak)</h5>(.*?)</div></div>', page, flags=re.DOTALL)
+    moments = re.findall(r"<h5>Frame (\d+), a (dip|peak)</h5>(.*?)</div></div>", page, flags=re.DOTALL)
     assert int(next(number for number, kind, _ in moments if scores[int(number) - 1] == min(scores))) == np.argmin(scores) + 1
     for number, _, html in moments:
-        shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(content)))) for content in re.findall(r"data:image/png;base64,([^\"]+)", html)]
+        shown = [
+            np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+            for content in re.findall(r"data:image/png;base64,([^\"]+)", html)
+        ]
         assert np.array_equal(shown[0], truth[int(number)]) and np.array_equal(shown[2], predicted[int(number)])
         assert f"{scores[int(number) - 1]:.2f} dB" in html
 

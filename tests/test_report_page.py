@@ -1,4 +1,5 @@
 """The page of a report: what a student writes into it, and how a browser shows it."""
+
 import pytest
 from PIL import Image
 
@@ -14,7 +15,9 @@ def test_what_was_written_is_kept_and_stands_in_both(tested, tmp_path):
     _, markdown = write(tested, out=out)
     first = QUESTION_MARKS[0].format("introduction") + f"\n> **Your own words:** {QUESTIONS['introduction']}\n"
     assert first in markdown
-    (out / "report.md").write_text(markdown.replace(first, first + "A dance & <more>.\n\nSecond.\n"), encoding="utf-8", newline="\r\n")
+    (out / "report.md").write_text(
+        markdown.replace(first, first + "A dance & <more>.\n\nSecond.\n"), encoding="utf-8", newline="\r\n"
+    )
     for _ in range(2):
         page, markdown = write(tested, out=out)
         assert "<p>A dance &amp; &lt;more&gt;.</p>\n<p>Second.</p>" in page and "A dance & <more>.\n\nSecond.\n" in markdown
@@ -32,9 +35,15 @@ def test_an_answer_in_markdown_is_shown_as_such_and_is_no_way_into_the_page(test
     markdown = (tmp_path / "report.md").read_text().replace(mark, f"{mark}{answer}\n\n{evil}\n")
     (tmp_path / "report.md").write_text(markdown)
     page, markdown = write(tested, out=tmp_path)
-    assert "<p>So <strong>low</strong> here:</p>\n<ul>\n<li>a &amp; b</li>\n<li><a href=\"https://example.org/a?b&amp;c\">the paper</a></li>\n</ul>" in page
+    assert (
+        '<p>So <strong>low</strong> here:</p>\n<ul>\n<li>a &amp; b</li>\n<li><a href="https://example.org/a?b&amp;c">the paper</a></li>\n</ul>'
+        in page
+    )
     assert "<p>One line,<br>\nanother with <code>x &lt; y</code>.</p>" in page and answer in markdown
-    assert '<img src="data:" alt="mine">' in page and '<img src="../secret.txt" alt="z"> <img src="http://example.org/w.png" alt="w">' in page
+    assert (
+        '<img src="data:" alt="mine">' in page
+        and '<img src="../secret.txt" alt="z"> <img src="http://example.org/w.png" alt="w">' in page
+    )
     assert "&lt;script&gt;x()&lt;/script&gt; [y](javascript:alert(1))" in page
 
 
@@ -69,7 +78,9 @@ def test_a_browser_shows_the_page(tested, tested_robot, tmp_path):
     browser = webdriver.Chrome(options=options, service=service)
     try:
         for kind, width in (("dance", 400), ("dance", 1600), ("robot", 400)):
-            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
+            browser.execute_cdp_cmd(
+                "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            )
             browser.get("about:blank")  # not the same page twice, of which the first might still be seen
             browser.get((tmp_path / kind / "report.html").as_uri())
             run = browser.execute_script
@@ -78,6 +89,8 @@ def test_a_browser_shows_the_page(tested, tested_robot, tmp_path):
             assert run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
             assert run("return [...document.images].every(image => image.hidden || image.alt)")
             check_player(run, lost=6 if kind == "dance" else None)
-        assert [entry for entry in browser.get_log("browser") if entry["source"] != "rendering"] == []  # that is said of this test
+        assert [
+            entry for entry in browser.get_log("browser") if entry["source"] != "rendering"
+        ] == []  # that is said of this test
     finally:
         browser.quit()

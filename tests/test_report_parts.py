@@ -1,4 +1,5 @@
 """What tools/report.py is made of: names, the videos read back, frames worth looking at, sprites."""
+
 import io
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """The scores of a report: means over seeds, what is left out of them, and what is said of it."""
+
 import json
 import re
 
@@ -26,8 +27,14 @@ def test_seeds_form_a_group_with_mean_and_sample_standard_deviation(tested, tmp_
         assert expected[0] in page
     assert table_of(markdown, "sequence")["sequence"][:2] == ["cyclical (n = 3)", "none"]
     overview = table_of(markdown, "setting")
-    assert [overview[row][overview["setting"].index("test PSNR, dB")] for row in list(overview)[2:]] == expected  # the last are of all sequences
-    assert table_of(markdown, "flag") == {"flag": ["cyclical", "none"], "---": ["---:", "---:"], "kl_anneal_type": ["Cyclical", "None"]}
+    assert [
+        overview[row][overview["setting"].index("test PSNR, dB")] for row in list(overview)[2:]
+    ] == expected  # the last are of all sequences
+    assert table_of(markdown, "flag") == {
+        "flag": ["cyclical", "none"],
+        "---": ["---:", "---:"],
+        "kl_anneal_type": ["Cyclical", "None"],
+    }
     assert "| seed |" not in markdown.split("<details>")[1] and "| lr | 0.003 |" in markdown
     assert "their number stands behind it" not in markdown
     assert "Not among these runs: Monotonic (--kl_anneal_type)" in markdown

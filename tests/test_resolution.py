@@ -1,4 +1,5 @@
 """Frames larger than the course's, from training to pictures."""
+
 import json
 
 import pytest

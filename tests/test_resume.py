@@ -1,4 +1,5 @@
 """Runs that go on, begin again or are made longer: nothing is lost, repeated or trained otherwise."""
+
 import json
 import math
 import shutil
@@ -64,8 +65,8 @@ def run_in(folder, monkeypatch, argv: list, *, status: int | None = None) -> Non
 
 @pytest.mark.parametrize("kind", CUTS)
 def test_a_run_that_is_cut_and_resumed_has_the_bits_of_one_that_is_not(rendered, tmp_path, monkeypatch, kind):
-    """In the middle of an epoch, at its end, with other worker processes, between two batches of an optimiser step: resume was
-    seen elsewhere to repeat or skip clips, to restart schedules and to forget the optimiser."""
+    """In the middle of an epoch, at its end, with other worker processes, between two batches of an optimizer step: resume was
+    seen elsewhere to repeat or skip clips, to restart schedules and to forget the optimizer."""
     cut, more, after = CUTS[kind]
     argv = ["--DR", str(rendered), *TINY, "--epoch_size", "5", "--num_epoch", "2", *more]
     run_in(tmp_path / "whole", monkeypatch, argv)
@@ -90,7 +91,9 @@ def test_a_robots_run_too(rendered_robot, tmp_path, monkeypatch, more):
 def test_differences_are_found(rendered, tmp_path, monkeypatch):
     """The comparison above can fail: of another seed, weights, metrics and curves are others."""
     for seed in ("1", "2"):
-        run_in(tmp_path / seed, monkeypatch, ["--DR", str(rendered), *TINY, "--epoch_size", "2", "--num_epoch", "1", "--seed", seed])
+        run_in(
+            tmp_path / seed, monkeypatch, ["--DR", str(rendered), *TINY, "--epoch_size", "2", "--num_epoch", "1", "--seed", seed]
+        )
     found = run_differences(tmp_path / "1" / "run", tmp_path / "2" / "run")
     assert {"metrics.jsonl", "training.png"} <= set(found) and any("/ema/" in where for where in found)
 
@@ -99,14 +102,16 @@ def test_stopped_in_the_validation_it_goes_on_there(train_args, tmp_path, monkey
     flags = [*train_args, "--num_epoch", "2", "--val_vi_len", "2"]
     monkeypatch.setattr(Trainer, "VALIDATION_BATCH", 1)
     Trainer.main([*flags, "--save_root", str(tmp_path / "a" / "run")])
-    real, calls = Trainer.roll_out, []
-    monkeypatch.setattr(Trainer, "roll_out", lambda *a, **k: calls.append(1) or signal.raise_signal(signal.SIGINT) or real(*a, **k))
+    real, calls = Trainer.rollout_sequences, []
+    monkeypatch.setattr(
+        Trainer, "rollout_sequences", lambda *a, **k: calls.append(1) or signal.raise_signal(signal.SIGINT) or real(*a, **k)
+    )
     with pytest.raises(SystemExit) as stop:
         Trainer.main([*flags, "--save_root", str(tmp_path / "b" / "run")])
     assert stop.value.code == 130 and len(calls) == 1
     state = load_checkpoint(tmp_path / "b" / "run" / "last.ckpt")
     assert state["epoch"] == 0 and state["progress"]["clips"] == 8
-    monkeypatch.setattr(Trainer, "roll_out", real)
+    monkeypatch.setattr(Trainer, "rollout_sequences", real)
     Trainer.main([*flags, "--save_root", str(tmp_path / "b" / "run"), "--resume"])
     names = [tmp_path / name / "run" / "metrics.jsonl" for name in "ab"]
     assert names[0].read_bytes() == names[1].read_bytes()
@@ -128,7 +133,9 @@ def test_overwriting_loses_nothing(train_args, tmp_path, capsys):
         Trainer.main([*train_args, "--num_epoch", "1", "--overwrite"])
     assert "was moved to" in capsys.readouterr().out
     for name in ("earlier-1", "earlier-2", "."):
-        assert {"best.ckpt", "last.ckpt", "metrics.jsonl", "config.json", "training.png"} <= {p.name for p in (tmp_path / "run" / name).iterdir()}
+        assert {"best.ckpt", "last.ckpt", "metrics.jsonl", "config.json", "training.png"} <= {
+            p.name for p in (tmp_path / "run" / name).iterdir()
+        }
 
 
 def test_resume_begins_a_run_where_there_is_none_and_says_so(train_args, tmp_path, capsys):
@@ -180,14 +187,16 @@ def test_settings_of_the_machine_and_of_saving_may_change(train_args, tmp_path):
 
 
 def test_another_folder_can_train_on_with_other_settings_which_it_says(train_args, trained, tmp_path, capsys):
-    """The flags' learning rate and decay count, not those that lie in the optimiser's state; data and model stay."""
+    """The flags' learning rate and decay count, not those that lie in the optimizer's state; data and model stay."""
     argv = [*train_args, "--num_epoch", "3", "--ckpt_path", str(trained), "--optim", "AdamW"]
     Trainer.main([*argv, "--lr", "0.0007", "--weight_decay", "0.2", "--beta1", "0.8", "--lr_schedule", "constant"])
     said = capsys.readouterr().out
     assert "other settings: --lr 0.003 there, 0.0007 here" in said and "--batch_size 4 there, 3 here" in said
     (group,) = load_checkpoint(tmp_path / "run" / "last.ckpt")["optimiser"]["param_groups"]
     assert (group["lr"], group["weight_decay"], group["betas"][0]) == (0.0007, 0.2, 0.8)
-    message = refused(capsys, Trainer.main, [*argv, "--save_root", str(tmp_path / "b"), "--flip", "0.5", "--lr", "0.1", "--F_dim", "32"])
+    message = refused(
+        capsys, Trainer.main, [*argv, "--save_root", str(tmp_path / "b"), "--flip", "0.5", "--lr", "0.1", "--F_dim", "32"]
+    )
     assert "--flip 0.0 there, 0.5 here" in message and "--F_dim" in message and "--lr" not in message
 
 
@@ -205,7 +214,9 @@ def test_every_flag_is_known_to_be_free_or_not(model):
 def scripted(monkeypatch, *scores: float) -> None:
     """Makes the validations of the runs that follow score these values, one after the other."""
     values = iter(scores)
-    monkeypatch.setattr(Trainer.Trainer, "validate", lambda self: ({"val_psnr": next(values), "val_ssim": 0.5, "val_closing": 1.0}, []))
+    monkeypatch.setattr(
+        Trainer.Trainer, "validate", lambda self: ({"val_psnr": next(values), "val_ssim": 0.5, "val_closing": 1.0}, [])
+    )
 
 
 def test_best_is_kept_and_not_overwritten_by_worse_or_lost_numbers(train_args, tmp_path, monkeypatch):
@@ -249,7 +260,21 @@ def test_a_run_that_is_made_longer_does_not_go_back_to_true_frames(train_args, t
 
 def test_a_first_step_that_is_left_out_keeps_the_statistics_that_were_loaded(rendered_robot, tmp_path, monkeypatch):
     """Batch normalisation's were put back to those of a new model once, when the first step after a resume was bad."""
-    argv = ["--model", "svg_fp", "--DR", str(rendered_robot), *SMALL_SVG, "--frame_H", "32", "--frame_W", "32", "--norm", "batch", "--ema", "0"]
+    argv = [
+        "--model",
+        "svg_fp",
+        "--DR",
+        str(rendered_robot),
+        *SMALL_SVG,
+        "--frame_H",
+        "32",
+        "--frame_W",
+        "32",
+        "--norm",
+        "batch",
+        "--ema",
+        "0",
+    ]
     left_out, step = [], Learner.step
 
     def third(self, *, leave_out):

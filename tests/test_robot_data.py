@@ -1,4 +1,5 @@
 """The Lab 5 layout as it comes: at any depth, with and without positions, of any length, and damaged."""
+
 import pickle
 import shutil
 
@@ -177,8 +178,14 @@ def test_partial_keeps_the_first_sequences(data):
 
 def test_fixed_windows_follow_each_other(data):
     windows = fixed_windows(split_of(data, shortest=3), context=2, length=3, most=None)
-    assert [window.name for window in windows] == ["traj_0_to_255.tfrecords--9-0", "traj_0_to_255.tfrecords--10-0", "traj_0_to_255.tfrecords--10-3"]
-    assert windows[2].conditions[:, 0].tolist() == [30, 40, 50] and torch.equal(windows[2].given, windows[2].truth[:2])
+    assert [window.name for window in windows] == [
+        "traj_0_to_255.tfrecords--9-0",
+        "traj_0_to_255.tfrecords--10-0",
+        "traj_0_to_255.tfrecords--10-3",
+    ]
+    assert windows[2].conditions[:, 0].tolist() == [30, 40, 50] and torch.equal(
+        windows[2].context_frames, windows[2].ground_truth[:2]
+    )
     assert len(fixed_windows(split_of(data, shortest=3), context=2, length=3, most=1)) == 2
 
 
@@ -187,7 +194,9 @@ def test_the_scale_of_the_conditions_comes_from_the_data(data):
     split.conditions[:, 1] = 7.0
     split.conditions[:, 2] *= 1e-4  # small is not constant
     mean, scale = clips_of(split).condition_scale()
-    assert mean[0] == pytest.approx(split.conditions[:, 0].mean(), rel=1e-5) and scale[0] == pytest.approx(split.conditions[:, 0].std(), rel=1e-5)
+    assert mean[0] == pytest.approx(split.conditions[:, 0].mean(), rel=1e-5) and scale[0] == pytest.approx(
+        split.conditions[:, 0].std(), rel=1e-5
+    )
     assert mean[1] == 7.0 and scale[1] == 1.0 and scale[2] < 0.01
 
 

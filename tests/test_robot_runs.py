@@ -1,4 +1,5 @@
 """Trainer.py and Tester.py on the robot's data, as a user runs them."""
+
 import csv
 import json
 import shutil
@@ -27,7 +28,9 @@ def train(data, folder, *more, model: str = "svg_lp") -> None:
 
 
 def test(data, checkpoint, folder, *more) -> list[dict]:
-    Tester.main(["--DR", str(data), "--ckpt_path", str(checkpoint), "--save_root", str(folder), "--device", "cpu", *map(str, more)])
+    Tester.main(
+        ["--DR", str(data), "--ckpt_path", str(checkpoint), "--save_root", str(folder), "--device", "cpu", *map(str, more)]
+    )
     with open(folder / "scores.csv", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -52,13 +55,15 @@ def test_the_validation_is_the_mean_over_all_fixed_windows(rendered_robot, train
     split = RobotSplit(rendered_robot, "validate", height=64, width=64, shortest=5)
     windows = fixed_windows(split, context=2, length=5, most=None)
     assert len(windows) == 6
-    copies = [psnr((w.truth[1] / 255).expand(3, -1, -1, -1), w.truth[2:] / 255) for w in windows]
+    copies = [psnr((w.ground_truth[1] / 255).expand(3, -1, -1, -1), w.ground_truth[2:] / 255) for w in windows]
     assert row["val_copy"] == pytest.approx(torch.cat(copies).mean().item(), abs=1e-4)
     assert np.mean(row["val_psnr_per_frame"]) == pytest.approx(row["val_psnr"], abs=0.01)
 
 
 def test_a_run_learns(rendered_robot, tmp_path):
-    train(rendered_robot, tmp_path / "run", "--niter", 8, "--epoch_size", 8, "--val_every", 8, "--kl_weight", "1e-5", "--ema", "0.5")
+    train(
+        rendered_robot, tmp_path / "run", "--niter", 8, "--epoch_size", 8, "--val_every", 8, "--kl_weight", "1e-5", "--ema", "0.5"
+    )
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert rows[-1]["mse"] < 0.6 * rows[0]["mse"]
 
@@ -89,7 +94,19 @@ def test_the_courses_command_runs_unchanged(rendered_robot, tmp_path):
 
 
 def test_only_validating_needs_no_flags_of_the_model(rendered_robot, trained_robot, tmp_path, capsys):
-    Trainer.main(["--DR", str(rendered_robot), "--save_root", str(tmp_path), "--ckpt_path", str(trained_robot / "last.ckpt"), "--test", "--device", "cpu"])
+    Trainer.main(
+        [
+            "--DR",
+            str(rendered_robot),
+            "--save_root",
+            str(tmp_path),
+            "--ckpt_path",
+            str(trained_robot / "last.ckpt"),
+            "--test",
+            "--device",
+            "cpu",
+        ]
+    )
     row = read_metrics(trained_robot / "metrics.jsonl")[-1]
     assert f"val {row['val_psnr']:.2f} dB (by channel {row['val_channel_psnr']:.2f}" in capsys.readouterr().out
 
@@ -131,12 +148,28 @@ def test_another_kind_of_model_cannot_take_a_run_up(rendered, trained_robot, tmp
 
 
 def test_another_prior_cannot_take_a_run_up(rendered_robot, trained_robot, tmp_path, capsys):
-    argv = ["--model", "svg_fp", "--DR", rendered_robot, "--save_root", tmp_path, *SMALL_SVG, "--niter", "3", "--ckpt_path", trained_robot]
+    argv = [
+        "--model",
+        "svg_fp",
+        "--DR",
+        rendered_robot,
+        "--save_root",
+        tmp_path,
+        *SMALL_SVG,
+        "--niter",
+        "3",
+        "--ckpt_path",
+        trained_robot,
+    ]
     assert "was trained with --model svg_lp, not svg_fp" in refused(capsys, Trainer.main, argv)
 
 
-def test_a_dance_checkpoint_is_no_robots_and_the_other_way_round(rendered, trained, rendered_robot, trained_robot, tmp_path, capsys):
-    _, problems = refused_with_list(capsys, Tester.main, ["--DR", rendered, "--ckpt_path", trained_robot, "--save_root", tmp_path])
+def test_a_dance_checkpoint_is_no_robots_and_the_other_way_round(
+    rendered, trained, rendered_robot, trained_robot, tmp_path, capsys
+):
+    _, problems = refused_with_list(
+        capsys, Tester.main, ["--DR", rendered, "--ckpt_path", trained_robot, "--save_root", tmp_path]
+    )
     assert all("actions.csv: no such file" in problem for problem in problems)
     message = refused(capsys, Tester.main, ["--DR", rendered_robot, "--ckpt_path", trained, "--save_root", tmp_path])
     assert "test_img: no sequences" in message
@@ -157,15 +190,21 @@ def test_results_of_a_test_are_complete(rendered_robot, trained_robot, tmp_path)
     assert strip.shape[0] / strip.shape[1] == pytest.approx((2 * 64 + GAP) / (5 * 64 + 4 * GAP))
     saved = json.loads((tmp_path / "scores.json").read_text())
     for value in ("psnr", "channel_psnr", "ssim", "copy"):
-        assert len(saved["per_step"][value]) == 3 and np.mean(saved["per_step"][value]) == pytest.approx(float(rows[-1][value]), abs=1e-4)
+        assert len(saved["per_step"][value]) == 3 and np.mean(saved["per_step"][value]) == pytest.approx(
+            float(rows[-1][value]), abs=1e-4
+        )
 
 
 def test_of_several_samples_the_best_is_told_beside_the_first(rendered_robot, trained_robot, tmp_path):
     rows = test(rendered_robot, trained_robot, tmp_path, "--n_sample", 5, "--show", 1, "--z_scale", 30)
     for row in rows:
-        assert row["samples"] == "5" and all(float(row[f"best_{name}"]) >= float(row[name]) for name in ("psnr", "channel_psnr", "ssim"))
+        assert row["samples"] == "5" and all(
+            float(row[f"best_{name}"]) >= float(row[name]) for name in ("psnr", "channel_psnr", "ssim")
+        )
     assert float(rows[-1]["best_psnr"]) > float(rows[-1]["psnr"])
-    assert iio.imread(tmp_path / "compare_seqtraj_0_to_1--0-0.gif", index=0).shape[1] == 4 * 64 * ZOOM + 3 * GAP  # truth, first, best, worst
+    assert (
+        iio.imread(tmp_path / "compare_seqtraj_0_to_1--0-0.gif", index=0).shape[1] == 4 * 64 * ZOOM + 3 * GAP
+    )  # truth, first, best, worst
 
 
 def test_a_second_test_leaves_nothing_of_the_first_and_nothing_of_others_is_touched(rendered_robot, trained_robot, tmp_path):
@@ -218,5 +257,5 @@ def test_a_real_bair_sequence_goes_through(trained_robot, tmp_path):
 def test_copying_the_given_frame_scores_what_is_known_of_the_simulated_episodes(tmp_path, split, expected):
     data = RobotSplit(REAL / "robot_sim", split, height=64, width=64, shortest=12, cache_dir=tmp_path)
     windows = fixed_windows(data, context=2, length=12, most=None)
-    copies = [psnr((w.truth[1] / 255).expand(10, -1, -1, -1), w.truth[2:] / 255) for w in windows]
+    copies = [psnr((w.ground_truth[1] / 255).expand(10, -1, -1, -1), w.ground_truth[2:] / 255) for w in windows]
     assert torch.cat(copies).mean().item() == pytest.approx(expected, abs=0.05)

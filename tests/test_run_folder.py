@@ -1,4 +1,5 @@
 """A run's folder that fills up, vanishes, cannot be written or is taken: what is said, and that nothing is lost."""
+
 import errno
 import json
 import os
@@ -17,7 +18,7 @@ from tests.helpers.runs import TINY, finish, run_differences, start
 from tests.helpers.settings import ROOT, SMALL
 from training.checkpoints import load_checkpoint
 from training.metrics_log import read_metrics
-from training.run_folder import Records
+from training.run_folder import RunFolder
 
 FULL = OSError(28, "No space left on device")
 
@@ -54,7 +55,9 @@ def test_a_full_disk_does_not_end_the_training_and_later_all_is_there(train_args
 
 def test_a_best_checkpoint_that_found_no_room_is_not_the_best_that_others_must_beat(train_args, tmp_path, monkeypatch):
     scores = iter([30.0, 20.0])
-    monkeypatch.setattr(Trainer.Trainer, "validate", lambda self: ({"val_psnr": next(scores), "val_ssim": 0.5, "val_closing": 1.0}, []))
+    monkeypatch.setattr(
+        Trainer.Trainer, "validate", lambda self: ({"val_psnr": next(scores), "val_ssim": 0.5, "val_closing": 1.0}, [])
+    )
     fill_up(monkeypatch, {"best.ckpt"}, times=1)
     Trainer.main(train_args)
     assert load_checkpoint(tmp_path / "run" / "best.ckpt")["best_psnr"] == 20.0
@@ -130,8 +133,8 @@ def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, cap
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", unable)
-    records = Records(tmp_path, use_wandb=False, use_tensorboard=False)
-    records.close()
+    run_folder = RunFolder(tmp_path, use_wandb=False, use_tensorboard=False)
+    run_folder.close()
     assert "no locks" in capsys.readouterr().err
 
 
@@ -178,7 +181,20 @@ def test_data_that_change_under_a_running_job_do_not_change_it(dataset, tmp_path
         time.sleep(0.01)
     for path in (dataset / "train" / "train_img").iterdir():
         shutil.copy(next(iter(sorted((dataset / "val" / "val_img").iterdir()))), path)
-    Trainer.main(["--DR", str(dataset), "--save_root", str(tmp_path / "other"), *TINY, "--epoch_size", "1", "--num_epoch", "1", *SMALL[-2:]])
+    Trainer.main(
+        [
+            "--DR",
+            str(dataset),
+            "--save_root",
+            str(tmp_path / "other"),
+            *TINY,
+            "--epoch_size",
+            "1",
+            "--num_epoch",
+            "1",
+            *SMALL[-2:],
+        ]
+    )
     assert run.poll() is None  # else nothing was tested
     finish(run)
     assert run_differences(tmp_path / "whole" / "run", tmp_path / "changed" / "run") == []

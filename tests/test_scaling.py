@@ -1,4 +1,5 @@
 """Epochs on paper against values by hand; whole runs, most of them by stand-ins for Trainer.py; no times are asserted."""
+
 import subprocess
 from argparse import Namespace
 
@@ -69,7 +70,9 @@ def test_a_step_on_a_gpu_is_arithmetic_or_launches_whichever_is_longer():
     assert cluster.weighted(0.25, 4.0, 8.0) == 7.0
 
 
-@pytest.mark.parametrize("seconds, expected", [(0.5, "0.5 s"), (119, "119 s"), (180, "3 min"), (7200, "2 h"), (864_000, "10 days")])
+@pytest.mark.parametrize(
+    "seconds, expected", [(0.5, "0.5 s"), (119, "119 s"), (180, "3 min"), (7200, "2 h"), (864_000, "10 days")]
+)
 def test_a_span_of_time_in_its_unit(seconds, expected):
     assert scaling.span(seconds) == expected
 
@@ -101,7 +104,9 @@ def test_scaling_on_real_steps(capsys, rendered):
     printed = capsys.readouterr().out
     found = {what: float(value.replace(",", "")) for what, _, value, _ in cells(printed, "measured and counted")}
     assert found["gradients"] == pytest.approx(4e-6 * found["parameters"], rel=0.01)
-    assert found["a step on the assumed GPU: arithmetic"] == pytest.approx(1e3 * found["arithmetic of a step over the recipe"], rel=0.02)
+    assert found["a step on the assumed GPU: arithmetic"] == pytest.approx(
+        1e3 * found["arithmetic of a step over the recipe"], rel=0.02
+    )
     assert found["operators of a step over the recipe"] > 100
     table = cells(printed, "an epoch, on paper")
     assert [row[0] for row in table] == ["this machine, as measured", "1", "8"] * 2
@@ -117,7 +122,9 @@ def test_scaling_on_real_steps(capsys, rendered):
 
 
 def test_scaling_of_the_robot(capsys, rendered_robot):
-    scaling.main(["--DR", str(rendered_robot), "--rounds", "1", "--steps", "1", "--batches", "1", "--", "--model", "svg_fp", *SMALL_SVG])
+    scaling.main(
+        ["--DR", str(rendered_robot), "--rounds", "1", "--steps", "1", "--batches", "1", "--", "--model", "svg_fp", *SMALL_SVG]
+    )
     # One picture a frame: 64 x 64 x 3.
     assert cells(capsys.readouterr().out, "its data")[1][1] == "1,229"
 
@@ -182,7 +189,9 @@ def test_overhead_of_stand_ins(capsys, monkeypatch, tmp_path):
     """Nothing is left of any run; both sides and their ratio stand in the table."""
     ours, theirs, scratch = stand_in(tmp_path / "a", STAND_IN), stand_in(tmp_path / "b", STAND_IN), tmp_path / "scratch"
     monkeypatch.setattr(overhead, "ROOT", ours)
-    overhead.main(["--DR", str(tmp_path), "--other", str(theirs), "--rounds", "1", "--epochs", "1", "3", "--scratch", str(scratch)])
+    overhead.main(
+        ["--DR", str(tmp_path), "--other", str(theirs), "--rounds", "1", "--epochs", "1", "3", "--scratch", str(scratch)]
+    )
     measured = cells(capsys.readouterr().out, "overhead")
     assert [row[0].split(": ")[1] for row in measured] == ["this checkout", "the other checkout", "ratio"] * 3
     whole, less, ratio = float(measured[0][2]), float(measured[3][2]), float(measured[8][2])

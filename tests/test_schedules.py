@@ -1,4 +1,5 @@
 """Values by hand for every schedule that the course's reports use."""
+
 import pytest
 
 from training.schedules import kl_weight, learning_rate, teacher_forcing_ratio

@@ -1,4 +1,5 @@
 """How a run stops when it is asked to, and what it does with numbers that are none."""
+
 import math
 import os
 import signal
@@ -105,7 +106,10 @@ def test_a_step_that_is_not_finite_is_left_out_counted_and_named(rendered, tmp_p
         run_in(tmp_path / "poisoned", patch, argv)
     errors = capsys.readouterr().err
     for epoch, batch in [(1, 2), (1, 3), (2, 3)]:
-        assert f"epoch {epoch}, batch {batch}{' with the loss nan' * (what == 'loss')}: the gradient's norm is nan; the step is left out" in errors
+        assert (
+            f"epoch {epoch}, batch {batch}{' with the loss nan' * (what == 'loss')}: the gradient's norm is nan; the step is left out"
+            in errors
+        )
     rows = read_metrics(tmp_path / "poisoned" / "run" / "metrics.jsonl")
     assert [row["skipped"] for row in rows] == [[1, 2], [2]] and [row["step"] for row in rows] == [2, 5]
     assert all(math.isfinite(row[name]) for row in rows for name in ("loss", "mse", "kl", "val_psnr"))
@@ -145,7 +149,9 @@ def test_after_so_many_in_a_row_the_run_stops_and_the_good_state_stays(train_arg
     assert "epoch 3, batch 2 with the loss nan" in message and "5 such steps in a row" in message and "lower --lr" in message
     last, bad = (load_checkpoint(tmp_path / "run" / f"{name}.ckpt") for name in ("last", "bad"))
     assert last["step"] == 3 and bad["progress"]["in_a_row"] == 5
-    assert differences(last["model"], before["model"]) == differences(last["optimiser"]["state"], before["optimiser"]["state"]) == []
+    assert (
+        differences(last["model"], before["model"]) == differences(last["optimiser"]["state"], before["optimiser"]["state"]) == []
+    )
     Trainer.main([*argv, "--num_epoch", "3"])  # goes on where it is good again
     assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 3
 
@@ -188,7 +194,19 @@ def test_float16_lowers_its_scale_before_a_step_counts_as_bad(train_args, monkey
 @pytest.mark.slow
 def test_a_run_that_is_stopped_by_a_signal_ends_with_the_bits_of_one_that_is_not(rendered, tmp_path):
     """As a user has it: processes, Ctrl-C, pictures and all."""
-    argv = ["--DR", str(rendered), "--save_root", "run", *TINY, "--epoch_size", "30", "--num_epoch", "2", "--save_minutes", "0.01"]
+    argv = [
+        "--DR",
+        str(rendered),
+        "--save_root",
+        "run",
+        *TINY,
+        "--epoch_size",
+        "30",
+        "--num_epoch",
+        "2",
+        "--save_minutes",
+        "0.01",
+    ]
     finish(start(tmp_path / "whole", argv))
     run = start(tmp_path / "stopped", argv)
     wait_for_checkpoint(tmp_path / "stopped", run)

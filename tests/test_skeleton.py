@@ -1,4 +1,5 @@
 """Pose images: the colours and the thickness of the course's own."""
+
 import numpy as np
 import pytest
 from PIL import Image

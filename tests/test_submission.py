@@ -31,13 +31,17 @@ def test_the_file_is_checked_after_writing(tmp_path, monkeypatch):
 
 def test_the_graders_file_is_read_with_its_usage_column(tmp_path):
     (video,) = videos(4)
-    rows = [f"{i},{','.join(str(v) for v in frame.flatten())},{'Public' if i < 3 else 'Private'}" for i, frame in enumerate(video)]
+    rows = [
+        f"{i},{','.join(str(v) for v in frame.flatten())},{'Public' if i < 3 else 'Private'}" for i, frame in enumerate(video)
+    ]
     (tmp_path / "gt.csv").write_text("\n".join(["id," + ",".join(map(str, range(24))) + ",Usage", *rows]) + "\n")
     truth = find_truth(tmp_path, tmp_path / "gt.csv", {"0": 4}, height=2, width=4)
     assert np.array_equal(truth["0"].numpy(), video)
 
 
-@pytest.mark.parametrize("style", ["no header", "no header with id", "header", "index header", "number header", "byte order mark", "floats"])
+@pytest.mark.parametrize(
+    "style", ["no header", "no header with id", "header", "index header", "number header", "byte order mark", "floats"]
+)
 def test_other_writings_of_the_same_table_are_read(tmp_path, style):
     (video,) = videos(3)
     values = video.reshape(3, -1)
@@ -63,8 +67,19 @@ def test_one_truth_file_per_sequence_is_found(tmp_path):
     assert find_truth(tmp_path / "else" / "where", None, {"0": 3}, height=2, width=4) == {}
 
 
-@pytest.mark.parametrize("content", ["", "id,0\n", "id,a\n0,hello\n", "id,0,1\n0,1,2\n1,3\n", "id,0,1,2\n0,1,2,3\n1,9,1,2,3\n",
-    "id,0,1,2\n0,1,2,3#4\n", "id,0,1\n0,1,300\n", "id,0,1\n0,1,0.5\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "id,0\n",
+        "id,a\n0,hello\n",
+        "id,0,1\n0,1,2\n1,3\n",
+        "id,0,1,2\n0,1,2,3\n1,9,1,2,3\n",
+        "id,0,1,2\n0,1,2,3#4\n",
+        "id,0,1\n0,1,300\n",
+        "id,0,1\n0,1,0.5\n",
+    ],
+)
 def test_a_table_of_something_else_is_refused(tmp_path, content):
     """Of a row with a value too many, the first were read, each one place off."""
     (tmp_path / "gt.csv").write_text(content)

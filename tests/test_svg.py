@@ -149,7 +149,9 @@ def test_the_learned_prior_sees_the_frame_before_and_the_condition_and_never_the
     model(changed, conditions, teacher_forcing=True)
     torch.testing.assert_close(seen[0], seen[1])
     vectors = model.encoder(frames[:, 0])[0]
-    torch.testing.assert_close(seen[0][:, 0], torch.cat([vectors, (conditions[:, 0] - model.condition_mean) / model.condition_scale], 1))
+    torch.testing.assert_close(
+        seen[0][:, 0], torch.cat([vectors, (conditions[:, 0] - model.condition_mean) / model.condition_scale], 1)
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -190,7 +192,9 @@ def test_noise_goes_to_every_frame_that_is_fed_back_and_not_to_what_the_decoder_
     monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: q.mu)
     seen, skips, losses = [], [], []
     model.predictor.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()[..., :8]))
-    monkeypatch.setattr(model, "paint", lambda vectors, known, paint=model.paint: skips.append(known) or paint(0 * vectors, known))
+    monkeypatch.setattr(
+        model, "paint", lambda vectors, known, paint=model.paint: skips.append(known) or paint(0 * vectors, known)
+    )
     for noise in (0.0, 0.5):
         losses.append(model(*clip, teacher_forcing=forced, feedback_noise=noise).mse)
     clean, noisy = (torch.cat(half, dim=1) for half in (seen[: len(seen) // 2], seen[len(seen) // 2 :]))
@@ -222,10 +226,16 @@ def test_the_gradient_runs_back_through_the_models_own_frames(clip, monkeypatch)
         model.zero_grad()
         mse = model(frames, conditions, teacher_forcing=False).mse
         if redo:
-            z = model.posterior(model.encoder(frames.flatten(0, 1))[0].unflatten(0, (3, 6))[:, 1:], None)[0].mu.unflatten(0, (3, 5)).detach()
+            z = (
+                model.posterior(model.encoder(frames.flatten(0, 1))[0].unflatten(0, (3, 6))[:, 1:], None)[0]
+                .mu.unflatten(0, (3, 5))
+                .detach()
+            )
             mse = (by_hand(model, frames, conditions, z, true_until=2) - frames[:, 1:]).square().mean()
         mse.backward()
-        gradients.append([p.grad.clone() for name, p in model.named_parameters() if p.grad is not None and "posterior" not in name])
+        gradients.append(
+            [p.grad.clone() for name, p in model.named_parameters() if p.grad is not None and "posterior" not in name]
+        )
     for mine, expected in zip(*gradients):
         torch.testing.assert_close(mine, expected, atol=1e-6, rtol=1e-3)
 

@@ -1,4 +1,5 @@
 """SVG's roll-outs: what they may see, what they draw, what they remember."""
+
 import pytest
 import torch
 
@@ -75,6 +76,7 @@ def test_the_learned_prior_is_what_a_roll_out_draws_from(clip):
 
 def test_group_norm_is_the_same_function_in_training_and_in_a_roll_out(clip):
     """Batch statistics of true frames do not fit a roll-out; a method called eval() once hid the switch as well."""
+
     def rolled(model):
         torch.manual_seed(0)
         return model.rollout(clip[0][:, :2], clip[1], z_scale=0.0)

@@ -1,4 +1,5 @@
 """Tester.py as a user runs it."""
+
 import csv
 import json
 import shutil
@@ -18,7 +19,7 @@ from evaluation.submission import write_submission
 from tests.helpers.refusals import refused
 from tests.helpers.settings import ROOT
 from training.checkpoints import load_checkpoint
-from training.run_folder import Records
+from training.run_folder import RunFolder
 
 
 def run(dataset, trained, folder, *more: str) -> None:
@@ -39,13 +40,15 @@ def test_results_are_complete(rendered, trained, tmp_path, capsys):
     assert lines[0].split(",")[:2] == ["id", "0"] and lines[0].endswith(",6143") and len(lines) == 1 + 2 * 9
     assert [line.split(",")[0] for line in lines[1:]] == [str(i) for i in range(18)]
     assert Image.open(tmp_path / "pred_seq0.gif").size == (64, 32)
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("course's score (frames 1 to 600): overall "))
+    (line,) = (
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("course's score (frames 1 to 600): overall ")
+    )
     assert "public" in line and "private" not in line and "nan" not in line  # there are two sequences
 
 
 def test_the_given_first_frame_is_the_first_row(rendered, trained, tmp_path):
     run(rendered, trained, tmp_path)
-    first = load_test_sequences(rendered, height=32, width=64)[1].given[0]
+    first = load_test_sequences(rendered, height=32, width=64)[1].context_frames[0]
     assert np.array_equal(read_frames(tmp_path / "submission.csv")[9], first.numpy().flatten())
 
 
@@ -54,13 +57,21 @@ def test_scores_are_the_psnr_of_the_written_frames(rendered, trained, tmp_path):
     run(rendered, trained, tmp_path)
     rows = read_frames(tmp_path / "submission.csv").astype(float)
     for i, sequence in enumerate(load_test_sequences(rendered, height=32, width=64)):
-        error = rows[9 * i + 1 : 9 * i + 9] - sequence.truth[1:].flatten(1).numpy()
+        error = rows[9 * i + 1 : 9 * i + 9] - sequence.ground_truth[1:].flatten(1).numpy()
         expected = (-10 * np.log10((error**2).mean(1) / 255**2)).mean()
         found = scores(tmp_path)[i]
         assert float(found["psnr"]) == pytest.approx(expected, abs=0.02) and found["frames"] == "8"
     saved = json.loads((tmp_path / "scores.json").read_text())
     assert len(saved["per_frame"]["0"]["psnr"]) == 8 and saved["course"]["private"] is None
-    assert saved["test"] == {"checkpoint": "best.ckpt", "epoch": 2, "split": "test", "seed": 1, "z_scale": 1.0, "samples": 1, "fps": 20.0}
+    assert saved["test"] == {
+        "checkpoint": "best.ckpt",
+        "epoch": 2,
+        "split": "test",
+        "seed": 1,
+        "z_scale": 1.0,
+        "samples": 1,
+        "fps": 20.0,
+    }
 
 
 def test_a_part_of_the_test_does_not_replace_it(rendered, trained, tmp_path):
@@ -80,7 +91,7 @@ def test_results_lie_in_the_run_unless_a_folder_is_named(rendered, trained, tmp_
     run_folder = shutil.copytree(trained, tmp_path / "run")
     monkeypatch.setattr(Tester, "write_pictures", lambda *_, **__: None)
     monkeypatch.setattr(Tester, "run_tests", lambda *_, **__: [])
-    monkeypatch.setitem(Tester.FAMILIES, "pose_cvae", Tester.FAMILIES["pose_cvae"]._replace(
+    monkeypatch.setitem(Tester.TASKS, "pose_cvae", Tester.TASKS["pose_cvae"]._replace(
         sequences=lambda *_: load_test_sequences(rendered, height=32, width=64), hand_in=None))  # fmt: skip
     argv = ["--DR", str(rendered), "--ckpt_path", str(run_folder / "last.ckpt"), "--device", "cpu"]
     for split in ("test", "train", "val", "validate", "Demo/extra"):
@@ -89,14 +100,16 @@ def test_results_lie_in_the_run_unless_a_folder_is_named(rendered, trained, tmp_
     (run_folder / "train" / "scores.json").unlink()  # as a test leaves it that is stopped
     results = {path.name for path in run_folder.iterdir() if path.is_dir()}
     assert len(results) == 15 and {"test", "train", "val_only", "Demo-extra_shuffled"} < results
-    assert Records(run_folder, use_wandb=False, use_tensorboard=False).set_aside() == run_folder / "earlier-1"
+    assert RunFolder(run_folder, use_wandb=False, use_tensorboard=False).set_aside() == run_folder / "earlier-1"
     assert [path.name for path in run_folder.iterdir() if path.is_dir()] == ["earlier-1"]
     assert results == {path.name for path in (run_folder / "earlier-1").iterdir() if path.is_dir()}
 
 
 def test_a_run_folder_means_its_best_checkpoint_with_averaged_weights(rendered, trained, tmp_path, monkeypatch):
     used = []
-    monkeypatch.setattr(evaluation_scores, "roll_out", lambda model, *_, **__: used.append(model) or [torch.zeros(9, 3, 32, 64)] * 2)
+    monkeypatch.setattr(
+        evaluation_scores, "rollout_sequences", lambda model, *_, **__: used.append(model) or [torch.zeros(9, 3, 32, 64)] * 2
+    )
     run(rendered, trained, tmp_path)
     state = load_checkpoint(trained / "best.ckpt")
     assert all(torch.equal(value, state["ema"][name]) for name, value in used[0].state_dict().items())
@@ -115,7 +128,7 @@ def test_the_seed_and_z_scale_decide_the_result(rendered, trained, tmp_path):
 @pytest.mark.parametrize("where", ["--gt", "Demo_Test"])
 def test_truth_in_csv_form_gives_the_same_scores(dataset, trained, tmp_path, where):
     run(dataset, trained, tmp_path / "folders")
-    truth = [sequence.truth.numpy() for sequence in load_test_sequences(dataset, height=32, width=64)]
+    truth = [sequence.ground_truth.numpy() for sequence in load_test_sequences(dataset, height=32, width=64)]
     shutil.rmtree(dataset / "test" / "test_gt")
     more = []
     if where == "--gt":
@@ -169,4 +182,6 @@ def test_wrong_input_ends_in_one_line(dataset, trained, tmp_path, capsys, wrong,
         (tmp_path / "out").write_text("in the way")
     elif wrong == "fps":
         more = ["--fps", "0"]
-    assert expected in refused(capsys, Tester.main, ["--DR", dataset, "--ckpt_path", checkpoint, "--save_root", tmp_path / "out", *more])
+    assert expected in refused(
+        capsys, Tester.main, ["--DR", dataset, "--ckpt_path", checkpoint, "--save_root", tmp_path / "out", *more]
+    )

@@ -1,4 +1,5 @@
 """threads.py, which has to be there before torch is."""
+
 import os
 import subprocess
 import sys

@@ -1,4 +1,5 @@
 """Trainer.py as a user runs it, on a rendered data set of forty frames."""
+
 import json
 import math
 import shutil
@@ -9,24 +10,24 @@ from PIL import Image
 from torch.utils.data import default_collate
 
 import Trainer
-from dataloader import Place
+from dataloader import BatchPosition
 from runtime.distributed import Ranks
 from tests.helpers.settings import SMALL
 from training.checkpoints import load_checkpoint
 from training.flags import parse_trainer_flags
 from training.metrics_log import read_metrics
 from training.progress import Progress
-from training.resume import Start
+from training.resume import StartPoint
 from visualization import plots
 
 
 def make(train_args, *more: str) -> Trainer.Trainer:
-    return Trainer.Trainer(parse_trainer_flags([*train_args, *more])[0], Start(), Ranks())
+    return Trainer.Trainer(parse_trainer_flags([*train_args, *more])[0], StartPoint(), Ranks())
 
 
-def at(index: int, *, weight: float = 1.0, ends_step: bool = True) -> Place:
+def at(index: int, *, weight: float = 1.0, ends_step: bool = True) -> BatchPosition:
     """The place of a batch, all that the test does not care about left at 0."""
-    return Place(index, 0, 0, weight, ends_step)
+    return BatchPosition(index, 0, 0, weight, ends_step)
 
 
 def row_of(trainer, epoch: int) -> dict:
@@ -54,7 +55,9 @@ def test_a_run_leaves_checkpoints_metrics_settings_and_plots(trained):
 
 def test_the_curves_are_drawn_after_every_epoch(train_args, tmp_path, monkeypatch):
     pictures = []
-    monkeypatch.setattr(Trainer, "draw_training", lambda runs, path: (plots.draw_training(runs, path), pictures.append(Image.open(path).size)))
+    monkeypatch.setattr(
+        Trainer, "draw_training", lambda runs, path: (plots.draw_training(runs, path), pictures.append(Image.open(path).size))
+    )
     Trainer.main(train_args)
     assert pictures == [(1800, 800)] * 2
 
@@ -98,7 +101,11 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(train_args, mo
         trainer.batches.clips = 5
         places = list(trainer.batches.places())
         seen = []
-        monkeypatch.setattr(trainer.learner.optimiser, "step", lambda seen=seen, t=trainer: seen.append([p.grad.clone() for p in t.learner.model.parameters()]))
+        monkeypatch.setattr(
+            trainer.learner.optimizer,
+            "step",
+            lambda seen=seen, t=trainer: seen.append([p.grad.clone() for p in t.learner.model.parameters()]),
+        )
         for index, group in enumerate(groups):
             trainer.train_batch(batch_of(trainer, group), places[index], True, 1.0)
         assert len(seen) == 1 and trainer.learner.steps == 1
@@ -110,7 +117,9 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(train_args, mo
 def test_the_loss_weighs_kl_by_beta(train_args, monkeypatch):
     trainer = make(train_args, "--kl_weight", "0.01", "--grad_clip", "1e9")
     found = []
-    monkeypatch.setattr(trainer.learner.optimiser, "step", lambda: found.append([p.grad.clone() for p in trainer.learner.model.parameters()]))
+    monkeypatch.setattr(
+        trainer.learner.optimizer, "step", lambda: found.append([p.grad.clone() for p in trainer.learner.model.parameters()])
+    )
     batch = batch_of(trainer, [0, 1])
     for beta in (0.0, 0.5, 1.0):
         trainer.train_batch(batch, at(0), True, beta)
@@ -122,7 +131,11 @@ def test_the_loss_weighs_kl_by_beta(train_args, monkeypatch):
 def test_the_gradient_is_clipped(train_args, monkeypatch):
     trainer = make(train_args, "--grad_clip", "0.001", "--batch_size", "8")
     norms = []
-    monkeypatch.setattr(trainer.learner.optimiser, "step", lambda: norms.append(sum(p.grad.square().sum() for p in trainer.learner.model.parameters()).sqrt().item()))
+    monkeypatch.setattr(
+        trainer.learner.optimizer,
+        "step",
+        lambda: norms.append(sum(p.grad.square().sum() for p in trainer.learner.model.parameters()).sqrt().item()),
+    )
     trainer.train_batch(batch_of(trainer, range(8)), at(0), True, 1.0)
     assert norms == [pytest.approx(0.001, rel=1e-3)]
 
@@ -144,14 +157,16 @@ def test_every_epoch_trains_with_the_schedules_of_its_own_number(train_args, mon
              "--lr", "0.002", "--lr_schedule", "cosine", "--lr_warmup", "0"]  # fmt: skip
     trainer = make(train_args, *flags)
     betas = []
-    monkeypatch.setattr(trainer, "train_batch", lambda batch, place, forced, beta: betas.append(beta) or (0.7, 0.5, 2.0))
+    monkeypatch.setattr(trainer, "train_batch", lambda batch, position, forced, beta: betas.append(beta) or (0.7, 0.5, 2.0))
     for epoch, ratio in [(0, 1.0), (1, 0.9), (7, 0.3)]:
         betas.clear()
         row = row_of(trainer, epoch)
         expected = [((epoch + i / 8) % 5) / 5 for i in (0, 3, 6)]  # two cycles of five epochs, three batches of 8 clips in each
         assert betas == pytest.approx(expected) and row["tfr"] == pytest.approx(ratio) and row["epoch"] == epoch
         assert row["beta"] == pytest.approx((3 * expected[0] + 3 * expected[1] + 2 * expected[2]) / 8)  # batches of 3, 3, 2
-        assert row["lr"] == pytest.approx(0.002 * 0.5 * (1 + math.cos(math.pi * (epoch + 7 / 8) / 10)))  # the middle of clips 6 to 8
+        assert row["lr"] == pytest.approx(
+            0.002 * 0.5 * (1 + math.cos(math.pi * (epoch + 7 / 8) / 10))
+        )  # the middle of clips 6 to 8
         assert row["loss"] == pytest.approx(0.7) and row["mse"] == 0.5 and row["kl"] == 2.0
 
 
@@ -167,13 +182,13 @@ def test_flags_reach_the_parts_they_are_for(train_args, monkeypatch):
     trainer = make(train_args, *flags)
     clips = trainer.loader.dataset
     assert (clips.length, clips.reference, clips.flip, clips.shift, clips.seed, len(clips)) == (5, "clip", 0.25, 3, 9, 6)
-    assert trainer.learner.optimiser.param_groups[0]["weight_decay"] == 0.3
+    assert trainer.learner.optimizer.param_groups[0]["weight_decay"] == 0.3
     noise, forward = [], trainer.learner.model.forward
     monkeypatch.setattr(trainer.learner.model, "forward", lambda *a, **k: noise.append(k["feedback_noise"]) or forward(*a, **k))
     trainer.train_batch(batch_of(trainer, [0]), at(0), True, 1.0)
     assert noise == [0.07]
-    rolled, roll_out = {}, Trainer.roll_out
-    monkeypatch.setattr(Trainer, "roll_out", lambda *a, **k: rolled.update(k) or roll_out(*a, **k))
+    rolled, rollout_sequences = {}, Trainer.rollout_sequences
+    monkeypatch.setattr(Trainer, "rollout_sequences", lambda *a, **k: rolled.update(k) or rollout_sequences(*a, **k))
     trainer.validate()
     assert rolled["z_scale"] == 1.0 and rolled["precision"] == "bfloat16"
     seen = []
@@ -185,14 +200,16 @@ def test_flags_reach_the_parts_they_are_for(train_args, monkeypatch):
 
 @pytest.mark.parametrize("optim, decay", [("AdamW", 0.01), ("Adam", 0), ("SGD", 0), ("RMSprop", 0)])
 def test_only_adamw_decays_weights_by_default(train_args, optim, decay):
-    assert make(train_args, "--optim", optim).learner.optimiser.param_groups[0]["weight_decay"] == decay
+    assert make(train_args, "--optim", optim).learner.optimizer.param_groups[0]["weight_decay"] == decay
 
 
 def test_coins_follow_the_ratio_and_can_be_tossed_per_epoch(train_args, monkeypatch):
     for coin in ("batch", "epoch"):
         trainer = make(train_args, "--tfr", "0.5", "--tfr_d_step", "0", "--tfr_coin", coin, "--batch_size", "1")
         fell = []
-        monkeypatch.setattr(trainer, "train_batch", lambda batch, place, forced, beta, fell=fell: fell.append(forced) or (0.0, 0.0, 0.0))
+        monkeypatch.setattr(
+            trainer, "train_batch", lambda batch, position, forced, beta, fell=fell: fell.append(forced) or (0.0, 0.0, 0.0)
+        )
         rows = [row_of(trainer, epoch) for epoch in range(20)]
         by_epoch = [fell[i : i + 8] for i in range(0, 160, 8)]
         assert 0.3 < sum(fell) / 160 < 0.7
@@ -267,7 +284,9 @@ def test_tensorboard_and_wandb_get_the_numbers(train_args, tmp_path, monkeypatch
     assert [event.value for event in events.Scalars("validation/psnr")] == pytest.approx([row["val_psnr"] for row in rows])
     (offline,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
     media = offline / "files" / "media"
-    assert len(list(media.rglob("*.png"))) == 2 and len(list(media.rglob("*.gif"))) == 2  # curve of each epoch; video of the first, the last
+    assert (
+        len(list(media.rglob("*.png"))) == 2 and len(list(media.rglob("*.gif"))) == 2
+    )  # curve of each epoch; video of the first, the last
     assert offline.name.endswith(json.loads((tmp_path / "run" / "config.json").read_text())["wandb"])
 
 

@@ -1,4 +1,5 @@
 """What Trainer.py refuses, each in one line and with a non-zero status, and how it stops."""
+
 import shutil
 import sys
 import types
@@ -43,7 +44,10 @@ WRONG_FLAGS = [
     (["--seed", "-7\n"], "-7 found, an integer of at least 0 and at most"),  # float() and int() pass over the line's end
     (["--nonsense", "a\nb"], "--nonsense: no such flag ("),
     (["a\nb"], "unrecognized arguments: a b"),
-    (["--num_epoch", "9" * 400], "9 found, an integer of at least 1 and at most 2147483647 expected"),  # OverflowError, from a schedule
+    (
+        ["--num_epoch", "9" * 400],
+        "9 found, an integer of at least 1 and at most 2147483647 expected",
+    ),  # OverflowError, from a schedule
     (["--DR", ""], "--DR/--data_root: '' found, a path expected"),
     (["--save_root", " "], "--save_root/--log_dir: ' ' found, a path expected"),  # trained where it was started
     (["--save_root", "\udce9"], "a path of Unicode characters expected"),  # bytes that are no text
@@ -109,7 +113,9 @@ def test_wrong_data_end_in_a_line_that_names_the_place(dataset, tmp_path, capsys
 def test_a_checkpoint_of_another_model_is_refused_with_the_differences(train_args, trained, capsys):
     message = refused(capsys, Trainer.main, [*train_args, "--F_dim", "32", "--ckpt_path", str(trained)])
     assert "other settings: --F_dim 16 there, 32 here" in message
-    assert "--optim AdamW there, SGD here" in refused(capsys, Trainer.main, [*train_args, "--optim", "SGD", "--ckpt_path", str(trained)])
+    assert "--optim AdamW there, SGD here" in refused(
+        capsys, Trainer.main, [*train_args, "--optim", "SGD", "--ckpt_path", str(trained)]
+    )
 
 
 def test_a_save_root_that_cannot_be_written_is_refused_first(train_args, tmp_path, capsys):
@@ -121,7 +127,14 @@ def test_a_save_root_that_cannot_be_written_is_refused_first(train_args, tmp_pat
 def test_a_run_goes_into_no_data_set(train_args, dataset, capsys, named):
     """Its test/ would be that of the data, and --overwrite would move the training frames away."""
     (dataset / "last.ckpt").touch()
-    argv = [*train_args, "--DR", str(dataset if named == "itself" else dataset.parent), "--save_root", str(dataset), "--overwrite"]
+    argv = [
+        *train_args,
+        "--DR",
+        str(dataset if named == "itself" else dataset.parent),
+        "--save_root",
+        str(dataset),
+        "--overwrite",
+    ]
     assert f"--save_root {dataset}: holds the data set of --DR" in refused(capsys, Trainer.main, argv)
     assert (dataset / "train" / "train_img").is_dir()
 

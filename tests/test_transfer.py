@@ -1,4 +1,5 @@
 """The poses of another video, and another first frame, for a trained model."""
+
 import json
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 import Tester
 from data.dance import DanceSplit, load_test_sequences
-from evaluation.rollout import roll_out
+from evaluation.rollout import rollout_sequences
 from poses.keypoint_files import csv_header, csv_row
 from poses.skeleton import draw_pose
 from poses.transfer import first_frame, measure, pose_images
@@ -61,6 +62,7 @@ def test_the_source_gets_the_size_and_place_of_the_person_in_training(tmp_path, 
         path.mkdir()
         from poses.keypoint_files import OPENPOSE
         from poses.skeleton import INDEX
+
         for t, p in enumerate(source):
             values = [float(v) for name in OPENPOSE[25] for v in (p[INDEX[name]] if name in INDEX else (0, 0, 0))]
             (path / f"a_{t:012d}_keypoints.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": values}]}))
@@ -120,19 +122,30 @@ def test_tester_follows_the_poses_of_a_prepared_video(rendered, trained, tmp_pat
     poses = pose_images(tmp_path / "other", like=known, height=32, width=64, detector=nobody_looks)
     from data.clips import Sequence
     from training.checkpoints import load_checkpoint, model_from_checkpoint
+
     model = model_from_checkpoint(load_checkpoint(trained / "best.ckpt"), trained / "best.ckpt")
-    sequence = Sequence("other", load_test_sequences(rendered, height=32, width=64)[0].given, poses, None)
-    video = roll_out(model, [sequence], [seed_for(1, "test", "other", 0)], device=torch.device("cpu"), precision="none", z_scale=1.0, batch_size=1)[0]
+    sequence = Sequence("other", load_test_sequences(rendered, height=32, width=64)[0].context_frames, poses, None)
+    video = rollout_sequences(
+        model,
+        [sequence],
+        [seed_for(1, "test", "other", 0)],
+        device=torch.device("cpu"),
+        precision="none",
+        z_scale=1.0,
+        batch_size=1,
+    )[0]
     strip = np.asarray(Image.open(tmp_path / "out" / "strip_seqother.png"))
     zoom = strip.shape[0] // (2 * 32 + 2)
-    last = strip[::zoom, ::zoom][34:, : 64]  # the first picture of the row of predictions
+    last = strip[::zoom, ::zoom][34:, :64]  # the first picture of the row of predictions
     assert np.array_equal(last, (video[0] * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 def test_every_frame_of_a_part_of_a_film_is_shown(tmp_path):
     """The keypoints of a data set have the numbers of the film's frames, of which each third was taken."""
     film, keypoints = write_frames(tmp_path / "dance"), write_keypoints(tmp_path / "k.csv")
-    prepare_video.main([str(film), "--poses", str(keypoints), "--out", str(tmp_path / "data"), "--skip", "9", "--every", "3", "--height", "32"])
+    prepare_video.main(
+        [str(film), "--poses", str(keypoints), "--out", str(tmp_path / "data"), "--skip", "9", "--every", "3", "--height", "32"]
+    )
     for path in (tmp_path / "data", tmp_path / "data" / "keypoints" / "0.csv"):
         shown = pose_images(path, like=None, height=32, width=64, detector=nobody_looks)
         assert len(shown) == 17 and (shown.flatten(1).amin(1) < 255).all()
@@ -155,6 +168,7 @@ def test_of_a_data_set_made_of_pose_images_the_first_video_is_shown(tmp_path):
 
 def test_results_of_other_poses_do_not_replace_the_tests(rendered, trained, tmp_path):
     import shutil
+
     run = shutil.copytree(trained, tmp_path / "run")
     path = write_csv(tmp_path / "walk.csv", [dancer(40, x, 50) for x in range(5)])
     Tester.main(["--DR", str(rendered), "--ckpt_path", str(run), "--pose_from", str(path), "--device", "cpu"])
@@ -170,7 +184,9 @@ def test_any_picture_is_a_first_frame(rendered, trained, tmp_path):
     Tester.main(["--DR", str(rendered), "--ckpt_path", str(trained), "--first_frame", str(tmp_path / "me.png"), "--save_root",
                  str(tmp_path / "out"), "--device", "cpu"])  # fmt: skip
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {f"{kind}_seq{i}.{suffix}" for i in (0, 1) for kind, suffix in [("compare", "gif"), ("strip", "png")]} | {"scores.json"}
+    assert names == {f"{kind}_seq{i}.{suffix}" for i in (0, 1) for kind, suffix in [("compare", "gif"), ("strip", "png")]} | {
+        "scores.json"
+    }
     strip = np.asarray(Image.open(tmp_path / "out" / "strip_seq0.png"))
     assert (strip[-40:-20, :20] == 200).all()
 
@@ -192,5 +208,3 @@ def test_wrong_input(rendered, trained, trained_robot, rendered_robot, tmp_path,
         pytest.importorskip("av")
         (tmp_path / "b.mp4").write_text("no video")
         pose_images(tmp_path / "b.mp4", like=None, height=32, width=64, detector=nobody_looks)
-
-

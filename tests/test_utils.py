@@ -78,7 +78,9 @@ def test_a_missing_package_says_which_flag_wanted_it():
         optional_package("no_such_package", flag="--use_wandb")
 
 
-@pytest.mark.parametrize("error, status", [(UserError("a\nb"), 1), (OSError(28, "No space left on device", "x"), 1), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+    "error, status", [(UserError("a\nb"), 1), (OSError(28, "No space left on device", "x"), 1), (KeyboardInterrupt(), 130)]
+)
 def test_errors_end_a_program_with_one_line(capsys, error, status):
     @one_line_errors
     def main(argv):

@@ -1,4 +1,5 @@
 """Videos as mp4: what a player shows, decoded again, and who asks for them."""
+
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -33,7 +34,7 @@ def decoded(path: Path) -> tuple[torch.Tensor, Fraction, str]:
 def test_an_mp4_shows_every_frame_at_its_time(tmp_path, rendered, fps):
     """Truth and pose pictures of the demo, side by side as Tester.py shows them."""
     sequence = load_test_sequences(rendered, height=32, width=64)[0]
-    video = comparison([sequence.truth / 255], sequence)
+    video = comparison([sequence.ground_truth / 255], sequence)
     save_mp4(tmp_path / "video.mp4", video, fps=fps)
     frames, rate, pixel_format = decoded(tmp_path / "video.mp4")
     assert frames.shape == video.shape and rate == Fraction(str(fps)) and pixel_format == "yuv420p"  # which every player knows
@@ -78,7 +79,7 @@ def test_the_tester_writes_what_is_asked_for_and_leaves_no_earlier_one(rendered,
         assert files(tmp_path) == handed_in | {f"compare_seq{i}.{kind}" for i in (0, 1) for kind in kinds}
         if more:
             frames, rate, _ = decoded(tmp_path / "compare_seq0.mp4")
-            truth = load_test_sequences(rendered, height=32, width=64)[0].truth[:, :, :, :2] / 255
+            truth = load_test_sequences(rendered, height=32, width=64)[0].ground_truth[:, :, :, :2] / 255
             assert rate == 10 and psnr(frames[:, :, ::4, :8:4], truth).mean() > 25
 
 
@@ -90,7 +91,7 @@ def test_the_trainer_stores_its_validation_as_what_is_asked_for(train_args, tmp_
 
 def test_a_missing_package_is_said_before_anything_starts(rendered, trained, train_args, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.setattr(scores, "roll_out", None)
+    monkeypatch.setattr(scores, "rollout_sequences", None)
     tester = ["--DR", rendered, "--ckpt_path", trained, "--save_root", tmp_path / "out"]
     for main, argv, flag in [(Tester.main, tester, "--video"), (Trainer.main, train_args, "--store_visualization")]:
         message = refused(capsys, main, [*argv, flag, "mp4"])

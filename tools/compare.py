@@ -6,6 +6,7 @@ Each run is a folder OUT/SETTING-seedN of Trainer.py, with the results of Tester
 same command goes on where it stopped, at the very step, and leaves alone what is done. Several at once share the work: each run
 is done by one of them, and whoever ends last makes the report of all.
 """
+
 import sys
 from pathlib import Path
 

@@ -5,6 +5,7 @@ unpacked, it is softmotion30_44k/{train,test}/traj_0_to_255.tfrecords and so on.
     OUT/{train,validate,test}/traj_0_to_255.tfrecords/k/{0..29}.png, actions.csv (30 x 4), endeffector_positions.csv (30 x 3)
 which takes about 17 GB in 1.4 million files. A conversion that was stopped goes on when it is started again.
 """
+
 import sys
 from pathlib import Path
 

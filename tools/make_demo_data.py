@@ -3,6 +3,7 @@
 --scene dance   a dancer and skeletons of the poses, in the LAB4_Dataset layout
 --scene robot   an arm that pushes things about in a tray, with its actions, in the Lab 5 layout
 """
+
 import sys
 from pathlib import Path
 

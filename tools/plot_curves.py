@@ -1,7 +1,8 @@
 """Draw the training curves of several runs into one figure.
 
-    python tools/plot_curves.py runs/cyclical runs/monotonic runs/none --out comparison.png
+python tools/plot_curves.py runs/cyclical runs/monotonic runs/none --out comparison.png
 """
+
 import sys
 from pathlib import Path
 

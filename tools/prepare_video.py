@@ -4,6 +4,7 @@ A video, a GIF or a folder of images becomes frames and pose images in the LAB4_
 from torchvision's keypoint R-CNN, or with --poses from keypoints or pose images that there are already. A stopped run goes on
 when it is started again.
 """
+
 import sys
 from pathlib import Path
 

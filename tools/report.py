@@ -6,6 +6,7 @@ Runs that differ in nothing but the seed form a group: one colour, mean and stan
 of the course's report. What is written into report.md between its marks, in Markdown, is kept, and goes into report.html, the
 next time.
 """
+
 import sys
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """Checkpoints: one file of tensors and plain values that is all a run needs to go on and all a test needs to run."""
+
 import io
 import pickle
 import zipfile

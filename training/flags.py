@@ -1,4 +1,5 @@
 """The flags of Trainer.py: names and meanings of the course, one default each; and those that other programs share."""
+
 import argparse
 import sys
 
@@ -132,16 +133,16 @@ def trainer_parser(model: str, preset: str) -> Parser:
     add("--distortion", choices=["mse", "log_mse"],
         help="squared error, or its logarithm by frame, which is PSNR: still frames count like moving ones")  # fmt: skip
     add("--batch_size", type=COUNT, help="clips per batch, of each process")
-    add("--accumulate", type=COUNT, default=1, help="batches per optimiser step")
-    optimisers = "Adam", "AdamW", "SGD", "RMSprop"
-    add("--optim", "--optimizer", type=choice(*optimisers), metavar="NAME", help=", ".join(optimisers))
+    add("--accumulate", type=COUNT, default=1, help="batches per optimizer step")
+    optimizers = "Adam", "AdamW", "SGD", "RMSprop"
+    add("--optim", "--optimizer", type=choice(*optimizers), metavar="NAME", help=", ".join(optimizers))
     add("--lr", type=POSITIVE, help="peak learning rate")
     add("--lr_schedule", choices=["constant", "step", "exponential", "cosine"], help="its course")
     add("--lr_warmup", type=NOT_NEGATIVE, default=1.0, help="epochs of linear rise from 0; fractions count")
     add("--lr_step", type=COUNT, default=20, help="epochs between two drops of the step schedule")
     add("--lr_gamma", type=FRACTION, default=0.5, help="factor of the step and exponential schedules")
     add("--lr_final", type=PROBABILITY, default=0.0, help="where the cosine ends, as a fraction of --lr")
-    add("--beta1", type=number(float, 0, 0.999999), default=0.9, help="momentum, in every optimiser but RMSprop")
+    add("--beta1", type=number(float, 0, 0.999999), default=0.9, help="momentum, in every optimizer but RMSprop")
     add("--beta2", type=number(float, 0, 0.999999), default=0.95, help="memory of the squared gradient (Adam, AdamW, RMSprop)")
     add("--weight_decay", type=NOT_NEGATIVE, help="weight decay (default: 0.01 for AdamW, 0 for the others)")
     add("--grad_clip", type=POSITIVE, default=1.0, help="largest norm of the gradient")

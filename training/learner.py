@@ -1,4 +1,5 @@
-"""A model that learns: its averaged copy, its optimiser, and a guard against numbers that are none."""
+"""A model that learns: its averaged copy, its optimizer, and a guard against numbers that are none."""
+
 import argparse
 import contextlib
 import copy
@@ -19,8 +20,8 @@ from training.schedules import learning_rate
 from utils import to_model
 
 
-def build_optimiser(args: argparse.Namespace, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    """The optimiser that --optim names, in its one-kernel form where torch has one."""
+def build_optimizer(args: argparse.Namespace, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    """The optimizer that --optim names, in its one-kernel form where torch has one."""
     # AdamW decays weights apart from the gradient; for the others the same number would be a strong L2 penalty.
     decay = args.weight_decay if args.weight_decay is not None else 0.01 * (args.optim == "AdamW")
     common = {"lr": args.lr, "weight_decay": decay}
@@ -33,11 +34,11 @@ def build_optimiser(args: argparse.Namespace, model: nn.Module, device: torch.de
     return adam(model.parameters(), betas=(args.beta1, args.beta2), **common, **fused)
 
 
-def load_moments(optimiser: torch.optim.Optimizer, state: dict) -> None:
-    """Takes up an optimiser's state of a checkpoint, but keeps the settings that the flags gave."""
-    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimiser.param_groups]
-    optimiser.load_state_dict(copy.deepcopy(state))  # which else would share its tensors
-    for group, own in zip(optimiser.param_groups, settings):
+def load_moments(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Takes up an optimizer's state of a checkpoint, but keeps the settings that the flags gave."""
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(copy.deepcopy(state))  # which else would share its tensors
+    for group, own in zip(optimizer.param_groups, settings):
         group.update(own)
 
 
@@ -82,15 +83,15 @@ class Learner:
             compile_parts(self.model, device)
         # All processes call this one, which averages the gradients; all else is asked of the model itself.
         self.parallel = in_parallel(self.model) if together else self.model
-        self.optimiser = build_optimiser(args, self.model, device)
+        self.optimizer = build_optimizer(args, self.model, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "float16")
         self.unrolling = {name: getattr(args, name) for name in ("feedback_noise", "recompute") if name in args}
-        self.steps = 0  # that the optimiser has taken
+        self.steps = 0  # that the optimizer has taken
         self.begin_step()
 
     def begin_step(self) -> None:
-        """Before the first batch of an optimiser step."""
-        self.optimiser.zero_grad(set_to_none=True)
+        """Before the first batch of an optimizer step."""
+        self.optimizer.zero_grad(set_to_none=True)
         self.finite, self.norm = True, math.nan  # whether all losses of the step are finite; the norm of its gradient
         self.before = [buffer.clone() for buffer in self.statistics]
 
@@ -99,13 +100,13 @@ class Learner:
         args = self.args
         lr = learning_rate(epoch, epochs=args.num_epoch, base=args.lr, kind=args.lr_schedule, warmup=args.lr_warmup,
                            step_epochs=args.lr_step, gamma=args.lr_gamma, final=args.lr_final)  # fmt: skip
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = lr
         return lr
 
     def learn(self, batch: dict[str, Tensor], *, forced: bool, beta: float, weight: float, waits: bool) -> tuple[float, ...]:
         """Forward and backward of one batch, whose loss counts `weight` times; returns loss, mse, kl. `waits`: more batches of
-        the same optimiser step follow, so that the processes need not exchange gradients yet."""
+        the same optimizer step follow, so that the processes need not exchange gradients yet."""
         inputs = inputs_of(batch, self.device)
         alone = self.parallel is self.model or not waits
         with contextlib.nullcontext() if alone else self.parallel.no_sync():
@@ -122,7 +123,7 @@ class Learner:
 
     def ready(self) -> bool:
         """Clips the gradient of the batches learnt from; whether its step can be taken."""
-        self.scaler.unscale_(self.optimiser)
+        self.scaler.unscale_(self.optimizer)
         self.norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.args.grad_clip).item()
         return self.finite and (math.isfinite(self.norm) or self.overflows())
 
@@ -132,9 +133,9 @@ class Learner:
         return not math.isfinite(self.norm) and self.scaler.is_enabled() and self.scaler.get_scale() > 1
 
     def step(self, *, leave_out: bool) -> None:
-        """The optimiser's step and the average's, unless it must be left out; then all is as before its first batch."""
+        """The optimizer's step and the average's, unless it must be left out; then all is as before its first batch."""
         if not leave_out and math.isfinite(self.norm):
-            self.scaler.step(self.optimiser)
+            self.scaler.step(self.optimizer)
             self.ema.update_parameters(self.model)
             self.steps += 1
         if leave_out:
@@ -146,11 +147,11 @@ class Learner:
 
     def share_statistics(self, ranks: Ranks) -> None:
         """Gives all processes the running statistics of the first, whose model is saved."""
-        ranks.spread([buffer for model in (self.model, self.ema.module) for buffer in statistics_of(model)])
+        ranks.broadcast_tensors_([buffer for model in (self.model, self.ema.module) for buffer in statistics_of(model)])
 
     def state(self) -> dict:
         """For a checkpoint."""
-        return {"model": self.model.state_dict(), "ema": self.ema.module.state_dict(), "optimiser": self.optimiser.state_dict(),
+        return {"model": self.model.state_dict(), "ema": self.ema.module.state_dict(), "optimiser": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(), "step": self.steps}  # fmt: skip
 
     def load(self, state: dict, path: Path, *, moments: bool) -> None:
@@ -161,6 +162,6 @@ class Learner:
         self.ema.n_averaged.fill_(self.steps)
         self.begin_step()  # which notes the statistics that were loaded
         if moments:
-            load_moments(self.optimiser, state["optimiser"])
+            load_moments(self.optimizer, state["optimiser"])
             if state["scaler"] and self.scaler.is_enabled():  # empty where the run had no float16 before
                 self.scaler.load_state_dict(state["scaler"])

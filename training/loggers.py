@@ -1,4 +1,5 @@
 """Copies of a run for those who look on: TensorBoard and Weights & Biases get its numbers, curves and videos (T frames)."""
+
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ class Preview(NamedTuple):
 
     def gif(self) -> bytes:
         """The same as a GIF of the last frames."""
-        parts = {name: getattr(self.sequence, name) for name in ("truth", "conditions")}
+        parts = {name: getattr(self.sequence, name) for name in ("ground_truth", "conditions")}
         ends = {name: part[-MOST_FRAMES:] for name, part in parts.items() if part is not None}
         video = comparison([self.video[-MOST_FRAMES:]], self.sequence._replace(**ends))
         return written(lambda file: save_gif(file, video, fps=self.fps))

@@ -1,4 +1,5 @@
 """metrics.jsonl and timings.jsonl: an object of numbers for each epoch."""
+
 import json
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ def read_metrics(path: Path) -> list[dict]:
 
 
 def is_row(row) -> bool:
-    """Whether a value is what Records.add() writes of an epoch: numbers, and lists of them under the names LISTS."""
+    """Whether a value is what RunFolder.add() writes of an epoch: numbers, and lists of them under the names LISTS."""
     if not isinstance(row, dict) or type(row.get("epoch")) is not int:
         return False
     lists = {name: value for name, value in row.items() if name in LISTS and isinstance(value, list)}

@@ -2,6 +2,7 @@
 
 benchmarks/RESULTS.md says what was tried. A preset's default goes before the one that stands with a flag.
 """
+
 MODELS = ("pose_cvae", "svg_fp", "svg_lp")
 DEMO = {  # what renders data to begin with
     "pose_cvae": "python tools/make_demo_data.py --out demo_data",

@@ -1,4 +1,5 @@
 """Where a run stands within an epoch: what a checkpoint needs to go on in the middle of it."""
+
 import math
 from dataclasses import asdict, dataclass, field
 
@@ -26,12 +27,12 @@ class Progress:
 
     def means(self, ranks: Ranks) -> dict[str, float]:
         """The TERMS' means over the clips of all processes; nan without any."""
-        clips, *sums = np.sum(ranks.gather(self.sums), axis=0).tolist()
+        clips, *sums = np.sum(ranks.gather_object(self.sums), axis=0).tolist()
         return {name: total / clips if clips else math.nan for name, total in zip(TERMS, sums)}
 
     def state(self, ranks: Ranks) -> dict:
         """For a checkpoint; every process must ask for it."""
-        return asdict(self) | {"sums": ranks.gather(self.sums)}
+        return asdict(self) | {"sums": ranks.gather_object(self.sums)}
 
     @classmethod
     def from_state(cls, state: dict, ranks: Ranks) -> "Progress":
@@ -42,5 +43,5 @@ class Progress:
         if len(everyone) == ranks.world:
             sums = everyone[ranks.rank]
         else:  # one takes them all, so that none is counted twice
-            sums = np.sum(everyone, axis=0).tolist() if ranks.leads else cls().sums
+            sums = np.sum(everyone, axis=0).tolist() if ranks.is_main else cls().sums
         return cls(**state | {"sums": sums})

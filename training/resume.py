@@ -1,4 +1,5 @@
 """Where a run begins: anew, where the one in its folder stopped, or with a checkpoint; and with which settings it may go on."""
+
 import argparse
 from pathlib import Path
 from typing import NamedTuple
@@ -22,23 +23,23 @@ TRAINING_FLAGS = {
 }  # fmt: skip
 
 
-class Start(NamedTuple):
+class StartPoint(NamedTuple):
     """What a run begins with."""
 
     path: Path | None = None  # the checkpoint; None: the first weights
-    state: dict | None = None
-    in_place: bool = False  # whether it is the run of --save_root that goes on
-    notes: tuple[str, ...] = ()  # what the user should know
+    checkpoint: dict | None = None
+    continues_run: bool = False  # whether it is the run of --save_root that goes on
+    messages: tuple[str, ...] = ()  # what the user should know
 
 
-def choose_start(args: argparse.Namespace, given: dict) -> Start:
+def choose_start(args: argparse.Namespace, given: dict) -> StartPoint:
     """What the flags and the content of --save_root ask for; `given` are the flags of the command line. Never begins anew nor
     goes on unasked where a run lies: raises UserError then, and for a checkpoint that cannot be read or was trained with settings
     that must stay."""
     folder = args.save_root
     if args.test:
         path = find_checkpoint(args.ckpt_path, prefer="best")
-        return Start(path, load_checkpoint(path))
+        return StartPoint(path, load_checkpoint(path))
     if is_data_set(folder, args.DR):  # tests would be written among its own, and moved with them
         raise UserError(f"--save_root {folder}: holds the data set of --DR; expected a folder of its own")
     taken = any(folder.glob("*.ckpt"))
@@ -53,8 +54,8 @@ def choose_start(args: argparse.Namespace, given: dict) -> Start:
             "which moves it to a folder earlier-N/ in there"
         )
     if path:
-        return checked(Start(path, load_checkpoint(path)), args, given)
-    return Start(notes=(f"{folder} holds no checkpoint to resume; the run begins",) if args.resume else ())
+        return checked(StartPoint(path, load_checkpoint(path)), args, given)
+    return StartPoint(messages=(f"{folder} holds no checkpoint to resume; the run begins",) if args.resume else ())
 
 
 def is_data_set(folder: Path, data: Path) -> bool:
@@ -65,62 +66,62 @@ def is_data_set(folder: Path, data: Path) -> bool:
         return False
 
 
-def continued(folder: Path) -> Start:
+def continued(folder: Path) -> StartPoint:
     """The newest whole checkpoint of a run folder, in place. Raises UserError."""
     path, state, trouble = load_newest(folder)
-    return Start(path, state, in_place=True, notes=(f"{trouble}; going on from {path}",) if trouble else ())
+    return StartPoint(path, state, continues_run=True, messages=(f"{trouble}; going on from {path}",) if trouble else ())
 
 
-def keep_schedule(args: argparse.Namespace, given: dict, start: Start) -> None:
+def keep_schedule(args: argparse.Namespace, given: dict, start: StartPoint) -> None:
     """Sets the flags that were not given and that a run keeps when it is made longer: it does not go back to true frames."""
     for name in ("tfr_sde", "tfr_d_step"):
-        if name not in given and name in start.state["flags"]:
-            setattr(args, name, start.state["flags"][name])
+        if name not in given and name in start.checkpoint["flags"]:
+            setattr(args, name, start.checkpoint["flags"][name])
 
 
-def checked(start: Start, args: argparse.Namespace, given: dict) -> Start:
+def checked(start: StartPoint, args: argparse.Namespace, given: dict) -> StartPoint:
     """The same, with a note on every setting that differs from the checkpoint's and may. Raises UserError, with all differences,
     for those that must stay."""
     args = argparse.Namespace(**vars(args))
     keep_schedule(args, given, start)
-    theirs = start.state["flags"]
+    theirs = start.checkpoint["flags"]
     for name in ("model", "preset"):  # on which all others depend
         if theirs.get(name, getattr(args, name)) != getattr(args, name):
             raise UserError(f"{start.path}: was trained with --{name} {theirs[name]}, not {getattr(args, name)}")
     mine = {name: value for name, value in vars(args).items() if name in theirs and name not in FREE_FLAGS}
     differ = {name: f"--{name} {theirs[name]} there, {value} here" for name, value in mine.items() if theirs[name] != value}
-    may = [] if start.in_place else [name for name in differ if name in TRAINING_FLAGS]
+    may = [] if start.continues_run else [name for name in differ if name in TRAINING_FLAGS]
     if fixed := [text for name, text in differ.items() if name not in may]:
         possible = set(differ) <= TRAINING_FLAGS
         other = "; with --ckpt_path and another --save_root, training can go on with others" if possible else ""
         raise UserError(f"{start.path}: was trained with other settings: {', '.join(fixed)}; expected the same{other}")
     notes = [f"trained on with other settings: {differ[name]}" for name in may]
     if {"seed", "batch_size", "epoch_size"} & set(may):  # other clips in another order
-        notes += [f"epoch {start.state['epoch'] + 1} is begun anew"] if start.state["progress"].get("clips") else []
-        start.state["progress"] = {}
+        notes += [f"epoch {start.checkpoint['epoch'] + 1} is begun anew"] if start.checkpoint["progress"].get("clips") else []
+        start.checkpoint["progress"] = {}
     if "num_epoch" in theirs and theirs["num_epoch"] != args.num_epoch:
         notes.append(f"--num_epoch {theirs['num_epoch']} there, {args.num_epoch} here: the schedules follow it")
-    return start._replace(notes=(*start.notes, *notes))
+    return start._replace(messages=(*start.messages, *notes))
 
 
-def check_model(config: dict, start: Start) -> None:
+def check_model(config: dict, start: StartPoint) -> None:
     """Raises UserError, with all differences, if the checkpoint is of another model than `config`."""
-    theirs = start.state["model_config"]
+    theirs = start.checkpoint["model_config"]
     if theirs != config:
         differ = [f"{name} {theirs.get(name)} there, {value} here" for name, value in config.items() if theirs.get(name) != value]
         raise UserError(f"{start.path}: is a checkpoint of another model: {', '.join(differ)}")
 
 
-def check_data(data: list[str], args: argparse.Namespace, start: Start) -> bool:
+def check_data(data: list[str], args: argparse.Namespace, start: StartPoint) -> bool:
     """Whether the training clips are those that the checkpoint's epoch began with. Raises UserError if a run would go on in its
     folder with other data than it began with; `data` are the identities of training and validation."""
-    theirs = start.state["data"] or data  # an older version did not write them down
-    if theirs != data and start.in_place:
+    theirs = start.checkpoint["data"] or data  # an older version did not write them down
+    if theirs != data and start.continues_run:
         which = "training" if theirs[0] != data[0] else "validation"
         raise UserError(
             f"{args.DR}: the {which} data are not those that {args.save_root} was trained with; expected the same, or "
             f"--ckpt_path {start.path} with another --save_root to train on with these"
         )
     if theirs[0] != data[0] and RANK == "0":
-        print(f"trained on with other data than those of {start.path}; epoch {start.state['epoch'] + 1} is begun anew")
+        print(f"trained on with other data than those of {start.path}; epoch {start.checkpoint['epoch'] + 1} is begun anew")
     return theirs[0] == data[0]

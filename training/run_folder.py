@@ -1,4 +1,5 @@
 """What a run leaves behind: checkpoints, config.json, metrics.jsonl, and copies for those who look on."""
+
 import json
 import platform
 import sys
@@ -39,7 +40,7 @@ def describe(row: dict, epochs: int, best: float, seconds_left: float) -> str:
     return line + f"  left {int(seconds_left) // 60}m{int(seconds_left) % 60:02d}s"
 
 
-class Records:
+class RunFolder:
     """The written side of one run, which has `folder` to itself. Raises UserError at once if the folder cannot be written, if
     another run writes there, or if a package for an extra log is missing.
 
@@ -197,8 +198,8 @@ class Records:
         self.lock.release()
 
 
-class NoRecords:
-    """What every process but the first has in place of Records: nothing is written."""
+class NoRunFolder:
+    """What every process but the first has in place of RunFolder: nothing is written."""
 
     def begin(self, *_, **__) -> None:
         """Nothing."""

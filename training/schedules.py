@@ -2,6 +2,7 @@
 
 Epochs count from 0. A run that is resumed asks for the same epoch and gets the same value.
 """
+
 import math
 
 

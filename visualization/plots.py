@@ -1,4 +1,5 @@
 """Every picture of curves, drawn from metrics.jsonl (training) or from scores (testing)."""
+
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 

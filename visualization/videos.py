@@ -1,4 +1,5 @@
 """Pictures made of video frames: GIFs and mp4, videos side by side, strips (T frames, H x W frame size)."""
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -67,7 +68,7 @@ def save_videos(path: Path, video: Tensor, *, fps: float, kinds: tuple[str, ...]
 def rows_of(videos: list[Tensor], sequence: Sequence) -> list[Tensor]:
     """What there is to look at: truth where it is known, poses if the conditions are pictures, the predicted videos; each
     (T, 3, H, W) in [0, 1]."""
-    pictures = [part for part in (sequence.truth, sequence.conditions) if part is not None and part.dim() == 4]
+    pictures = [part for part in (sequence.ground_truth, sequence.conditions) if part is not None and part.dim() == 4]
     return [*(to_model(part, videos[0].device) for part in pictures), *videos]
 
 

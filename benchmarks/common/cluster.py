@@ -1,4 +1,5 @@
 """An epoch on N GPUs as arithmetic: a step's compute, loading and all-reduce, added up; scaling.py says what is assumed."""
+
 import math
 from typing import NamedTuple
 

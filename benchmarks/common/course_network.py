@@ -3,6 +3,7 @@
 The network is no part of this project; it is loaded from a file that defines CourseNetwork with label_encoder, decode and
 forward, one frame at a time, and where there is no such file its rows are left out.
 """
+
 import importlib.util
 from pathlib import Path
 
@@ -24,10 +25,10 @@ class Course:
     def __init__(self, network: nn.Module, *, device: torch.device, height: int, width: int):
         self.device, self.size = device, (height, width)
         self.network = network.to(device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=1e-4)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4)
 
     def training(self) -> Timing:
-        """One optimiser step on CLIPS clips of LENGTH frames, frame by frame, own output fed back."""
+        """One optimizer step on CLIPS clips of LENGTH frames, frame by frame, own output fed back."""
         self.network.train()
         frames, poses = torch.rand(2, LENGTH, CLIPS, 3, *self.size, device=self.device)
         return Timing(CLIPS * (LENGTH - 1), seconds(lambda: self.step(frames, poses), self.device))
@@ -39,10 +40,10 @@ class Course:
             previous, mu, logvar = self.network(previous, poses[t], frames[t])
             kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum() / frames.shape[1]
             loss = loss + nn.functional.mse_loss(previous, frames[t]) + 1e-6 * kl
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
+        self.optimizer.step()
 
     def rollout(self, side_by_side: int) -> Timing:
         """ROLLED frames of that many sequences, each frame from the one predicted before."""

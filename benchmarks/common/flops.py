@@ -1,4 +1,5 @@
 """How much arithmetic something takes, and how much the machine can do."""
+
 from collections.abc import Callable
 
 import torch
@@ -40,7 +41,7 @@ class OperatorCounter(TorchDispatchMode):
 
 
 def count_operators(work: Callable[[], object]) -> int:
-    """How many operators `work` runs, backward and optimiser included; on a GPU each is a launch at least."""
+    """How many operators `work` runs, backward and optimizer included; on a GPU each is a launch at least."""
     with OperatorCounter() as counter:
         work()
     return counter.count

@@ -1,4 +1,5 @@
 """How fast images become frames: into the frame cache, and by decoding and resizing alone, which it cannot beat."""
+
 import os
 import shutil
 import tempfile

@@ -1,4 +1,5 @@
 """What the benchmark programs share: a user's Trainer, timed steps, memory, fresh processes, tables."""
+
 import contextlib
 import itertools
 import json
@@ -16,12 +17,12 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-from dataloader import Place
+from dataloader import BatchPosition
 from runtime.devices import autocast, find_device
 from runtime.distributed import Ranks
 from Trainer import Trainer
 from training.flags import parse_trainer_flags
-from training.resume import Start
+from training.resume import StartPoint
 from training.schedules import teacher_forcing_ratio
 from utils import UserError
 
@@ -103,30 +104,30 @@ def by_round(ours: list[float], theirs: list[float]) -> list[float]:
 
 def new_trainer(flags: Namespace) -> Trainer:
     """A run from the first weights on, alone, that writes nothing."""
-    return Trainer(flags, Start(), Ranks())
+    return Trainer(flags, StartPoint(), Ranks())
 
 
-def batches(trainer: Trainer) -> Iterator[tuple[int, Place, dict]]:
-    """(epoch, place, batch) without end, in the order of a real run; only whole batches, so that all steps are alike."""
+def batches(trainer: Trainer) -> Iterator[tuple[int, BatchPosition, dict]]:
+    """(epoch, position, batch) without end, in the order of a real run; only whole batches, so that all steps are alike."""
     order = trainer.batches
     if order.clips > order.batch_size:
         order.clips -= order.clips % order.batch_size
     for order.epoch in itertools.count():
-        for batch, place in zip(trainer.loader, order.places()):
-            yield order.epoch, place, batch
+        for batch, position in zip(trainer.loader, order.places()):
+            yield order.epoch, position, batch
 
 
-def train_steps(trainer: Trainer, source: Iterator[tuple[int, Place, dict]], steps: int, *, forced: bool) -> Timing:
+def train_steps(trainer: Trainer, source: Iterator[tuple[int, BatchPosition, dict]], steps: int, *, forced: bool) -> Timing:
     """`steps` training steps as Trainer takes them, loading included, with true frames or the model's own fed back."""
     trainer.learner.model.train()
     synchronise(trainer.device)
     frames, loading, begin = 0, 0.0, time.perf_counter()
     for _ in range(steps):
         asked = time.perf_counter()
-        trainer.epoch, place, batch = next(source)
+        trainer.epoch, position, batch = next(source)
         loading += time.perf_counter() - asked
-        trainer.learner.learning_rate(trainer.epoch + (place.begin + place.end) / 2 / trainer.batches.total)
-        trainer.train_batch(batch, place, forced, 1.0)
+        trainer.learner.learning_rate(trainer.epoch + (position.first_clip + position.end_clip) / 2 / trainer.batches.total)
+        trainer.train_batch(batch, position, forced, 1.0)
         clips, length = batch["frames"].shape[:2]
         frames += clips * (length - 1)
     synchronise(trainer.device)

@@ -5,6 +5,7 @@
 
 Everything behind -- goes to Trainer.py. Training feeds the model's own frames back, the dearer way.
 """
+
 import sys
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """A headless browser for the tests of pages."""
+
 import os
 import re
 import shutil
@@ -49,7 +50,9 @@ def check_player(run, *, lost: int | None = None) -> None:
     assert max(first[::4]) > 0 and run(output) == "frame 0"
     run(slide, 4)
     assert run(draw) != first and run(output) == "frame 4"
-    assert re.fullmatch(r"\d+\.\d\d dB", run("return [...document.querySelectorAll('.player .score')].map(s => s.textContent).find(text => text)"))
+    assert re.fullmatch(
+        r"\d+\.\d\d dB", run("return [...document.querySelectorAll('.player .score')].map(s => s.textContent).find(text => text)")
+    )
     scores = "return [...document.querySelector('.tiles').querySelectorAll('.score')].map(score => score.textContent)"
     if lost:
         run(slide, lost)

@@ -1,4 +1,5 @@
 """Comparisons of small runs, and what is said of them."""
+
 import contextlib
 import importlib
 import json

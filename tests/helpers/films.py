@@ -1,4 +1,5 @@
 """A short film that is drawn here, and whose poses are therefore known."""
+
 import csv
 
 import numpy as np

@@ -1,4 +1,5 @@
 """What the tests with drawn input share: how many cases, what they are drawn from, and the one rule that holds for all of them."""
+
 import contextlib
 import io
 import tempfile
@@ -67,7 +68,12 @@ def damaged(whole: bytes, draw) -> bytes:
             content[place] ^= 1 << draw(st.integers(0, 7))
         return bytes(content)
     more = draw(st.binary(min_size=1, max_size=60))
-    return {"longer": whole + more, "twice": whole + whole, "headed": more + whole, "others": whole[: draw(st.integers(0, 20))] + more}[kind]
+    return {
+        "longer": whole + more,
+        "twice": whole + whole,
+        "headed": more + whole,
+        "others": whole[: draw(st.integers(0, 20))] + more,
+    }[kind]
 
 
 def outcome(read):

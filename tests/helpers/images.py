@@ -1,4 +1,5 @@
 """Images written for a test."""
+
 from pathlib import Path
 
 import numpy as np

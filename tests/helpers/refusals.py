@@ -1,4 +1,5 @@
 """Bad input must end a program with one line."""
+
 import pytest
 
 

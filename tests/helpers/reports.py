@@ -1,4 +1,5 @@
 """Reports of small runs, and what stands in them."""
+
 import json
 import re
 import shutil

@@ -1,4 +1,5 @@
 """Runs of Trainer.py as processes of their own, and whether two of them ended with the same bits."""
+
 import os
 import signal
 import subprocess

@@ -1,4 +1,5 @@
 """Paths, and flags and model sizes that keep a test short."""
+
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,5 @@
 """Reads TFRecord files and the tf.train.Example in each record, without TensorFlow. All functions raise ValueError on damage."""
+
 from collections.abc import Iterator
 from typing import BinaryIO
 

@@ -1,4 +1,5 @@
 """Programs of this repo as processes of their own: started, watched, asked to stop, and never left behind."""
+
 import os
 import signal
 import subprocess

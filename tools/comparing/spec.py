@@ -1,4 +1,5 @@
 """A comparison as its file says it: settings x seeds, and the flags of Trainer.py that each of its runs has."""
+
 import argparse
 import contextlib
 import io
@@ -28,9 +29,9 @@ class PlannedRun(NamedTuple):
     setting: str
     seed: int
     folder: Path
-    argv: list[str]           # the flags of Trainer.py,
+    argv: list[str]  # the flags of Trainer.py,
     args: argparse.Namespace  # what they say,
-    given: dict               # and which of it was said, as parse_trainer_flags() gives both
+    given: dict  # and which of it was said, as parse_trainer_flags() gives both
 
     @property
     def name(self) -> str:
@@ -43,7 +44,7 @@ class Comparison(NamedTuple):
 
     title: str
     question: str
-    runs: list[PlannedRun]   # those asked for,
+    runs: list[PlannedRun]  # those asked for,
     whole: list[PlannedRun]  # and with them all others of the file that are understood, setting by setting
 
 

@@ -6,6 +6,7 @@ of a model is good for:
     previous frame  the glowing trail that the dancer leaves, the swing of the skirt: neither is in the pose
     z               the sign on the wall goes on and off by chance: only a latent can say when
 """
+
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

@@ -3,6 +3,7 @@
 The state of frame t and the action between t and t + 1 determine frame t + 1; only the beginning and the actions are left
 to chance. Lengths are in table units, about 50 pixels: x to the right, y towards the viewer, z up from the table.
 """
+
 from itertools import combinations
 from math import hypot
 from typing import NamedTuple

@@ -3,6 +3,7 @@
 Seen from the front and above. Things and hand are prisms, painted from the far ones to the near ones; the lamp stands at
 the back on the left, so that a shadow tells how high the hand is.
 """
+
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path

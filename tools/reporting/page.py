@@ -1,4 +1,5 @@
 """What a report is made of: blocks that can be written as HTML, with all pictures inside, and as Markdown, with files beside."""
+
 import base64
 import json
 import math
@@ -152,8 +153,7 @@ class Frames(NamedTuple):
 
     def html(self) -> str:
         moments = "".join(
-            f'<div class="moment"><h5>{escape(name)}</h5>{rows_of_tiles(tiles)}</div>'
-            for name, tiles in self.rows.items()
+            f'<div class="moment"><h5>{escape(name)}</h5>{rows_of_tiles(tiles)}</div>' for name, tiles in self.rows.items()
         )
         return f'<div class="moments">{moments}</div>'
 

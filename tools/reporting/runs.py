@@ -1,4 +1,5 @@
 """Runs as tools/report.py needs them: read from their folders, checked to be of one kind, put into groups of seeds."""
+
 import json
 import re
 import statistics
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.scores import Score
-from tasks import FAMILIES, Family
+from tasks import TASKS, Task
 from training.metrics_log import read_metrics
 from training.resume import FREE_FLAGS
 from utils import UserError, command_line
@@ -46,8 +47,8 @@ class Run(NamedTuple):
     told: frozenset[str] = frozenset()  # flags of UNTOLD that count for these runs
 
     @property
-    def family(self) -> Family:
-        return FAMILIES[self.flags["model"]]
+    def task(self) -> Task:
+        return TASKS[self.flags["model"]]
 
     @property
     def seed(self) -> int:
@@ -158,7 +159,7 @@ def read_run(folder: Path, name: str, split: str) -> Run:
         raise UserError(f"{folder}: holds no config.json; expected the --save_root of a training")
     config = load_json(folder / "config.json")
     flags = config.get("flags")
-    if not isinstance(flags, dict) or str(flags.get("model")) not in FAMILIES:
+    if not isinstance(flags, dict) or str(flags.get("model")) not in TASKS:
         raise UserError(f"{folder / 'config.json'}: names no --model of this repo; expected what Trainer.py writes")
     # What an older run may lack has a default.
     for number, default in {"frame_H": None, "frame_W": None, "n_past": 1, "seed": 0, "first_epoch": 0}.items():
@@ -202,7 +203,7 @@ def check_alike(first: Run, run: Run) -> None:
 
     How well a still picture does on them is the data's own mark, wherever they lie.
     """
-    if run.family is not first.family:
+    if run.task is not first.task:
         kinds = f"{run.flags['model']} and {first.flags['model']}"
         raise UserError(f"{run.folder} and {first.folder}: are models of two kinds of video, {kinds}; expected runs of one kind")
     sizes = [f"{one.flags['frame_H']} x {one.flags['frame_W']}" for one in (run, first)]

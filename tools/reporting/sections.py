@@ -1,4 +1,5 @@
 """The sections of a report: the course's questions as headings, and under each what the runs can say."""
+
 import io
 from collections.abc import Iterable
 from pathlib import Path
@@ -100,7 +101,7 @@ def listed(names: Iterable[str]) -> str:
 def measures(groups: list[Group]) -> list[str]:
     """The columns of scores.csv that say something of these runs."""
     tests = [run.test for group in groups for run in group.tested]
-    by_channel = any(run.family is not DANCE for group in groups for run in group.runs)  # what is published for BAIR
+    by_channel = any(run.task is not DANCE for group in groups for run in group.runs)  # what is published for BAIR
     means = [mean for test in tests for mean in test.means.values()]
     useful = {"psnr": True, "channel_psnr": by_channel, "ssim": True,
               "closing": any(mean.get("closing") != mean["psnr"] for mean in means),  # else no sequence is longer

@@ -1,4 +1,5 @@
 """The videos of tools/report.py: truth, pose and predictions of several runs beside each other (T frames, H x W their size)."""
+
 import io
 import math
 from typing import NamedTuple
@@ -25,7 +26,7 @@ class Video(NamedTuple):
 
 def frames_per_second(run: Run) -> float:
     """Of the videos that the test of a run wrote."""
-    return float(run.about.get("fps", run.family.tester_defaults["fps"]))
+    return float(run.about.get("fps", run.task.tester_defaults["fps"]))
 
 
 def side_by_side(groups: list[Group], sequence: str) -> list[Video]:
@@ -38,7 +39,7 @@ def side_by_side(groups: list[Group], sequence: str) -> list[Video]:
         size = {"height": run.flags["frame_H"], "width": run.flags["frame_W"]}
         parts = read_comparison(path, fps=frames_per_second(run), **size)
         scores = run.test.frames.get(sequence) if run.test else None
-        leading = ["truth"] * (scores is not None) + ["pose"] * (run.family is DANCE)
+        leading = ["truth"] * (scores is not None) + ["pose"] * (run.task is DANCE)
         length = videos[0].frames.shape[0] if videos else parts.shape[1]
         length = length if scores is None else len(scores["psnr"]) + run.given
         if len(parts) <= len(leading) or parts.shape[1] != length:
