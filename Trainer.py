@@ -1,7 +1,7 @@
-"""Trains a video predictor: python Trainer.py --DR LAB4_Dataset --save_root runs/first
+"""Train a video predictor: python Trainer.py --DR LAB4_Dataset --save_root runs/first
 
-One epoch is a pass over random clips; every epoch ends with a roll-out of the validation split from prior samples. A run that
-is stopped goes on with --resume, to the same bits on a CPU. With torchrun, several processes share every batch.
+An epoch is a pass over random clips and ends with a rollout of the validation split from prior samples. A stopped run
+continues with --resume, bit for bit on a CPU. With torchrun, several processes share every batch.
 """
 
 import runtime.openmp  # noqa: F401  (must precede torch)
@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import time
-from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -21,255 +20,309 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.clips import identity_of
-from dataloader import BatchPosition, ClipBatches, build_loader
-from evaluation.rollout import rollout_sequences
-from evaluation.scores import Score, mean_per_step, score, summary
+from dataloader import BatchPosition, build_batches, build_loader
+from evaluation.validation import Validation, Validator
 from modules import build_model
 from runtime.devices import find_device, find_precision
 from runtime.distributed import Ranks
 from runtime.signals import Interrupt, Stopped
 from tasks import TASKS, read_data
 from training.flags import parse_trainer_flags
-from training.learner import Learner
+from training.learner import GradientCheck, Learner, Losses
 from training.loggers import Preview
-from training.presets import PRESETS
-from training.progress import Progress
+from training.pacing import epoch_size_within, measure_pace
+from training.presets import LEAST_EPOCH, PRESETS
+from training.progress import Progress, describe_batch
 from training.resume import ELSEWHERE, MACHINE_FLAGS, StartPoint, check_data, check_model, choose_start, keep_schedule
 from training.run_folder import NoRunFolder, RunFolder, describe, plain, versions
-from training.schedules import kl_weight, teacher_forcing_ratio
+from training.schedules import Schedules, ends_curve_point
 from utils import UserError, one_line_errors, seed_for
 from visualization.plots import draw_training
 from visualization.videos import VIDEOS, video_kinds
 
-VALIDATION_BATCH = 8  # sequences rolled out side by side
-
 
 class Trainer:
-    """One run: data, model, optimizer and run_folder, from flags that parse_trainer_flags() has checked. Raises UserError.
+    """One run: data, model, optimizer and run folder, from the flags of parse_trainer_flags(). Raises UserError.
 
-    `start` is the checkpoint that will be resumed or tested; only testing takes the whole model from it.
+    `start` is the checkpoint that will be resumed or tested; only a test takes the model's sizes from it.
     """
 
     def __init__(self, args: argparse.Namespace, start: StartPoint, ranks: Ranks):
         self.args, self.ranks = args, ranks
-        self.device = find_device(args.device, local_rank=self.ranks.local if self.ranks.world > 1 else None)
+        distributed = ranks.world > 1
+        self.device = find_device(args.device, local_rank=ranks.local if distributed else None)
         args.amp = find_precision(args.amp, self.device)
         self.task = TASKS[args.model]
         try:
             self.task.model.check_size(args.frame_H, args.frame_W)
         except ValueError as error:
             raise UserError(f"--frame_H, --frame_W: {error}") from None
-        self.validation, clips = self.ranks.rank_zero_first(lambda: read_data(args))
+        self.validation, clips = ranks.rank_zero_first(lambda: read_data(args))
         if args.test:
             self.config = start.checkpoint["model_config"]
         else:
             self.config = self.task.model_config(args, clips, start.checkpoint and start.checkpoint["model_config"])
             self.data = [clips.identity, identity_of(self.validation)]
-            self.batches = ClipBatches(len(clips), batch_size=args.batch_size, accumulate=args.accumulate, seed=args.seed,
-                                       rank=self.ranks.rank, world=self.ranks.world)  # fmt: skip
-            if self.batches.smallest(args.fast_partial if args.fast_train else 1.0) == 1 and self.config.get("norm") == "batch":
-                raise UserError("--norm batch: a batch would hold one clip only, which has no statistics; expected --norm group")
+            self.batches = build_batches(args, clips, ranks)
+            if self.config.get("norm") == "batch":
+                self.batches.require_statistics(args.fast_partial if args.fast_train else 1.0)
             self.loader = build_loader(clips, self.batches, workers=args.num_workers, pin=self.device.type == "cuda")
         torch.manual_seed(seed_for(args.seed, "weights"))
-        self.learner = Learner(build_model(self.config), args, self.device, together=self.ranks.world > 1 and not args.test)
+        self.learner = Learner(build_model(self.config), args, self.device, distributed=distributed and not args.test)
         try:
             self.learner.model.check_conditions(self.validation[0].conditions)
         except ValueError as error:
             raise UserError(f"{args.DR}, {self.task.validation}: {error}") from None
-        self.epoch, self.best_psnr = 0, -math.inf  # the epoch at hand, the best score so far
+        self.schedules = Schedules(args)
+        self.validator = Validator(self.validation, seed=args.seed, device=self.device, precision=args.amp)
+        self.epoch, self.best_psnr = 0, -math.inf  # the current epoch, the best validation so far
         self.progress = Progress()
         self.run_folder: RunFolder | NoRunFolder = NoRunFolder()
         self.interrupt = Interrupt()
-        self.culprits: list[str] = []  # batches of the step at hand whose loss is not finite
-        self.stop, self.due, self.saved_at = 0, 0, time.perf_counter()  # signal to stop, whether to save, newest checkpoint
+        self.bad_batches: list[str] = []  # batches of the current step whose loss is not finite
+        self.stop_signal, self.save_due, self.saved_at = 0, 0, time.perf_counter()
 
     def resume(self, start: StartPoint) -> None:
         """Takes up the state of a checkpoint of choose_start(); training goes on where it was saved. Raises UserError."""
         check_model(self.config, start)
-        self.learner.load(start.checkpoint, start.path, moments=not self.args.test)
+        self.learner.load(start.checkpoint, start.path, for_training=not self.args.test)
         self.epoch, self.best_psnr = start.checkpoint["epoch"], start.checkpoint["best_psnr"]
         if not self.args.test and check_data(self.data, self.args, start):
             self.progress = Progress.from_state(start.checkpoint["progress"], self.ranks)
 
     def fit(self) -> None:
-        """Trains the epochs that are left; each one ends with its row in the run_folder, its checkpoint and its plots."""
-        args, begin, first = self.args, time.perf_counter(), self.epoch
-        self.draw()
-        while self.epoch < args.num_epoch:
-            epoch, videos = self.epoch, []
-            row, timing = self.train_epoch(epoch)
-            last = epoch + 1 == args.num_epoch
-            if last or (epoch + 1) % args.val_every == 0:
-                validation, videos = self.validate()
-                row |= validation
-            self.epoch, self.progress = epoch + 1, Progress(in_a_row=self.progress.in_a_row)
-            before, names = self.best_psnr, []
-            if math.isfinite(row.get("val_psnr", math.nan)) and row["val_psnr"] > before:
-                self.best_psnr, names = row["val_psnr"], ["best.ckpt"]
-            if last or self.epoch % args.per_save == 0:
-                names.append(f"epoch={epoch}.ckpt")
-            preview = Preview(videos[0], self.validation[0], self.task.tester_defaults["fps"]) if videos else None
-            self.run_folder.add(row, timing, preview)
-            if args.store_visualization and preview and names[-1:] == [f"epoch={epoch}.ckpt"]:
-                kinds = VIDEOS[args.store_visualization]
-                self.run_folder.attempt(
-                    f"val_epoch={epoch}", lambda path, preview=preview, kinds=kinds: preview.save(path, kinds)
-                )
-            saved = self.save(*names, "last.ckpt")  # behind all else, so that a run that is killed here writes it again
-            if "best.ckpt" in names and "best.ckpt" not in saved:
-                self.best_psnr = before  # the next good one may find room
-            if last and "last.ckpt" not in saved:
-                self.run_folder.rescue()
-            self.draw()
-            left = (time.perf_counter() - begin) / (self.epoch - first) * (args.num_epoch - self.epoch)
-            if self.ranks.is_main:
-                tqdm.write(describe(row | timing, args.num_epoch, self.best_psnr, left))
-            (self.stop,) = self.ranks.max_over_ranks(self.interrupt.received)
-            if self.stop and not last:
-                self.leave()
-
-    def draw(self) -> None:
-        """The curves so far."""
-        name = self.args.save_root.resolve().name
-        if self.run_folder.rows["metrics.jsonl"]:
-            self.run_folder.attempt(
-                "training.png", lambda path: draw_training({name: self.run_folder.rows["metrics.jsonl"]}, path)
-            )
+        """Train the remaining epochs. Raises Stopped after a signal, and UserError after too many non-finite steps."""
+        self.first_epoch, self.started_at = self.epoch, time.perf_counter()
+        self.draw_curves()
+        while self.epoch < self.args.num_epoch:
+            metrics, timing = self.train_epoch(self.epoch)
+            validation = self.validate() if self.validation_due() else None
+            self.finish_epoch(metrics, timing, validation)
+            if self.stop_requested() and self.epoch < self.args.num_epoch:
+                self.save_and_stop()
 
     def train_epoch(self, epoch: int) -> tuple[dict, dict]:
-        """What is left of one pass over the clips; returns the epoch's rows of metrics.jsonl and timings.jsonl."""
+        """Train the rest of an epoch. Return its rows of metrics.jsonl and timings.jsonl."""
         args, batches, progress = self.args, self.batches, self.progress
-        ratio = teacher_forcing_ratio(epoch, start=args.tfr, decay_start=args.tfr_sde, step=args.tfr_d_step,
-                                      floor=args.tfr_floor, interval=args.tfr_interval)  # fmt: skip
-        batches.epoch, batches.first = epoch, progress.clips
-        batches.fraction = args.fast_partial if args.fast_train and epoch < args.fast_train_epoch else 1.0
+        fraction = args.fast_partial if args.fast_train and epoch < args.fast_train_epoch else 1.0
+        batches.set_epoch(epoch, first_clip=progress.clips, fraction=fraction)
         self.learner.model.train()
-        frames, before, begin = 0, progress.seconds, time.perf_counter()
-        bar = tqdm(zip(self.loader, batches.places()), desc=f"epoch {epoch + 1}/{args.num_epoch}", leave=False,
-                   disable=None if self.ranks.is_main else True, total=len(batches))  # fmt: skip
-        for batch, position in bar:
-            coin = np.random.default_rng(seed_for(args.seed, "coin", epoch, position.index if args.tfr_coin == "batch" else 0))
-            forced = bool(coin.random() < ratio)
-            beta = kl_weight(epoch + position.first_clip / batches.total, epochs=args.num_epoch, kind=args.kl_anneal_type,
-                             cycles=args.kl_anneal_cycle, ratio=args.kl_anneal_ratio)  # fmt: skip
-            self.learner.learning_rate(epoch + (position.first_clip + position.end_clip) / 2 / batches.total)
-            loss, mse, kl = self.train_batch(batch, position, forced, beta)
+        ratio = self.schedules.ratio_at(epoch)
+        frames, seconds_before, started = 0, progress.seconds, time.perf_counter()
+        title = f"epoch {epoch + 1}/{args.num_epoch}"
+        quiet = None if self.ranks.is_main else True  # None: quiet unless a terminal is attached
+        bar = tqdm(self.loader, desc=title, leave=False, disable=quiet, total=len(batches))
+        for position, batch in bar:
+            teacher_forced = self.draw_teacher_forcing(ratio, position.index)
+            beta = self.schedules.beta_at(epoch + position.first_clip / batches.epoch_clips)
+            lr = self.schedules.lr_at(epoch + batches.middle_of(position.first_clip))
+            self.learner.set_lr(lr)
+            losses = self.train_step(batch, position, teacher_forced=teacher_forced, beta=beta)
             clips, length = batch["frames"].shape[:2]
             frames += clips * (length - 1)
-            progress.clips, progress.seconds = position.end_clip, before + time.perf_counter() - begin
+            progress.clips, progress.seconds = position.end_clip, seconds_before + time.perf_counter() - started
             if position.loss_weight:
-                progress.add(clips, loss, mse, kl, beta, float(forced))
+                progress.add(clips, *losses, beta, float(teacher_forced))
+            self.add_curve_point(position, ratio=ratio, lr=lr)
             if position.completes_step:
-                self.pause()
-            rate = self.ranks.world * frames / (time.perf_counter() - begin)
-            fed = "true" if forced else "own"
-            bar.set_postfix_str(f"loss {loss:.5f}, beta {beta:.2f}, {fed} frames fed back, {rate:.0f} frames/s")
-        self.learner.share_statistics(self.ranks)
-        last = (batches.total - 1) // batches.together * batches.together  # where the last batch began
-        lr = self.learner.learning_rate(epoch + (last + batches.total) / 2 / batches.total)
-        row = {"epoch": epoch, "step": self.learner.steps, **progress.means(self.ranks), "tfr": ratio, "lr": lr,
-               "skipped": progress.skipped}  # fmt: skip
-        rate = self.ranks.world * frames / max(time.perf_counter() - begin, 1e-9)
-        return row, {"seconds": round(progress.seconds, 2), "frames_per_second": round(rate, 1)}
+                self.save_or_stop_if_asked()
+            rate = self.ranks.world * frames / (time.perf_counter() - started)
+            bar.set_postfix_str(describe_batch(losses.mse, losses.kl, teacher_forced, rate))
+        self.learner.broadcast_statistics(self.ranks)
+        lr = self.schedules.lr_at(epoch + batches.middle_of(batches.epoch_clips - 1))
+        steps = {"epoch": epoch, "step": self.learner.steps}
+        metrics = steps | progress.means(self.ranks) | {"tfr": ratio, "lr": lr, "skipped": progress.skipped}
+        rate = self.ranks.world * frames / max(time.perf_counter() - started, 1e-9)
+        return metrics, {"seconds": round(progress.seconds, 2), "frames_per_second": round(rate, 1)}
 
-    def train_batch(self, batch: dict[str, Tensor], position: BatchPosition, forced: bool, beta: float) -> tuple[float, ...]:
-        """Learns from one batch, with the last batch of an optimizer step takes that step; returns loss, mse, kl. Raises
-        UserError after --bad_steps steps in a row whose numbers are not finite."""
-        # What a clip draws depends on its own seed; should anything else be drawn, it depends on where the run is.
+    def draw_teacher_forcing(self, ratio: float, batch: int) -> bool:
+        """Draw whether a batch is teacher-forced, once per batch or epoch (scheduled sampling)."""
+        rng = np.random.default_rng(seed_for(self.args.seed, "coin", self.epoch, batch if self.args.tfr_coin == "batch" else 0))
+        return bool(rng.random() < ratio)
+
+    def train_step(self, batch: dict[str, Tensor], position: BatchPosition, *, teacher_forced: bool, beta: float) -> Losses:
+        """Accumulate the gradients of a batch; with the last batch of an optimizer step, apply or discard that step.
+
+        Raises UserError after --bad_steps discarded steps in a row.
+        """
+        # Each clip draws from its own seed. Anything drawn besides depends on the position in the run only.
         torch.manual_seed(seed_for(self.args.seed, "step", self.epoch, position.index))
-        losses = self.learner.learn(
-            batch, forced=forced, beta=beta, weight=position.loss_weight, waits=not position.completes_step
+        losses = self.learner.accumulate_gradients(
+            batch,
+            teacher_forced=teacher_forced,
+            beta=beta,
+            loss_weight=position.loss_weight,
+            completes_step=position.completes_step,
         )
-        if not math.isfinite(losses[0]):
-            self.culprits.append(f"batch {position.index + 1} with the loss {losses[0]}")
-        if position.completes_step:
-            good = self.learner.ready()
-            bad, self.stop, self.due = self.ranks.max_over_ranks(not good, self.interrupt.received, self.save_is_due())
-            self.learner.step(leave_out=bool(bad))
-            self.progress.in_a_row = self.progress.in_a_row + 1 if bad else 0
-            if bad:
-                self.leave_out(position)
-            self.culprits = []
+        if not math.isfinite(losses.loss):
+            self.bad_batches.append(f"batch {position.index + 1} with loss {losses.loss}")
+        if not position.completes_step:
+            return losses
+        check = self.learner.clip_gradients()
+        discard, self.stop_signal, self.save_due = self.ranks.max_over_ranks(
+            not check.usable, self.interrupt.received, self.save_is_due()
+        )
+        if discard:
+            self.learner.discard_step(check)
+            self.report_skipped_step(position, check)
+        else:
+            self.learner.apply_step(check)
+            self.progress.in_a_row = 0
+        self.bad_batches = []
         return losses
 
-    def leave_out(self, position: BatchPosition) -> None:
-        """Notes a step that was not taken. Raises UserError after --bad_steps of them in a row."""
+    def report_skipped_step(self, position: BatchPosition, check: GradientCheck) -> None:
+        """Count and report a discarded step. Raises UserError after --bad_steps of them in a row."""
         args, progress = self.args, self.progress
         progress.clips = position.end_clip
         progress.skipped.append(position.index)
-        culprits = sorted({culprit for found in self.ranks.gather_object(self.culprits) for culprit in found})
-        where = " and ".join(culprits) or f"batch {position.index + 1}"
-        found = f"epoch {self.epoch + 1}, {where}: the gradient's norm is {self.learner.norm}"
+        progress.in_a_row += 1
+        bad_batches = sorted({name for names in self.ranks.gather_object(self.bad_batches) for name in names})
+        where = " and ".join(bad_batches) or f"batch {position.index + 1}"
+        found = f"epoch {self.epoch + 1}, {where}: gradient norm {check.norm}"
         if progress.in_a_row >= args.bad_steps:
             self.save("bad.ckpt")
             raise UserError(
-                f"{found}; {progress.in_a_row} such steps in a row, so training stopped. {args.save_root} keeps its "
-                f"checkpoints, bad.ckpt is the state now; try --ckpt_path {args.save_root} with another --save_root and a lower "
-                f"--lr than {args.lr}"
+                f"{found}; training stopped after {progress.in_a_row} non-finite steps in a row. The checkpoints in "
+                f"{args.save_root} are untouched, bad.ckpt holds the current state; try --ckpt_path {args.save_root} with "
+                f"another --save_root and a lower --lr than {args.lr}"
             )
         if self.ranks.is_main:
-            tqdm.write(f"{found}; the step is left out", file=sys.stderr)
+            tqdm.write(f"{found}; step skipped", file=sys.stderr)
+
+    def add_curve_point(self, position: BatchPosition, *, ratio: float, lr: float) -> None:
+        """Add a row to curves.jsonl if one of the run's points ends with this batch."""
+        start, end = (self.epoch + clip / self.batches.epoch_clips for clip in (position.first_clip, position.end_clip))
+        if ends_curve_point(start, end, epochs=self.args.num_epoch):
+            means = self.progress.end_point(self.ranks)
+            row = {"epoch": round(end, 6), "step": self.learner.steps, **means, "tfr": ratio, "lr": lr}
+            self.run_folder.extend_curves([row])
+
+    def validation_due(self) -> bool:
+        """Return whether the current epoch ends with a validation."""
+        epochs = self.epoch + 1
+        return epochs == self.args.num_epoch or epochs % self.args.val_every == 0
+
+    def validate(self) -> Validation:
+        """Roll out the validation split with the EMA weights. Raises Stopped after a signal."""
+        validation = self.validator.validate(self.learner.ema.module, self.ranks, self.interrupt)
+        if validation is None:
+            self.stop_requested()
+            self.save_and_stop()
+        return validation
+
+    def finish_epoch(self, metrics: dict, timing: dict, validation: Validation | None) -> None:
+        """Count the epoch; write its rows, its checkpoints, its plots and its line in the terminal."""
+        metrics = metrics | (validation.metrics if validation else {})
+        self.epoch, self.progress = self.epoch + 1, self.progress.next_epoch()
+        preview = None
+        if validation and validation.videos:
+            preview = Preview(validation.videos[0], self.validation[0], self.task.tester_defaults["fps"])
+        self.run_folder.add(metrics, timing, preview)
+        if preview and self.args.store_visualization and self.periodic_save_due():
+            kinds = VIDEOS[self.args.store_visualization]
+            self.run_folder.attempt(f"val_epoch={self.epoch - 1}", lambda path: preview.save(path, kinds))
+        self.save_epoch(metrics.get("val_psnr", math.nan))
+        self.draw_curves()
+        if self.ranks.is_main:
+            seconds_an_epoch = (time.perf_counter() - self.started_at) / (self.epoch - self.first_epoch)
+            left = seconds_an_epoch * (self.args.num_epoch - self.epoch)
+            tqdm.write(describe(metrics | timing, self.args.num_epoch, self.best_psnr, left))
+
+    def periodic_save_due(self) -> bool:
+        """Return whether the finished epochs are to be kept as an epoch=N.ckpt."""
+        return self.epoch == self.args.num_epoch or self.epoch % self.args.per_save == 0
+
+    def save_epoch(self, psnr: float) -> None:
+        """Write the checkpoints after an epoch whose validation PSNR is `psnr`, nan without one. Raises UserError."""
+        (is_best,) = self.ranks.max_over_ranks(self.ranks.is_main and math.isfinite(psnr) and psnr > self.best_psnr)
+        if is_best:
+            previous_best, self.best_psnr = self.best_psnr, psnr
+            # last.ckpt must not claim a best.ckpt that could not be written, so it comes after it.
+            if not self.save("best.ckpt"):
+                self.best_psnr = previous_best
+        names = [f"epoch={self.epoch - 1}.ckpt"] if self.periodic_save_due() else []
+        # last.ckpt comes last: a run that is killed in between writes the others again.
+        saved = self.save(*names, "last.ckpt")
+        if self.epoch == self.args.num_epoch and "last.ckpt" not in saved:
+            self.run_folder.rescue()
+
+    def draw_curves(self) -> None:
+        """Draw training.png from all rows so far."""
+        name, rows = self.args.save_root.resolve().name, self.run_folder.rows
+        if rows["metrics.jsonl"]:
+            curves = {name: rows["curves.jsonl"]}
+            self.run_folder.attempt(
+                "training.png", lambda path: draw_training({name: rows["metrics.jsonl"]}, path, curves=curves)
+            )
 
     def save_is_due(self) -> bool:
-        """Whether --save_minutes have passed since the newest checkpoint, by the first process's clock."""
+        """Return whether --save_minutes have passed since the newest checkpoint, by the main process's clock."""
         return self.ranks.is_main and time.perf_counter() - self.saved_at >= 60 * self.args.save_minutes
 
-    def pause(self) -> None:
-        """Between two steps: saves when that is due, and stops when that was asked for, in all processes alike."""
-        if self.stop:
-            self.leave()
-        elif self.due and not self.progress.in_a_row:  # a run of bad steps would replace the last good state
+    def stop_requested(self) -> bool:
+        """Return whether any process has received a signal to stop."""
+        (self.stop_signal,) = self.ranks.max_over_ranks(self.interrupt.received)
+        return bool(self.stop_signal)
+
+    def save_or_stop_if_asked(self) -> None:
+        """Between two steps, save if that is due, and stop after a signal, in all processes alike. Raises Stopped."""
+        if self.stop_signal:
+            self.save_and_stop()
+        elif self.save_due and not self.progress.in_a_row:  # a series of skipped steps would replace the last good state
             self.save("last.ckpt")
 
-    def leave(self) -> None:
-        """Saves, and raises Stopped."""
+    def save_and_stop(self) -> None:
+        """Write last.ckpt and raise Stopped."""
         if not self.save("last.ckpt"):
             self.run_folder.rescue()
-        done = f"after {self.epoch} epochs" if not self.progress.clips else f"in epoch {self.epoch + 1} of {self.args.num_epoch}"
-        name = "Ctrl-C" if self.stop == signal.SIGINT else signal.Signals(self.stop).name
-        raise Stopped(f"stopped by {name} {done}; all is saved in {self.args.save_root}, go on with --resume", self.stop)
-
-    def validate(self) -> tuple[dict, list[Tensor]]:
-        """Rolls out the validation split from prior samples with the averaged weights, each process its share of the sequences:
-        scores of all, and the videos of this process. Raises Stopped between two batches of them."""
-        own = self.validation[self.ranks.rank :: self.ranks.world]
-        videos: list[Tensor] = []
-        scores: list[Score] = []
-        while len(videos) < len(own) and not self.interrupt.received:
-            batch = own[len(videos) : len(videos) + VALIDATION_BATCH]
-            seeds = [seed_for(self.args.seed, "validation", sequence.name) for sequence in batch]
-            rolled = rollout_sequences(
-                self.learner.ema.module,
-                batch,
-                seeds,
-                device=self.device,
-                precision=self.args.amp,
-                z_scale=1.0,
-                batch_size=VALIDATION_BATCH,
-            )
-            videos += rolled
-            scores += map(score, rolled, batch)
-        (self.stop,) = self.ranks.max_over_ranks(self.interrupt.received)
-        if self.stop:
-            self.leave()
-        shares = zip_longest(*self.ranks.gather_object(scores))  # every process had each so-manieth sequence
-        ordered = [found for turn in shares for found in turn if found is not None]
-        means = {f"val_{name}": value for name, value in summary(ordered).items()}
-        steps = mean_per_step([s.psnr for s in ordered])
-        return means | {"val_psnr_per_frame": [round(value, 2) for value in steps.tolist()]}, videos
+        finished = f"after {self.epoch} epochs"
+        if self.progress.clips:
+            finished = f"in epoch {self.epoch + 1} of {self.args.num_epoch}"
+        name = "Ctrl-C" if self.stop_signal == signal.SIGINT else signal.Signals(self.stop_signal).name
+        message = f"stopped by {name} {finished}; the run is saved in {self.args.save_root}, continue it with --resume"
+        raise Stopped(message, self.stop_signal)
 
     def state(self) -> dict:
-        """All that a resumed run needs; every process must ask for it."""
+        """Return all that a resumed run needs; all processes must call it."""
         return {
-            "model_config": self.config, "epoch": self.epoch, "best_psnr": self.best_psnr, "data": self.data,
-            "progress": self.progress.state(self.ranks), "flags": plain(vars(self.args)), "versions": versions(),
+            "model_config": self.config,
+            "epoch": self.epoch,
+            "best_psnr": self.best_psnr,
+            "data": self.data,
+            "progress": self.progress.state(self.ranks),
+            "flags": plain(vars(self.args)),
+            "versions": versions(),
             "history": self.run_folder.rows["metrics.jsonl"],
-        } | self.learner.state()  # fmt: skip
+            "curves": self.run_folder.rows["curves.jsonl"],
+        } | self.learner.state()
 
     def save(self, *names: str) -> list[str]:
-        """Writes the state under each name; returns the names for which it could be done."""
+        """Write the current state under each name. Return the names that could be written, in all processes alike."""
         self.saved_at = time.perf_counter()
-        return self.run_folder.save(list(names), self.state())
+        return self.ranks.broadcast_object(self.run_folder.save(list(names), self.state()))
+
+
+def with_epoch_size(args: argparse.Namespace, ranks: Ranks) -> argparse.Namespace:
+    """Return the flags with the --epoch_size that fits the run into --minutes, measured in a trial run. Raises UserError."""
+    started = time.perf_counter()
+    trial = Trainer(argparse.Namespace(**vars(args) | {"epoch_size": LEAST_EPOCH}), StartPoint(), ranks)
+    trial.learner.model.train()
+    position = BatchPosition(0, 0, 0, loss_weight=1.0, completes_step=True)
+
+    def train(batch: dict[str, Tensor], teacher_forced: bool) -> None:
+        trial.train_step(batch, position, teacher_forced=teacher_forced, beta=1.0)
+
+    pace = measure_pace(train, trial.validate, (batch for _, batch in trial.loader), ranks)
+    (spent,) = ranks.max_over_ranks(int(time.perf_counter() - started))
+    ratios = [trial.schedules.ratio_at(epoch) for epoch in range(args.num_epoch)]
+    size = epoch_size_within(60 * args.minutes - spent, pace, ratios=ratios, val_every=args.val_every)
+    if ranks.is_main:
+        print(
+            f"--minutes {args.minutes:g}: {size} batches an epoch; a batch takes {1e3 * pace.teacher_forced:.0f} ms with teacher "
+            f"forcing and {1e3 * pace.autoregressive:.0f} ms without, a validation {pace.validation:.1f} s"
+        )
+    return argparse.Namespace(**vars(args) | {"epoch_size": size})
 
 
 def only_validate(args: argparse.Namespace, given: dict, ranks: Ranks, start: StartPoint) -> None:

@@ -1,4 +1,4 @@
-"""What every data set is made of: numbered images, random training clips, whole sequences (T frames, A condition values)."""
+"""The data that the scripts ask for: clips and sequences of a task, and batches of clips in a reproducible order."""
 
 import argparse
 import atexit
@@ -15,18 +15,19 @@ from data.dance import DanceClips, DanceSplit, load_test_sequences, load_validat
 from data.images import find_dataset
 from data.robot import RobotClips, RobotSplit, fixed_windows
 from data.truth_csv import find_truth
+from runtime.distributed import Ranks
 from runtime.signals import STOP_SIGNALS, end_workers, held_back, leave_stopping_to_the_main_process
 from training.presets import LEAST_EPOCH
 from utils import UserError, seed_for
 
-Flags = argparse.Namespace  # of Trainer.py; those of Tester.py over those that the checkpoint was trained with
+Flags = argparse.Namespace  # of Trainer.py; in Tester.py its own flags, which win over those of the checkpoint's training
 
 
 class BatchPosition(NamedTuple):
-    """Where in an epoch a batch stands."""
+    """The position of a batch in its epoch."""
 
     index: int  # of the batch
-    first_clip: int  # clips of the epoch that were taken before it, by all processes
+    first_clip: int  # clips of the epoch that all processes took before it
     end_clip: int  # and after it
     loss_weight: float  # of the mean over this process's clips, in a step's gradient that is averaged over the processes
     completes_step: bool  # whether the optimizer takes its step after it
@@ -35,76 +36,109 @@ class BatchPosition(NamedTuple):
 class ClipBatches(Sampler[list[tuple[int, int]]]):
     """Batches of shuffled (epoch, index) keys for one of `world` processes; the order is a function of (seed, epoch).
 
-    `batch_size` is a process's share; together they take the same clips in the same order as one alone, only more at a time.
-    The last batch is smaller where the clips do not divide; none is dropped. Before each epoch set `epoch`; `fraction`, which
-    keeps the first clips of the video only (the course's --fast_train); and `first`, how many clips of it are done already.
+    `batch_size` is the share of one process; together they take the same clips in the same order as one process alone, only
+    more at a time. The last batch is smaller where the clips do not divide; none is dropped.
     """
 
     def __init__(self, clips: int, *, batch_size: int, accumulate: int, seed: int, rank: int = 0, world: int = 1):
         self.clips, self.batch_size, self.accumulate, self.seed = clips, batch_size, accumulate, seed
         self.rank, self.world = rank, world
-        self.epoch, self.fraction, self.first = 0, 1.0, 0
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int, *, first_clip: int = 0, fraction: float = 1.0) -> None:
+        """Choose the epoch to iterate over, from its clip `first_clip` on.
+
+        `fraction` keeps the first part of the video only (the course's --fast_train).
+        """
+        self.epoch, self.first_clip = epoch, first_clip
+        self.epoch_clips = max(1, int(self.clips * fraction))
 
     @property
-    def total(self) -> int:
-        """Clips of the epoch."""
-        return max(1, int(self.clips * self.fraction))
-
-    @property
-    def together(self) -> int:
-        """Clips that all processes take at a time."""
+    def global_batch_size(self) -> int:
+        """The clips that all processes take at a time."""
         return self.batch_size * self.world
 
-    def smallest(self, fraction: float) -> int:
-        """The fewest clips that a process takes at a time, also in epochs of this fraction."""
-        totals = {self.clips, max(1, int(self.clips * fraction))}
-        return min(max(1, (total % self.together or self.together) // self.world) for total in totals)
+    def middle_of(self, clip: int) -> float:
+        """Return the middle of the batch that contains a clip of the epoch, as a fraction of the epoch."""
+        first_clip = clip // self.global_batch_size * self.global_batch_size
+        return (first_clip + min(first_clip + self.global_batch_size, self.epoch_clips)) / 2 / self.epoch_clips
+
+    def require_statistics(self, fraction: float) -> None:
+        """Raise UserError if a process would take a single clip at a time, in epochs of all clips or of this fraction.
+
+        A single clip has no batch statistics.
+        """
+        for clips in (self.clips, max(1, int(self.clips * fraction))):
+            last_batch = clips % self.global_batch_size or self.global_batch_size
+            if last_batch // self.world <= 1:
+                raise UserError("--norm batch: expected at least two clips in every batch, got one; use --norm group")
 
     def __len__(self) -> int:
-        return len(range(self.first, self.total, self.together))
+        return len(range(self.first_clip, self.epoch_clips, self.global_batch_size))
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng(seed_for(self.seed, "order", self.epoch)).permutation(self.total)
-        for position in self.places():
+        order = np.random.default_rng(seed_for(self.seed, "order", self.epoch)).permutation(self.epoch_clips)
+        for position in self.positions():
             keys = order[position.first_clip : position.end_clip]
-            # Where fewer clips are left than processes, one that goes without takes a clip again, with weight 0.
-            own = keys[self.share(len(keys))] if position.loss_weight else keys[:1]
+            # Where fewer clips are left than processes, a process without one repeats a clip with weight 0.
+            own = keys[self.rank_slice(len(keys))] if position.loss_weight else keys[:1]
             yield [(self.epoch, int(index)) for index in own]
 
-    def share(self, clips: int) -> slice:
-        """This process's part of so many clips."""
+    def rank_slice(self, clips: int) -> slice:
+        """Return this process's part of `clips` clips."""
         return slice(self.rank * clips // self.world, (self.rank + 1) * clips // self.world)
 
-    def places(self) -> Iterator[BatchPosition]:
-        """Where each of the batches stands."""
-        for number, begin in enumerate(range(self.first, self.total, self.together)):
-            end = min(begin + self.together, self.total)
-            # A step's batches count by their clips, so that accumulation equals one large batch, the last smaller one included.
+    def positions(self) -> Iterator[BatchPosition]:
+        """Yield the position of each batch."""
+        size, total = self.global_batch_size, self.epoch_clips
+        for number, first in enumerate(range(self.first_clip, total, size)):
+            end = min(first + size, total)
+            # The batches of a step count by their clips, so that accumulation equals one large batch.
             in_step = number % self.accumulate
-            step_begin = begin - in_step * self.together
-            step_clips = min(self.together * self.accumulate, self.total - step_begin)
-            own = self.share(end - begin)
-            weight = (own.stop - own.start) * self.world / step_clips
-            yield BatchPosition(begin // self.together, begin, end, weight, in_step + 1 == self.accumulate or end == self.total)
+            step_first = first - in_step * size
+            step_clips = min(size * self.accumulate, total - step_first)
+            own = self.rank_slice(end - first)
+            loss_weight = (own.stop - own.start) * self.world / step_clips
+            yield BatchPosition(first // size, first, end, loss_weight, in_step + 1 == self.accumulate or end == total)
 
 
 class Loader(DataLoader):
-    """Whose processes cannot die of a signal to stop before leave_stopping_to_the_main_process() has run in them."""
+    """Yields (position, batch) pairs of an epoch; its workers survive signals that ask the program to stop."""
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        with held_back(STOP_SIGNALS):  # the first time, the processes start
-            return super().__iter__()
+    batch_sampler: ClipBatches
+
+    def __iter__(self) -> Iterator[tuple[BatchPosition, dict[str, Tensor]]]:  # type: ignore[override]
+        # The first time, the workers start. Signals wait until leave_stopping_to_the_main_process() has run in them.
+        with held_back(STOP_SIGNALS):
+            batches = super().__iter__()
+        return ((position, batch) for batch, position in zip(batches, self.batch_sampler.positions()))
 
 
-def build_loader(clips: Clips, batches: ClipBatches, *, workers: int, pin: bool) -> DataLoader:
-    """The batches' clips, collated, read by so many processes."""
+def build_batches(args: argparse.Namespace, clips: Clips, ranks: Ranks) -> ClipBatches:
+    """Return the order of the training clips for this process."""
+    return ClipBatches(
+        len(clips),
+        batch_size=args.batch_size,
+        accumulate=args.accumulate,
+        seed=args.seed,
+        rank=ranks.rank,
+        world=ranks.world,
+    )
+
+
+def build_loader(clips: Clips, batches: ClipBatches, *, workers: int, pin: bool) -> Loader:
+    """Return the loader of the batches' clips, collated, read by `workers` processes."""
     workers = min(workers, os.cpu_count() or 1)  # the course's 6 on a small machine only wait for each other
     if workers:
         atexit.register(end_workers)
     return Loader(
-        clips, batch_sampler=batches, num_workers=workers, pin_memory=pin, persistent_workers=workers > 0,
+        clips,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
         worker_init_fn=leave_stopping_to_the_main_process,
-    )  # fmt: skip
+    )
 
 
 def size_flags(flags: Flags) -> dict:

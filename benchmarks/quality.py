@@ -31,6 +31,7 @@ from data.clips import Sequence
 from data.images import find_dataset, numbered_images
 from evaluation.rollout import rollout_sequences
 from evaluation.scores import CLOSING_FRAMES, HIGHEST_PSNR, score, summary
+from evaluation.validation import SIDE_BY_SIDE
 from runtime.cli import COUNT, INDEX, POSITIVE, Parser
 from runtime.devices import find_device, find_precision
 from runtime.files import check_writable
@@ -135,7 +136,7 @@ def run_and_score(argv: list[str], folder: Path, seed: int) -> dict[str, float]:
     sequences = task.sequences(args, task.validation)
     seeds = [seed_for(seed, "test", sequence.name) for sequence in sequences]
     videos = rollout_sequences(model, sequences, seeds, device=device, precision=precision, z_scale=1.0,
-                      batch_size=Trainer.VALIDATION_BATCH)  # fmt: skip
+                      batch_size=SIDE_BY_SIDE)  # fmt: skip
     scores = [score(video, sequence) for video, sequence in zip(videos, sequences)]
     means = summary(scores)
     foreground = [foreground_psnr(video, sequence) for video, sequence in zip(videos, sequences)]

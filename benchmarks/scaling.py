@@ -18,6 +18,7 @@ the longer of the two.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
@@ -55,7 +56,7 @@ from modules import build_model
 from runtime.cli import COUNT, NOT_NEGATIVE, POSITIVE, Parser
 from runtime.devices import find_device
 from Trainer import Trainer
-from training.learner import inputs_of
+from training.learner import model_inputs
 from utils import UserError, one_line_errors
 
 # What the table assumes: default, type, meaning. The first two are of no use where a GPU was measured.
@@ -134,7 +135,7 @@ class Bench:
     def flop(self) -> float:
         """Floating-point operations of a step over the recipe, counted on a model as it is built, in float32."""
         model = build_model(self.trainer.config).to(self.trainer.device)
-        inputs = inputs_of(self.batch, self.trainer.device)
+        inputs = model_inputs(self.batch, self.trainer.device)
         forced, own = (training_gflop(model, inputs, forced=fed) for fed in (True, False))
         return weighted(self.ratio, forced, own) * 1e9 * self.clips * (self.length - 1)
 
@@ -144,8 +145,8 @@ class Bench:
         The optimizer's first step makes its state, which no later one does.
         """
         self.trainer.learner.model.train()
-        step = self.trainer.train_batch
-        forced, own = (count_operators(lambda fed=fed: step(self.batch, self.position, fed, 1.0)) for fed in (True, False))
+        step = partial(self.trainer.train_step, self.batch, self.position, beta=1.0)
+        forced, own = (count_operators(partial(step, teacher_forced=fed)) for fed in (True, False))
         return weighted(self.ratio, forced, own)
 
 
@@ -206,7 +207,7 @@ def table_of_data(trainer: Trainer, options: Namespace) -> str:
     images = clips.split.images  # (..., N, 3, H, W)
     count = images.shape[-4]
     kept, most = bytes_each(lambda: task.clips(args), count)
-    _, order = bytes_each(lambda: list(trainer.batches), trainer.batches.total)
+    _, order = bytes_each(lambda: list(trainer.batches), trainer.batches.epoch_clips)
     start_up = seconds(lambda: task.clips(args).condition_scale(), torch.device("cpu")) / count
     lines = []
     for frames in options.frames:

@@ -53,7 +53,7 @@ from modules import build_model
 from runtime.cli import COUNT, Parser
 from runtime.devices import autocast
 from Trainer import Trainer
-from training.learner import inputs_of
+from training.learner import model_inputs
 from utils import UserError, one_line_errors, to_model
 
 SIDE_BY_SIDE = 5  # sequences, as many as the course's test set has
@@ -175,7 +175,7 @@ def compute(bench: Bench) -> list[Row]:
     device = trainer.device
     model = build_model(trainer.config).to(device)
     _, _, batch = next(batches(trainer))
-    inputs = inputs_of(batch, device)
+    inputs = model_inputs(batch, device)
     clips, length = batch["frames"].shape[:2]
     given, conditions = inputs["frames"][:, : model.context], inputs["conditions"][:, :length]
     gflop = {

@@ -35,5 +35,5 @@ def test_the_loss_is_the_chosen_distortion_and_kl(train_args, distortion):
     mse, kl, log_mse = (
         part.item() for part in trainer.learner.model(**inputs, teacher_forcing=True, seeds=batch["seed"].tolist())
     )
-    loss, *_ = trainer.train_batch(batch, at(0), True, 0.5)
+    loss, *_ = trainer.train_step(batch, at(0), teacher_forced=True, beta=0.5)
     assert loss == pytest.approx((mse if distortion == "mse" else 1e-3 * log_mse) + 0.5 * 0.01 * kl, rel=1e-4)

@@ -179,9 +179,9 @@ def test_flags_that_make_no_sense_together(rendered, rendered_robot, tmp_path, m
             assert "--" in str(error) or str(root) in str(error)
             return
         if args.batch_size < 10:
-            batch, position = next(zip(trainer.loader, trainer.batches.places()))
-            trainer.learner.learning_rate(0.5)
-            trainer.train_batch(batch, position, True, 1.0)
+            position, batch = next(iter(trainer.loader))
+            trainer.learner.set_lr(trainer.schedules.lr_at(0.5))
+            trainer.train_step(batch, position, teacher_forced=True, beta=1.0)
             trainer.validation = trainer.validation[:1]
             trainer.validate()
 

@@ -29,7 +29,7 @@ def test_every_number_of_processes_takes_the_same_clips_in_the_same_order(clips,
     alone = [key for batch in ClipBatches(clips, batch_size=4, accumulate=1, seed=3) for key in batch]
     ranks = [ClipBatches(clips, batch_size=4, accumulate=accumulate, seed=3, rank=rank, world=world) for rank in range(world)]
     together, weights, step = [], [], []
-    for batches, places in zip(zip(*ranks), zip(*(rank.places() for rank in ranks))):
+    for batches, places in zip(zip(*ranks), zip(*(rank.positions() for rank in ranks))):
         assert len({position._replace(loss_weight=0) for position in places}) == 1
         for batch, position in zip(batches, places):
             assert 1 <= len(batch) <= 4
@@ -51,8 +51,8 @@ def test_an_epoch_that_is_cut_goes_on_with_the_clips_that_are_left(first):
     alone = [key for batch in ClipBatches(13, batch_size=4, accumulate=1, seed=3) for key in batch]
     ranks = [ClipBatches(13, batch_size=2, accumulate=2, seed=3, rank=rank, world=2) for rank in range(2)]
     for rank in ranks:
-        rank.first = first
-    together = [key for batches, places in zip(zip(*ranks), zip(*(r.places() for r in ranks)))
+        rank.set_epoch(0, first_clip=first)
+    together = [key for batches, places in zip(zip(*ranks), zip(*(r.positions() for r in ranks)))
                 for batch, position in zip(batches, places) if position.loss_weight for key in batch]  # fmt: skip
     assert together == alone[first:] and [len(rank) for rank in ranks] == [-(-(13 - first) // 4)] * 2
 
@@ -111,9 +111,12 @@ from training.resume import StartPoint
 ranks = Ranks()
 trainer = Trainer.Trainer(parse_trainer_flags(sys.argv[2:])[0], StartPoint(), ranks)
 trainer.batches.clips, found = 5, []
+trainer.batches.set_epoch(0)
 for forced in (True, False):
-    for batch, position in zip(trainer.loader, trainer.batches.places()):
-        trainer.learner.learn(batch, forced=forced, beta=0.5, weight=position.loss_weight, waits=not position.completes_step)
+    for position, batch in trainer.loader:
+        trainer.learner.accumulate_gradients(
+            batch, teacher_forced=forced, beta=0.5, loss_weight=position.loss_weight, completes_step=position.completes_step
+        )
         found.append([weights.grad.clone() for weights in trainer.learner.model.parameters()])
         trainer.learner.optimizer.zero_grad()
 if ranks.is_main:
@@ -191,10 +194,10 @@ def run_odd(tmp_path, rendered, oddity: str) -> subprocess.CompletedProcess:
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_in_one_process_is_left_out_in_all(rendered, tmp_path):
     """And named with the batch where it was, though the others' losses are fine."""
-    poison = ("real, count = Learner.learn, []; Learner.learn = lambda self, batch, **more: count.append(1) or real(self, batch if len(count) != 2 "
+    poison = ("real, count = Learner.accumulate_gradients, []; Learner.accumulate_gradients = lambda self, batch, **more: count.append(1) or real(self, batch if len(count) != 2 "
               "else batch | {'conditions': torch.full(batch['conditions'].shape, torch.nan)}, **more)")  # fmt: skip
     done = run_odd(tmp_path, rendered, poison)
-    assert done.returncode == 0 and "epoch 1, batch 2 with the loss nan" in done.stderr, done.stderr
+    assert done.returncode == 0 and "epoch 1, batch 2 with loss nan" in done.stderr, done.stderr
     (row,) = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert (row["skipped"], row["step"]) == ([1], 3)
     assert all(torch.isfinite(value).all() for value in load_checkpoint(tmp_path / "run" / "last.ckpt")["model"].values())

@@ -11,10 +11,12 @@ from torch.utils.data import default_collate
 
 import Trainer
 from dataloader import BatchPosition
+from evaluation import validation
 from runtime.distributed import Ranks
 from tests.helpers.settings import SMALL
 from training.checkpoints import load_checkpoint
 from training.flags import parse_trainer_flags
+from training.learner import Losses
 from training.metrics_log import read_metrics
 from training.progress import Progress
 from training.resume import StartPoint
@@ -25,9 +27,9 @@ def make(train_args, *more: str) -> Trainer.Trainer:
     return Trainer.Trainer(parse_trainer_flags([*train_args, *more])[0], StartPoint(), Ranks())
 
 
-def at(index: int, *, weight: float = 1.0, ends_step: bool = True) -> BatchPosition:
+def at(index: int, *, loss_weight: float = 1.0, completes_step: bool = True) -> BatchPosition:
     """The place of a batch, all that the test does not care about left at 0."""
-    return BatchPosition(index, 0, 0, weight, ends_step)
+    return BatchPosition(index, 0, 0, loss_weight, completes_step)
 
 
 def row_of(trainer, epoch: int) -> dict:
@@ -42,7 +44,7 @@ def batch_of(trainer, indices) -> dict[str, torch.Tensor]:
 
 def test_a_run_leaves_checkpoints_metrics_settings_and_plots(trained):
     assert {path.name for path in trained.iterdir()} == {
-        "best.ckpt", "last.ckpt", "epoch=0.ckpt", "epoch=1.ckpt", "previous.ckpt", "config.json", "metrics.jsonl", "timings.jsonl", "training.png",
+        "best.ckpt", "last.ckpt", "epoch=0.ckpt", "epoch=1.ckpt", "previous.ckpt", "config.json", "metrics.jsonl", "timings.jsonl", "curves.jsonl", "training.png",
         ".lock"}  # fmt: skip
     rows = read_metrics(trained / "metrics.jsonl")
     assert [row["epoch"] for row in rows] == [0, 1]
@@ -56,7 +58,9 @@ def test_a_run_leaves_checkpoints_metrics_settings_and_plots(trained):
 def test_the_curves_are_drawn_after_every_epoch(train_args, tmp_path, monkeypatch):
     pictures = []
     monkeypatch.setattr(
-        Trainer, "draw_training", lambda runs, path: (plots.draw_training(runs, path), pictures.append(Image.open(path).size))
+        Trainer,
+        "draw_training",
+        lambda runs, path, **curves: (plots.draw_training(runs, path), pictures.append(Image.open(path).size)),
     )
     Trainer.main(train_args)
     assert pictures == [(1800, 800)] * 2
@@ -99,7 +103,8 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(train_args, mo
         torch.random.default_generator.manual_seed(3)
         trainer = make(train_args, "--batch_size", size, "--accumulate", "3")
         trainer.batches.clips = 5
-        places = list(trainer.batches.places())
+        trainer.batches.set_epoch(0)
+        places = list(trainer.batches.positions())
         seen = []
         monkeypatch.setattr(
             trainer.learner.optimizer,
@@ -107,7 +112,7 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(train_args, mo
             lambda seen=seen, t=trainer: seen.append([p.grad.clone() for p in t.learner.model.parameters()]),
         )
         for index, group in enumerate(groups):
-            trainer.train_batch(batch_of(trainer, group), places[index], True, 1.0)
+            trainer.train_step(batch_of(trainer, group), places[index], teacher_forced=True, beta=1.0)
         assert len(seen) == 1 and trainer.learner.steps == 1
         gradients.append(seen[0])
     for a, b in zip(*gradients):
@@ -122,7 +127,7 @@ def test_the_loss_weighs_kl_by_beta(train_args, monkeypatch):
     )
     batch = batch_of(trainer, [0, 1])
     for beta in (0.0, 0.5, 1.0):
-        trainer.train_batch(batch, at(0), True, beta)
+        trainer.train_step(batch, at(0), teacher_forced=True, beta=beta)
     for none, half, full in zip(*found):
         torch.testing.assert_close(half, 0.5 * (none + full), atol=1e-6, rtol=1e-2)
     assert any(not torch.allclose(none, full) for none, full in zip(found[0], found[2]))
@@ -136,7 +141,7 @@ def test_the_gradient_is_clipped(train_args, monkeypatch):
         "step",
         lambda: norms.append(sum(p.grad.square().sum() for p in trainer.learner.model.parameters()).sqrt().item()),
     )
-    trainer.train_batch(batch_of(trainer, range(8)), at(0), True, 1.0)
+    trainer.train_step(batch_of(trainer, range(8)), at(0), teacher_forced=True, beta=1.0)
     assert norms == [pytest.approx(0.001, rel=1e-3)]
 
 
@@ -144,7 +149,7 @@ def test_the_averaged_weights_follow_the_definition(train_args):
     trainer = make(train_args, "--ema", "0.6")
     expected = None
     for step in range(4):
-        trainer.train_batch(batch_of(trainer, [0, 1, 2]), at(step), True, 1.0)
+        trainer.train_step(batch_of(trainer, [0, 1, 2]), at(step), teacher_forced=True, beta=1.0)
         weight = next(trainer.learner.model.parameters()).detach().clone()
         decay = min(0.6, (1 + step) / (10 + step))
         expected = weight if expected is None else decay * expected + (1 - decay) * weight
@@ -157,7 +162,7 @@ def test_every_epoch_trains_with_the_schedules_of_its_own_number(train_args, mon
              "--lr", "0.002", "--lr_schedule", "cosine", "--lr_warmup", "0"]  # fmt: skip
     trainer = make(train_args, *flags)
     betas = []
-    monkeypatch.setattr(trainer, "train_batch", lambda batch, position, forced, beta: betas.append(beta) or (0.7, 0.5, 2.0))
+    monkeypatch.setattr(trainer, "train_step", lambda *_, beta, **__: betas.append(beta) or Losses(0.7, 0.5, 2.0))
     for epoch, ratio in [(0, 1.0), (1, 0.9), (7, 0.3)]:
         betas.clear()
         row = row_of(trainer, epoch)
@@ -185,14 +190,14 @@ def test_flags_reach_the_parts_they_are_for(train_args, monkeypatch):
     assert trainer.learner.optimizer.param_groups[0]["weight_decay"] == 0.3
     noise, forward = [], trainer.learner.model.forward
     monkeypatch.setattr(trainer.learner.model, "forward", lambda *a, **k: noise.append(k["feedback_noise"]) or forward(*a, **k))
-    trainer.train_batch(batch_of(trainer, [0]), at(0), True, 1.0)
+    trainer.train_step(batch_of(trainer, [0]), at(0), teacher_forced=True, beta=1.0)
     assert noise == [0.07]
-    rolled, rollout_sequences = {}, Trainer.rollout_sequences
-    monkeypatch.setattr(Trainer, "rollout_sequences", lambda *a, **k: rolled.update(k) or rollout_sequences(*a, **k))
+    rolled, rollout_sequences = {}, validation.rollout_sequences
+    monkeypatch.setattr(validation, "rollout_sequences", lambda *a, **k: rolled.update(k) or rollout_sequences(*a, **k))
     trainer.validate()
     assert rolled["z_scale"] == 1.0 and rolled["precision"] == "bfloat16"
     seen = []
-    monkeypatch.setattr(trainer, "train_batch", lambda batch, *_: seen.append(len(batch["frames"])) or (0.0, 0.0, 0.0))
+    monkeypatch.setattr(trainer, "train_step", lambda batch, *_, **__: seen.append(len(batch["frames"])) or Losses(0.0, 0.0, 0.0))
     for epoch in range(4):
         row_of(trainer, epoch)
     assert seen == [3, 3, 3, 3, 3, 3]  # 3 of 6 clips in the first two epochs, all in the others
@@ -208,7 +213,9 @@ def test_coins_follow_the_ratio_and_can_be_tossed_per_epoch(train_args, monkeypa
         trainer = make(train_args, "--tfr", "0.5", "--tfr_d_step", "0", "--tfr_coin", coin, "--batch_size", "1")
         fell = []
         monkeypatch.setattr(
-            trainer, "train_batch", lambda batch, position, forced, beta, fell=fell: fell.append(forced) or (0.0, 0.0, 0.0)
+            trainer,
+            "train_step",
+            lambda *_, teacher_forced, fell=fell, **__: fell.append(teacher_forced) or Losses(0.0, 0.0, 0.0),
         )
         rows = [row_of(trainer, epoch) for epoch in range(20)]
         by_epoch = [fell[i : i + 8] for i in range(0, 160, 8)]
@@ -222,9 +229,9 @@ def test_coins_follow_the_ratio_and_can_be_tossed_per_epoch(train_args, monkeypa
 def test_every_optimiser_and_schedule_takes_a_step(train_args, optim, schedule):
     trainer = make(train_args, "--optim", optim, "--lr_schedule", schedule, "--lr_warmup", "0.5")
     before = next(trainer.learner.model.parameters()).clone()
-    trainer.learner.learning_rate(1.0)
-    trainer.train_batch(batch_of(trainer, range(3)), at(0), False, 1.0)
-    trainer.train_batch(batch_of(trainer, range(3)), at(1), True, 1.0)
+    trainer.learner.set_lr(trainer.schedules.lr_at(1.0))
+    trainer.train_step(batch_of(trainer, range(3)), at(0), teacher_forced=False, beta=1.0)
+    trainer.train_step(batch_of(trainer, range(3)), at(1), teacher_forced=True, beta=1.0)
     assert not torch.equal(before, next(trainer.learner.model.parameters()))
 
 

@@ -1,10 +1,12 @@
-"""A model that learns: its averaged copy, its optimizer, and a guard against numbers that are none."""
+"""A model in training: its EMA copy, its optimizer, and a guard against non-finite values."""
 
 import argparse
 import contextlib
 import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,34 +18,48 @@ from modules.base import VideoModel
 from runtime.devices import autocast, compile_parts
 from runtime.distributed import Ranks
 from training.checkpoints import load_weights
-from training.schedules import learning_rate
 from utils import to_model
 
 
+class Losses(NamedTuple):
+    """The losses of a batch as plain numbers: what was minimized, mean squared error, and KL in nats per frame."""
+
+    loss: float
+    mse: float
+    kl: float
+
+
+class GradientCheck(NamedTuple):
+    """The state of the gradients of an optimizer step, before it is applied or discarded."""
+
+    norm: float  # before clipping
+    usable: bool  # whether the step may be applied
+    overflowed: bool  # whether float16 overflowed, for which the loss scale is lowered
+
+
 def build_optimizer(args: argparse.Namespace, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    """The optimizer that --optim names, in its one-kernel form where torch has one."""
+    """Return the optimizer that --optim names, in its fused form where torch has one."""
     # AdamW decays weights apart from the gradient; for the others the same number would be a strong L2 penalty.
     decay = args.weight_decay if args.weight_decay is not None else 0.01 * (args.optim == "AdamW")
-    common = {"lr": args.lr, "weight_decay": decay}
-    fused = {"fused": True} if device.type in ("cuda", "cpu") else {}
+    fused = True if device.type in ("cuda", "cpu") else None
     if args.optim == "SGD":
-        return torch.optim.SGD(model.parameters(), momentum=args.beta1, **common, **fused)
+        return torch.optim.SGD(model.parameters(), lr=args.lr, weight_decay=decay, momentum=args.beta1, fused=fused)
     if args.optim == "RMSprop":
-        return torch.optim.RMSprop(model.parameters(), alpha=args.beta2, **common)
+        return torch.optim.RMSprop(model.parameters(), lr=args.lr, weight_decay=decay, alpha=args.beta2)
     adam = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[args.optim]
-    return adam(model.parameters(), betas=(args.beta1, args.beta2), **common, **fused)
+    return adam(model.parameters(), lr=args.lr, weight_decay=decay, betas=(args.beta1, args.beta2), fused=fused)
 
 
-def load_moments(optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """Takes up an optimizer's state of a checkpoint, but keeps the settings that the flags gave."""
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Load an optimizer's state of a checkpoint, but keep the settings that the flags gave."""
     settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(copy.deepcopy(state))  # which else would share its tensors
+    optimizer.load_state_dict(copy.deepcopy(state))  # without the copy they would share tensors
     for group, own in zip(optimizer.param_groups, settings):
         group.update(own)
 
 
-def average(decay: float):
-    """The EMA update for AveragedModel. Early on it forgets faster, so that the first random weights do not linger."""
+def ema_update(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """Return the EMA update for AveragedModel. It forgets faster at first, so that the initial weights do not linger."""
 
     def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
         n = int(updates)
@@ -52,116 +68,134 @@ def average(decay: float):
     return update
 
 
-def statistics_of(model: nn.Module) -> list[Tensor]:
-    """The running statistics of batch normalisation, which every forward pass changes."""
+def batch_statistics(model: nn.Module) -> list[Tensor]:
+    """Return the running statistics of batch normalization, which every forward pass changes."""
     return [buffer for part in model.modules() if isinstance(part, _BatchNorm) for buffer in part.buffers()]
 
 
-def inputs_of(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """What a model's forward takes of a batch of clips, by name; the clips' seeds are no tensors to compute with."""
+def model_inputs(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Return the tensors of a batch of clips that a model's forward takes, by name, on the device; the clips' seeds are not."""
     return {name: to_model(value, device) for name, value in batch.items() if name != "seed"}
 
 
-def in_parallel(model: VideoModel) -> DistributedDataParallel:
-    """The model, called by several processes that average their gradients."""
+def data_parallel(model: VideoModel) -> DistributedDataParallel:
+    """Return the model wrapped for several processes, which average their gradients."""
     if next(model.parameters()).device.type != "cpu":
         return DistributedDataParallel(model)
-    # Looking for unused weights, of which there are none, keeps the order in which gradients are sent; else it is changed after
-    # the first step, a resumed run changes it later than one that was not cut, and sums over three processes get other bits.
-    # torch warns once of what that costs, which is little beside a step on a CPU.
+    # Without the search for unused weights, of which there are none, the order in which gradients are sent changes after the
+    # first step. A resumed run would change it later than an uninterrupted one, and sums over three processes would differ in
+    # their last bits. torch warns once about the cost, which is small compared with a step on a CPU.
     return DistributedDataParallel(model, find_unused_parameters=True)
 
 
 class Learner:
-    """A model in training, with flags of Trainer.py. `together`: other processes learn the same, and average their gradients."""
+    """A model in training, with the flags of Trainer.py.
 
-    def __init__(self, model: VideoModel, args: argparse.Namespace, device: torch.device, *, together: bool):
+    An optimizer step is accumulate_gradients() for each of its batches, then clip_gradients(), then apply_step() or
+    discard_step(). With `distributed`, other processes train the same model and average their gradients with this one.
+    """
+
+    def __init__(self, model: VideoModel, args: argparse.Namespace, device: torch.device, *, distributed: bool):
         self.args, self.device, self.model = args, device, model.to(device)
-        self.ema = AveragedModel(self.model, multi_avg_fn=average(args.ema))
-        self.statistics = statistics_of(self.model)
+        self.ema = AveragedModel(self.model, multi_avg_fn=ema_update(args.ema))
+        self.statistics = batch_statistics(self.model)
         if args.compile:
             compile_parts(self.model, device)
-        # All processes call this one, which averages the gradients; all else is asked of the model itself.
-        self.parallel = in_parallel(self.model) if together else self.model
+        # Only forward goes through the wrapper, which averages the gradients; everything else is asked of the model itself.
+        self.parallel = data_parallel(self.model) if distributed else None
         self.optimizer = build_optimizer(args, self.model, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "float16")
-        self.unrolling = {name: getattr(args, name) for name in ("feedback_noise", "recompute") if name in args}
-        self.steps = 0  # that the optimizer has taken
+        self.unroll_settings = {name: getattr(args, name) for name in ("feedback_noise", "recompute") if name in args}
+        self.steps = 0  # applied so far
         self.begin_step()
 
     def begin_step(self) -> None:
-        """Before the first batch of an optimizer step."""
+        """Clear the gradients before the first batch of an optimizer step."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.finite, self.norm = True, math.nan  # whether all losses of the step are finite; the norm of its gradient
-        self.before = [buffer.clone() for buffer in self.statistics]
+        self.losses_finite = True
+        self.statistics_before = [buffer.clone() for buffer in self.statistics]
 
-    def learning_rate(self, epoch: float) -> float:
-        """Sets and returns the learning rate at a point of the run, 2.5 being the middle of the third epoch."""
-        args = self.args
-        lr = learning_rate(epoch, epochs=args.num_epoch, base=args.lr, kind=args.lr_schedule, warmup=args.lr_warmup,
-                           step_epochs=args.lr_step, gamma=args.lr_gamma, final=args.lr_final)  # fmt: skip
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate of the next step."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        return lr
 
-    def learn(self, batch: dict[str, Tensor], *, forced: bool, beta: float, weight: float, waits: bool) -> tuple[float, ...]:
-        """Forward and backward of one batch, whose loss counts `weight` times; returns loss, mse, kl. `waits`: more batches of
-        the same optimizer step follow, so that the processes need not exchange gradients yet."""
-        inputs = inputs_of(batch, self.device)
-        alone = self.parallel is self.model or not waits
-        with contextlib.nullcontext() if alone else self.parallel.no_sync():
-            with autocast(self.device, self.args.amp):
-                losses = self.parallel(**inputs, seeds=batch["seed"].tolist(), teacher_forcing=forced, **self.unrolling)
-            mse, kl, log_mse = losses
-            # Times 1e-3, a frame of that mse, 30 dB, weighs the same either way, and so does KL beside it.
-            distortion = 1e-3 * log_mse if self.args.distortion == "log_mse" else mse
-            loss = distortion + beta * self.args.kl_weight * kl
-            self.scaler.scale(loss * weight).backward()
-        value = loss.item()
-        self.finite = self.finite and math.isfinite(value)
-        return value, mse.item(), kl.item()
+    def accumulate_gradients(
+        self, batch: dict[str, Tensor], *, teacher_forced: bool, beta: float, loss_weight: float, completes_step: bool
+    ) -> Losses:
+        """Run forward and backward on one batch, whose loss counts `loss_weight` times. Return its losses.
 
-    def ready(self) -> bool:
-        """Clips the gradient of the batches learnt from; whether its step can be taken."""
+        The processes exchange gradients only with the batch that `completes_step`.
+        """
+        waits = self.parallel.no_sync() if self.parallel and not completes_step else contextlib.nullcontext()
+        with waits:
+            loss, mse, kl = self.losses_of(batch, teacher_forced=teacher_forced, beta=beta)
+            self.scaler.scale(loss * loss_weight).backward()
+        losses = Losses(loss.item(), mse.item(), kl.item())
+        self.losses_finite = self.losses_finite and math.isfinite(losses.loss)
+        return losses
+
+    def losses_of(self, batch: dict[str, Tensor], *, teacher_forced: bool, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return loss, mean squared error and KL of a batch, as scalars with gradient."""
+        inputs, seeds = model_inputs(batch, self.device), batch["seed"].tolist()
+        with autocast(self.device, self.args.amp):
+            model = self.parallel or self.model
+            mse, kl, log_mse = model(**inputs, seeds=seeds, teacher_forcing=teacher_forced, **self.unroll_settings)
+        # With 1e-3 a frame of 30 dB has the same gradient in either distortion, and KL the same weight next to it.
+        distortion = 1e-3 * log_mse if self.args.distortion == "log_mse" else mse
+        return distortion + beta * self.args.kl_weight * kl, mse, kl
+
+    def clip_gradients(self) -> GradientCheck:
+        """Clip the accumulated gradients to --grad_clip. Return whether the step may be applied."""
         self.scaler.unscale_(self.optimizer)
-        self.norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.args.grad_clip).item()
-        return self.finite and (math.isfinite(self.norm) or self.overflows())
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.args.grad_clip).item()
+        # float16 overflows by design, and the scaler answers with a lower scale while there is room for one.
+        overflowed = not math.isfinite(norm) and self.scaler.is_enabled() and self.scaler.get_scale() > 1
+        usable = self.losses_finite and (math.isfinite(norm) or overflowed)
+        return GradientCheck(norm, usable, overflowed)
 
-    def overflows(self) -> bool:
-        """Whether a gradient that is not finite is float16's, by design: the scaler then lowers its scale, while there is
-        something to lower."""
-        return not math.isfinite(self.norm) and self.scaler.is_enabled() and self.scaler.get_scale() > 1
-
-    def step(self, *, leave_out: bool) -> None:
-        """The optimizer's step and the average's, unless it must be left out; then all is as before its first batch."""
-        if not leave_out and math.isfinite(self.norm):
+    def apply_step(self, check: GradientCheck) -> None:
+        """Update the weights and their EMA, or only lower the loss scale if float16 overflowed."""
+        if math.isfinite(check.norm):
             self.scaler.step(self.optimizer)
             self.ema.update_parameters(self.model)
             self.steps += 1
-        if leave_out:
-            for buffer, value in zip(self.statistics, self.before):
-                buffer.copy_(value)
-        # Halved by hand: where only the norm overflows, and no element, the scaler has seen nothing.
-        self.scaler.update(self.scaler.get_scale() / 2 if self.overflows() else None)
+        self.end_step(check)
+
+    def discard_step(self, check: GradientCheck) -> None:
+        """Leave weights and batch statistics as they were before the first batch of the step."""
+        for buffer, value in zip(self.statistics, self.statistics_before):
+            buffer.copy_(value)
+        self.end_step(check)
+
+    def end_step(self, check: GradientCheck) -> None:
+        """Update the loss scale and begin the next step."""
+        # Halved by hand: where only the norm overflows, and no element, the scaler has noticed nothing.
+        self.scaler.update(self.scaler.get_scale() / 2 if check.overflowed else None)
         self.begin_step()
 
-    def share_statistics(self, ranks: Ranks) -> None:
-        """Gives all processes the running statistics of the first, whose model is saved."""
-        ranks.broadcast_tensors_([buffer for model in (self.model, self.ema.module) for buffer in statistics_of(model)])
+    def broadcast_statistics(self, ranks: Ranks) -> None:
+        """Copy the batch statistics of the main process, whose model is saved, to all processes."""
+        ranks.broadcast_tensors_([buffer for model in (self.model, self.ema.module) for buffer in batch_statistics(model)])
 
     def state(self) -> dict:
-        """For a checkpoint."""
-        return {"model": self.model.state_dict(), "ema": self.ema.module.state_dict(), "optimiser": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(), "step": self.steps}  # fmt: skip
+        """Return the entries of a checkpoint."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "optimiser": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.steps,
+        }
 
-    def load(self, state: dict, path: Path, *, moments: bool) -> None:
-        """Takes up the state of the checkpoint at `path`; `moments`: to train on. Raises UserError for another model's."""
+    def load(self, state: dict, path: Path, *, for_training: bool) -> None:
+        """Load the state of the checkpoint at `path`, the optimizer's only `for_training`. Raises UserError for other models."""
         load_weights(self.model, state["model"], path)
         load_weights(self.ema.module, state["ema"], path)
         self.steps = state["step"]
         self.ema.n_averaged.fill_(self.steps)
-        self.begin_step()  # which notes the statistics that were loaded
-        if moments:
-            load_moments(self.optimizer, state["optimiser"])
+        self.begin_step()  # notes the loaded statistics
+        if for_training:
+            load_optimizer_state(self.optimizer, state["optimiser"])
             if state["scaler"] and self.scaler.is_enabled():  # empty where the run had no float16 before
                 self.scaler.load_state_dict(state["scaler"])

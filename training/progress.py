@@ -1,4 +1,4 @@
-"""Where a run stands within an epoch: what a checkpoint needs to go on in the middle of it."""
+"""The position of a run within an epoch: what a checkpoint needs so that the run resumes in the middle of it."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -10,38 +10,70 @@ from runtime.distributed import Ranks
 TERMS = ("loss", "mse", "kl", "beta", "forced")
 
 
+def no_sums() -> list[float]:
+    """Return sums over no clip: the number of clips, then one sum over clips for each of TERMS."""
+    return [0.0] * (1 + len(TERMS))
+
+
+def means_over_ranks(sums: list[float], ranks: Ranks) -> dict[str, float]:
+    """Return the mean of each of TERMS over the clips of all processes, nan without any clip."""
+    clips, *totals = np.sum(ranks.gather_object(sums), axis=0).tolist()
+    return {name: total / clips if clips else math.nan for name, total in zip(TERMS, totals)}
+
+
 @dataclass
 class Progress:
-    """The part of an epoch that is done, kept in plain numbers."""
+    """The finished part of an epoch, in plain numbers."""
 
-    clips: int = 0  # that are done, by all processes
-    sums: list[float] = field(default_factory=lambda: [0.0] * (1 + len(TERMS)))  # of this process: clips, and each term by clip
-    skipped: list[int] = field(default_factory=list)  # batches whose step was left out, the numbers not being finite
-    in_a_row: int = 0  # such steps since the last good one
+    clips: int = 0  # finished, by all processes
+    sums: list[float] = field(default_factory=no_sums)  # of this process, over the epoch
+    skipped: list[int] = field(default_factory=list)  # batches whose optimizer step was skipped because of non-finite values
+    in_a_row: int = 0  # skipped steps since the last applied one
     seconds: float = 0.0  # spent on training
+    point_sums: list[float] = field(default_factory=no_sums)  # of this process, since the last point of the curves
 
     def add(self, clips: int, *terms: float) -> None:
-        """Counts the TERMS of a batch, unless they are not finite."""
+        """Count the TERMS of a batch, unless one of them is not finite."""
         if all(map(math.isfinite, terms)):
-            self.sums = [total + clips * value for total, value in zip(self.sums, (1.0, *terms))]
+            addends = [clips * value for value in (1.0, *terms)]
+            self.sums = [total + addend for total, addend in zip(self.sums, addends)]
+            self.point_sums = [total + addend for total, addend in zip(self.point_sums, addends)]
 
     def means(self, ranks: Ranks) -> dict[str, float]:
-        """The TERMS' means over the clips of all processes; nan without any."""
-        clips, *sums = np.sum(ranks.gather_object(self.sums), axis=0).tolist()
-        return {name: total / clips if clips else math.nan for name, total in zip(TERMS, sums)}
+        """Return the mean of each of TERMS over the epoch's clips of all processes, nan without any clip."""
+        return means_over_ranks(self.sums, ranks)
+
+    def end_point(self, ranks: Ranks) -> dict[str, float]:
+        """Return the mean of each of TERMS since the last point of the curves, and begin the next point."""
+        means = means_over_ranks(self.point_sums, ranks)
+        self.point_sums = no_sums()
+        return means
+
+    def next_epoch(self) -> "Progress":
+        """Return the progress at the start of the epoch after this one."""
+        return Progress(in_a_row=self.in_a_row, point_sums=self.point_sums)
 
     def state(self, ranks: Ranks) -> dict:
-        """For a checkpoint; every process must ask for it."""
-        return asdict(self) | {"sums": ranks.gather_object(self.sums)}
+        """Return the values for a checkpoint; all processes must call it."""
+        return asdict(self) | {"sums": ranks.gather_object(self.sums), "point_sums": ranks.gather_object(self.point_sums)}
 
     @classmethod
     def from_state(cls, state: dict, ranks: Ranks) -> "Progress":
-        """What state() gave, in as many processes or another number of them; {} is an epoch's beginning."""
-        if not state:
-            return cls()
-        everyone = state["sums"]
-        if len(everyone) == ranks.world:
-            sums = everyone[ranks.rank]
-        else:  # one takes them all, so that none is counted twice
-            sums = np.sum(everyone, axis=0).tolist() if ranks.is_main else cls().sums
-        return cls(**state | {"sums": sums})
+        """Return the progress that state() stored, for the same or another number of processes; {} is the start of an epoch."""
+        own = {name: cls.own_sums(state[name], ranks) for name in ("sums", "point_sums") if name in state}
+        return cls(**state | own)
+
+    @staticmethod
+    def own_sums(all_sums: list[list[float]], ranks: Ranks) -> list[float]:
+        """Return this process's share of the sums that all processes stored."""
+        if len(all_sums) == ranks.world:
+            return all_sums[ranks.rank]
+        # One process takes them all, so that none is counted twice.
+        return np.sum(all_sums, axis=0).tolist() if ranks.is_main else no_sums()
+
+
+def describe_batch(mse: float, kl: float, teacher_forced: bool, frames_per_second: float) -> str:
+    """Return the end of the progress bar: training PSNR and KL of a batch, its mode and the speed."""
+    psnr = -10 * math.log10(mse) if mse > 0 else math.nan
+    mode = "teacher-forced" if teacher_forced else "autoregressive"
+    return f"train {psnr:.1f} dB, kl {kl:.2f} nats/frame, {mode}, {frames_per_second:.0f} frames/s"

@@ -112,9 +112,10 @@ def batches(trainer: Trainer) -> Iterator[tuple[int, BatchPosition, dict]]:
     order = trainer.batches
     if order.clips > order.batch_size:
         order.clips -= order.clips % order.batch_size
-    for order.epoch in itertools.count():
-        for batch, position in zip(trainer.loader, order.places()):
-            yield order.epoch, position, batch
+    for epoch in itertools.count():
+        order.set_epoch(epoch)
+        for position, batch in trainer.loader:
+            yield epoch, position, batch
 
 
 def train_steps(trainer: Trainer, source: Iterator[tuple[int, BatchPosition, dict]], steps: int, *, forced: bool) -> Timing:
@@ -126,8 +127,9 @@ def train_steps(trainer: Trainer, source: Iterator[tuple[int, BatchPosition, dic
         asked = time.perf_counter()
         trainer.epoch, position, batch = next(source)
         loading += time.perf_counter() - asked
-        trainer.learner.learning_rate(trainer.epoch + (position.first_clip + position.end_clip) / 2 / trainer.batches.total)
-        trainer.train_batch(batch, position, forced, 1.0)
+        middle = trainer.batches.middle_of(position.first_clip)
+        trainer.learner.set_lr(trainer.schedules.lr_at(trainer.epoch + middle))
+        trainer.train_step(batch, position, teacher_forced=forced, beta=1.0)
         clips, length = batch["frames"].shape[:2]
         frames += clips * (length - 1)
     synchronise(trainer.device)
