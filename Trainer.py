@@ -113,7 +113,7 @@ class Trainer:
         quiet = None if self.ranks.is_main else True  # None: quiet unless a terminal is attached
         bar = tqdm(self.loader, desc=title, leave=False, disable=quiet, total=len(batches))
         for position, batch in bar:
-            teacher_forced = self.draw_teacher_forcing(ratio, position.index)
+            teacher_forced = self.draw_teacher_forcing(epoch, position.index, ratio)
             beta = self.schedules.beta_at(epoch + position.first_clip / batches.epoch_clips)
             lr = self.schedules.lr_at(epoch + batches.middle_of(position.first_clip))
             self.learner.set_lr(lr)
@@ -123,7 +123,7 @@ class Trainer:
             progress.clips, progress.seconds = position.end_clip, seconds_before + time.perf_counter() - started
             if position.loss_weight:
                 progress.add(clips, *losses, beta, float(teacher_forced))
-            self.add_curve_point(position, ratio=ratio, lr=lr)
+            self.add_curve_point(epoch, position, ratio=ratio, lr=lr)
             if position.completes_step:
                 self.save_or_stop_if_asked()
             rate = self.ranks.world * frames / (time.perf_counter() - started)
@@ -135,10 +135,10 @@ class Trainer:
         rate = self.ranks.world * frames / max(time.perf_counter() - started, 1e-9)
         return metrics, {"seconds": round(progress.seconds, 2), "frames_per_second": round(rate, 1)}
 
-    def draw_teacher_forcing(self, ratio: float, batch: int) -> bool:
-        """Draw whether a batch is teacher-forced, once per batch or epoch (scheduled sampling)."""
-        rng = np.random.default_rng(seed_for(self.args.seed, "coin", self.epoch, batch if self.args.tfr_coin == "batch" else 0))
-        return bool(rng.random() < ratio)
+    def draw_teacher_forcing(self, epoch: int, batch: int, ratio: float) -> bool:
+        """Draw whether a batch is teacher-forced (scheduled sampling), once per batch or once per epoch."""
+        draw = seed_for(self.args.seed, "coin", epoch, batch if self.args.tfr_coin == "batch" else 0)
+        return bool(np.random.default_rng(draw).random() < ratio)
 
     def train_step(self, batch: dict[str, Tensor], position: BatchPosition, *, teacher_forced: bool, beta: float) -> Losses:
         """Accumulate the gradients of a batch; with the last batch of an optimizer step, apply or discard that step.
@@ -190,9 +190,9 @@ class Trainer:
         if self.ranks.is_main:
             tqdm.write(f"{found}; step skipped", file=sys.stderr)
 
-    def add_curve_point(self, position: BatchPosition, *, ratio: float, lr: float) -> None:
+    def add_curve_point(self, epoch: int, position: BatchPosition, *, ratio: float, lr: float) -> None:
         """Add a row to curves.jsonl if one of the run's points ends with this batch."""
-        start, end = (self.epoch + clip / self.batches.epoch_clips for clip in (position.first_clip, position.end_clip))
+        start, end = (epoch + clip / self.batches.epoch_clips for clip in (position.first_clip, position.end_clip))
         if ends_curve_point(start, end, epochs=self.args.num_epoch):
             means = self.progress.end_point(self.ranks)
             row = {"epoch": round(end, 6), "step": self.learner.steps, **means, "tfr": ratio, "lr": lr}
@@ -360,8 +360,8 @@ def train(args: argparse.Namespace, given: dict, ranks: Ranks, run_folder: RunFo
     left = f"epochs {trainer.epoch + 1} to {args.num_epoch}" if trainer.epoch < args.num_epoch else "no epoch is left to train"
     lines = [*start.messages, earlier and f"the earlier run in {args.save_root} was moved to {earlier}",
              f"{sum(p.numel() for p in trainer.learner.model.parameters()):,} parameters on {trainer.device} in {precision}, "
-             f"{trainer.batches.total} clips an epoch, {left}",
-             ranks.world > 1 and f"{ranks.world} processes take {trainer.batches.together} clips a batch"]  # fmt: skip
+             f"{trainer.batches.epoch_clips} clips an epoch, {left}",
+             ranks.world > 1 and f"{ranks.world} processes take {trainer.batches.global_batch_size} clips a batch"]  # fmt: skip
     if ranks.is_main:
         print(*filter(None, lines), sep="\n", flush=True)
     with trainer.interrupt:
