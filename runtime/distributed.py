@@ -1,8 +1,8 @@
 """The processes that train together: one alone, or those that torchrun starts, on one machine or several.
 
 A run has one process per GPU, or per share of the CPU's cores. Each holds the whole model, takes its share of every batch,
-and averages its gradients with the others (DistributedDataParallel). All of them leave the loop at the same step, and the
-first alone writes.
+and averages its gradients with the others (DistributedDataParallel). All of them leave the loop at the same step, and only
+the main process writes.
 """
 
 import os
@@ -18,27 +18,28 @@ from torch import Tensor
 
 from utils import UserError
 
-PATIENCE = timedelta(hours=2)  # for the others, who wait while the first decodes a large data set
+PATIENCE = timedelta(hours=2)  # the other processes wait while the main one decodes a large data set
 T = TypeVar("T")
 
 
 def fresh_store(rank: int, world: int) -> dist.Store:
-    """The store through which processes find each other, a corner of it that is used by these very processes alone.
+    """Return the store through which the processes find each other, under a prefix that only these processes use.
 
-    torchrun's outlives a restart (torch 2.4 to 2.15): with it the addresses of processes that are gone, which the new ones would
-    call. Here each says hello by a name of its own, and the first welcomes it to a corner named after itself.
+    torchrun's store outlives a restart (torch 2.4 to 2.15) and with it the addresses of ended processes, which the new ones
+    would try to reach. Therefore each process announces itself under a name of its own, and the main process answers it with
+    a prefix named after itself.
     """
     store, *_ = next(dist.rendezvous("env://", timeout=PATIENCE))
     name = uuid.uuid4().hex
     if rank:
         store.set(f"hello/{rank}", name)
-        corner = store.get(f"welcome/{name}").decode()  # waits for it
-        store.add(f"met/{corner}", 1)
-        return dist.PrefixStore(corner, store)
+        prefix = store.get(f"welcome/{name}").decode()  # waits until it is set
+        store.add(f"met/{prefix}", 1)
+        return dist.PrefixStore(prefix, store)
     deadline = time.monotonic() + PATIENCE.total_seconds()
     while store.add(f"met/{name}", 0) < world - 1:
         if time.monotonic() > deadline:
-            raise RuntimeError("not all of them came")
+            raise RuntimeError("some processes did not start")
         for other in range(1, world):
             if store.check([f"hello/{other}"]):
                 store.set(f"welcome/{store.get(f'hello/{other}').decode()}", name)
@@ -47,12 +48,15 @@ def fresh_store(rank: int, world: int) -> dist.Store:
 
 
 class Ranks:
-    """This process among `world`: `rank` counts through all machines, `local` on this one. Raises UserError if the others
-    cannot be reached."""
+    """This process among `world`: `rank` counts over all machines, `local` on this one.
+
+    Raises UserError if the other processes cannot be reached.
+    """
 
     def __init__(self):
-        self.rank, self.local, self.world = (int(os.environ.get(name, default)) for name, default in
-                                             [("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1)])  # fmt: skip
+        self.rank = int(os.environ.get("RANK", 0))
+        self.local = int(os.environ.get("LOCAL_RANK", 0))
+        self.world = int(os.environ.get("WORLD_SIZE", 1))
         if self.world > 1:
             # Flags and scores travel by gloo between CPUs, gradients by NCCL where there are GPUs.
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
@@ -65,19 +69,19 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes."""
+        """Return whether this is the process that writes."""
         return self.rank == 0
 
     def max_over_ranks(self, *values: int) -> list[int]:
-        """The largest of each value over all processes."""
+        """Return the maximum of each value over all processes."""
         if self.world == 1:
             return [int(value) for value in values]
-        largest = torch.tensor([int(value) for value in values])
-        dist.all_reduce(largest, dist.ReduceOp.MAX)
-        return largest.tolist()
+        maxima = torch.tensor([int(value) for value in values])
+        dist.all_reduce(maxima, dist.ReduceOp.MAX)
+        return maxima.tolist()
 
     def gather_object(self, value: T) -> list[T]:
-        """What every process has, in the order of their ranks."""
+        """Return the values of all processes, ordered by rank."""
         if self.world == 1:
             return [value]
         values: list = [None] * self.world
@@ -85,7 +89,7 @@ class Ranks:
         return values
 
     def broadcast_object(self, value: T) -> T:
-        """What the first process has, to all."""
+        """Return the main process's value."""
         if self.world == 1:
             return value
         values = [value]
@@ -93,34 +97,38 @@ class Ranks:
         return values[0]
 
     def broadcast_tensors_(self, tensors: list[Tensor]) -> None:
-        """Writes the first process's values into the tensors of all."""
+        """Overwrite the tensors of all processes with those of the main process."""
         for tensor in tensors if self.world > 1 else []:
             dist.broadcast(tensor, src=0)
 
     def assert_same(self, **facts) -> None:
-        """Raises UserError, in every process, if they do not all have the same facts."""
+        """Raise UserError, in every process, unless all have the same facts."""
         first, *others = self.gather_object(facts)
         for rank, theirs in enumerate(others, start=1):
             for name, value in theirs.items():
                 if value != first[name]:
-                    raise UserError(f"process {rank} has {name} {value}, process 0 has {first[name]}; expected the same in all")
+                    raise UserError(f"{name}: expected the same in all processes, got {first[name]} in 0 and {value} in {rank}")
 
     def rank_zero_first(self, work: Callable[[], T]) -> T:
-        """work(), in the first process before all others, then in the first one of each machine, then in the rest: what is
-        built once and then found, as the frame cache."""
+        """Return work(), done by the main process first, then by the first process of each machine, then by all others.
+
+        The first ones build files, such as the frame cache, that the others then find.
+        """
         turn = 0 if self.is_main else 1 if self.local == 0 else 2
-        for now in range(3):
-            if now == turn:
+        for current in range(3):
+            if current == turn:
                 result = work()
             if self.world > 1:
                 dist.barrier()
         return result
 
     def is_peer_failure(self, error: RuntimeError) -> bool:
-        """Whether the error comes from another process's end."""
-        return self.world > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error) or "Connection closed" in str(error))
+        """Return whether the error is due to the end of another process."""
+        if self.world == 1:
+            return False
+        return isinstance(error, dist.DistError) or "gloo" in str(error) or "Connection closed" in str(error)
 
     def close(self) -> None:
-        """Ends the group."""
+        """Leave the process group."""
         if self.world > 1 and dist.is_initialized():
             dist.destroy_process_group()
