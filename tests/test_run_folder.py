@@ -14,7 +14,7 @@ import pytest
 import Trainer
 from runtime import files
 from tests.helpers.refusals import refused
-from tests.helpers.runs import TINY, finish, run_differences, start
+from tests.helpers.runs import TINY, finish, metrics_row, open_run_folder, run_differences, start
 from tests.helpers.settings import ROOT, SMALL
 from training.checkpoints import load_checkpoint
 from training.metrics_log import read_metrics
@@ -198,3 +198,54 @@ def test_data_that_change_under_a_running_job_do_not_change_it(dataset, tmp_path
     assert run.poll() is None  # else nothing was tested
     finish(run)
     assert run_differences(tmp_path / "whole" / "run", tmp_path / "changed" / "run") == []
+
+
+def test_resuming_drops_the_epochs_that_are_trained_again(tmp_path):
+    run_folder = open_run_folder(tmp_path)
+    for epoch in range(4):
+        run_folder.add(metrics_row(epoch), {})
+    open_run_folder(tmp_path, first_epoch=2, resumed=tmp_path / "last.ckpt", in_place=True)
+    assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
+
+
+def test_resuming_into_another_folder_takes_the_history_along_and_spoils_no_run_there(tmp_path):
+    for folder, epochs in [("a", 4), ("b", 7)]:
+        run_folder = open_run_folder(tmp_path / folder)
+        for epoch in range(epochs):
+            run_folder.add(metrics_row(epoch, loss=float(len(folder) + epochs)), {})
+        (tmp_path / folder / "best.ckpt").write_text(folder)
+    open_run_folder(tmp_path / "b", first_epoch=3, resumed=tmp_path / "a" / "last.ckpt")
+    assert [r["loss"] for r in read_metrics(tmp_path / "b" / "metrics.jsonl")] == [5.0] * 3
+    assert (tmp_path / "b" / "earlier-1" / "best.ckpt").read_text() == "b" and not (tmp_path / "b" / "best.ckpt").exists()
+    assert len(read_metrics(tmp_path / "b" / "earlier-1" / "metrics.jsonl")) == 7
+
+
+def test_going_back_to_an_earlier_epoch_sets_the_later_ones_aside(tmp_path):
+    run_folder = open_run_folder(tmp_path)
+    for epoch in range(5):
+        run_folder.add(metrics_row(epoch), {})
+    (tmp_path / "epoch=1.ckpt").touch()
+    earlier = open_at_epoch_2(tmp_path)
+    assert earlier == tmp_path / "earlier-1" and len(read_metrics(earlier / "metrics.jsonl")) == 5
+    assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
+
+
+def open_at_epoch_2(folder):
+    return RunFolder(folder, use_wandb=False, use_tensorboard=False).begin({}, first_epoch=2, resumed=folder / "epoch=1.ckpt")
+
+
+def test_a_run_that_never_began_is_no_earlier_run_and_a_users_pictures_are_left_alone(tmp_path):
+    open_run_folder(tmp_path)
+    (tmp_path / "holiday.png").touch()
+    open_run_folder(tmp_path).add(metrics_row(0), {})
+    assert not list(tmp_path.glob("earlier-*"))
+    open_run_folder(tmp_path)
+    assert (tmp_path / "holiday.png").exists() and (tmp_path / "earlier-1" / "metrics.jsonl").exists()
+
+
+def test_a_folder_that_is_no_earlier_run_does_not_count_as_one(tmp_path):
+    """A superscript two is a digit to str.isdigit(), and none to int()."""
+    (tmp_path / "earlier-²").mkdir()
+    open_run_folder(tmp_path).add(metrics_row(0), {})
+    open_run_folder(tmp_path)
+    assert (tmp_path / "earlier-1" / "metrics.jsonl").exists()

@@ -11,6 +11,7 @@ import torch
 
 from tests.helpers.settings import ROOT
 from training.checkpoints import load_checkpoint
+from training.run_folder import RunFolder
 
 # What a run of a second or two is made of; small enough for many starts.
 TINY = ["--F_dim", "4", "--L_dim", "4", "--N_dim", "1", "--D_out_dim", "8", "--train_vi_len", "3", "--batch_size", "2", "--device", "cpu",
@@ -70,3 +71,25 @@ def run_differences(a: Path, b: Path) -> list[str]:
             state["progress"].pop("seconds")
         found += differences(*states, where=name)
     return found + [name for name in ("metrics.jsonl", "training.png") if (a / name).read_bytes() != (b / name).read_bytes()]
+
+
+def metrics_row(epoch: int, **values) -> dict:
+    """Return a row of metrics.jsonl."""
+    return {
+        "epoch": epoch,
+        "loss": 0.1 / (epoch + 1),
+        "mse": 0.09,
+        "kl": 3.0,
+        "beta": 0.5,
+        "tfr": 1.0,
+        "forced": 0.5,
+        "lr": 0.001,
+    } | values
+
+
+def open_run_folder(folder, **resume) -> RunFolder:
+    """Return a run folder that has begun and been released, so that another may take it."""
+    run_folder = RunFolder(folder, use_wandb=False, use_tensorboard=False)
+    run_folder.begin({"lr": 0.001}, **resume)
+    run_folder.close()
+    return run_folder
