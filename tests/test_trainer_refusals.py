@@ -135,7 +135,7 @@ def test_a_run_goes_into_no_data_set(train_args, dataset, capsys, named):
         str(dataset),
         "--overwrite",
     ]
-    assert f"--save_root {dataset}: holds the data set of --DR" in refused(capsys, Trainer.main, argv)
+    assert f"--save_root {dataset}: expected a folder of its own, got the data set of --DR" in refused(capsys, Trainer.main, argv)
     assert (dataset / "train" / "train_img").is_dir()
 
 
