@@ -96,6 +96,7 @@ class Trainer:
 
         Raises UserError for the weights of another model.
         """
+        assert start.path is not None
         self.learner.load(start.checkpoint, start.path, moments=not self.args.test)
         self.epoch, self.best_psnr = start.checkpoint["epoch"], start.checkpoint["best_psnr"]
         if not self.args.test and not start.restart_epoch:
@@ -337,21 +338,22 @@ def opening_lines(trainer: Trainer, start: StartPoint, earlier: Path | None) -> 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    args, given = parse_trainer_flags(argv)
+    """Train or, with --test, score a checkpoint."""
+    args, explicit = parse_trainer_flags(argv)
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":  # after a failed process torchrun restarts all; none starts over
         args = argparse.Namespace(**vars(args) | {"resume": "auto", "overwrite": False})
     ranks = Ranks()
     run_folder: RunFolder | NoRunFolder = NoRunFolder()
     try:
         if args.test:
-            start = choose_start(args, given)
-            only_validate(args_to_validate(args, given, start.checkpoint), ranks, start)
+            start = choose_start(args, explicit)
+            only_validate(args_to_validate(args, explicit, start.checkpoint), ranks, start)
             return
         if ranks.is_main:
             video_kinds(args.store_visualization or "gif", flag="--store_visualization")
             run_folder = RunFolder(args.save_root, use_wandb=args.use_wandb, use_tensorboard=args.use_tensorboard)
-        start = ranks.broadcast_object(choose_start(args, given) if ranks.is_main else StartPoint())
-        train(args_to_train(args, given, start), ranks, start, run_folder)
+        start = ranks.broadcast_object(choose_start(args, explicit) if ranks.is_main else StartPoint())
+        train(args_to_train(args, explicit, start), ranks, start, run_folder)
     except RuntimeError as error:
         if not ranks.is_peer_failure(error):
             raise

@@ -68,7 +68,8 @@ def survive(rendered: Path, tmp_path: Path, kills: int, more: list[str], seed: i
         *more,
     ]
     finish(start(tmp_path / "whole", argv))
-    chance, moments = random.Random(seed), Counter()
+    chance = random.Random(seed)
+    moments: Counter[str] = Counter()
     for number in range(kills):
         moments[kill_once(tmp_path / "killed", [*argv, "--resume", "--save_minutes", "0"], MOMENTS[number % 3], chance)] += 1
     errors = finish(start(tmp_path / "killed", [*argv, "--resume"]))

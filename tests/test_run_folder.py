@@ -285,8 +285,8 @@ def test_the_rows_of_curves_of_an_earlier_run_are_moved_with_it(tmp_path):
     assert read_curves(tmp_path / "earlier-1" / "curves.jsonl") == CURVES[:2] and read_curves(tmp_path / "curves.jsonl") == []
 
 
-def test_the_line_of_an_epoch_begins_with_what_a_reader_understands_and_ends_with_the_loss():
-    """With the loss first, which is negative for --distortion log_mse, it said nothing to a reader.
+def test_the_line_of_an_epoch_begins_with_the_training_psnr_and_ends_with_the_loss():
+    """With the loss first, which is negative for --distortion log_mse, it meant nothing to a reader.
 
     By hand: -10 log10(0.001) = 30 dB, -10 log10(0.0002) = 10 * (4 - log10 2) = 36.99 dB; 833 s = 13 min 53 s.
     """

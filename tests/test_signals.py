@@ -113,16 +113,16 @@ def test_a_step_with_non_finite_numbers_is_skipped_counted_and_named(rendered, t
     rows = read_metrics(tmp_path / "poisoned" / "run" / "metrics.jsonl")
     assert [row["skipped"] for row in rows] == [[1, 2], [2]] and [row["step"] for row in rows] == [2, 5]
     assert all(math.isfinite(row[name]) for row in rows for name in ("loss", "mse", "kl", "val_psnr"))
-    left_out, step = [], Learner.step
+    steps, step = [], Learner.step
 
     def never(self, *, leave_out):
-        left_out.append(1)
-        step(self, leave_out=len(left_out) in {2, 3, 7})
+        steps.append(1)
+        step(self, leave_out=len(steps) in {2, 3, 7})
 
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", never)
-        run_in(tmp_path / "left out", patch, argv)
-    weights = [load_checkpoint(tmp_path / name / "run" / "last.ckpt")["model"] for name in ("poisoned", "left out")]
+        run_in(tmp_path / "skipped", patch, argv)
+    weights = [load_checkpoint(tmp_path / name / "run" / "last.ckpt")["model"] for name in ("poisoned", "skipped")]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
@@ -152,7 +152,7 @@ def test_after_bad_steps_in_a_row_the_run_stops_and_the_last_good_state_is_kept(
     assert (
         differences(last["model"], before["model"]) == differences(last["optimiser"]["state"], before["optimiser"]["state"]) == []
     )
-    Trainer.main([*argv, "--num_epoch", "3"])  # goes on where it is good again
+    Trainer.main([*argv, "--num_epoch", "3"])  # from the last good state
     assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 3
 
 

@@ -55,8 +55,8 @@ class SettingsComparison(NamedTuple):
     refused: dict[str, str]
 
 
-def choose_start(args: argparse.Namespace, given: dict) -> StartPoint:
-    """Return the start point that the flags and the content of --save_root ask for. `given` are the flags of the command line.
+def choose_start(args: argparse.Namespace, explicit: dict) -> StartPoint:
+    """Return the start point that the flags and the content of --save_root ask for. `explicit` are the flags of the command line.
 
     A run in --save_root is neither resumed nor replaced unless a flag asks for it. Raises UserError then, and for a checkpoint
     that cannot be read or was trained with settings that must not change.
@@ -69,17 +69,17 @@ def choose_start(args: argparse.Namespace, given: dict) -> StartPoint:
         raise UserError(f"--save_root {folder}: expected a folder of its own, got the data set of --DR")
     holds_run = any(folder.glob("*.ckpt"))
     if args.resume and holds_run:
-        return accept_settings(newest_in(folder), args, given)
+        return accept_settings(newest_in(folder), args, explicit)
     path: Path | None = find_checkpoint(args.ckpt_path, prefer="last") if args.ckpt_path else None
     if path and not args.overwrite and path.resolve() in {(folder / f"{name}.ckpt").resolve() for name in ("last", "previous")}:
-        return accept_settings(newest_in(folder), args, given)
+        return accept_settings(newest_in(folder), args, explicit)
     if holds_run and not args.overwrite:
         raise UserError(
             f"--save_root {folder}: already contains a run; expected --resume to continue it, or --overwrite to start over, "
             "which moves it to a subfolder earlier-N/"
         )
     if path:
-        return accept_settings(StartPoint(path, load_checkpoint(path)), args, given)
+        return accept_settings(StartPoint(path, load_checkpoint(path)), args, explicit)
     return StartPoint(messages=(f"{folder} contains no checkpoint to resume; the run starts",) if args.resume else ())
 
 
@@ -98,19 +98,19 @@ def newest_in(folder: Path) -> StartPoint:
     return StartPoint(newest.path, newest.state, continues_run=True, messages=messages)
 
 
-def args_to_train(args: argparse.Namespace, given: dict, start: StartPoint) -> argparse.Namespace:
-    """Return the flags that a run trains with. A run that is made longer keeps its teacher-forcing schedule unless it is given:
-    it does not go back to teacher-forced epochs."""
+def args_to_train(args: argparse.Namespace, explicit: dict, start: StartPoint) -> argparse.Namespace:
+    """Return the flags that a run trains with. A run that is made longer keeps its teacher-forcing schedule unless a flag sets
+    another: it does not go back to teacher-forced epochs."""
     flags = start.checkpoint.get("flags", {})
-    kept = {name: flags[name] for name in KEPT_FLAGS if name in flags and name not in given}
+    kept = {name: flags[name] for name in KEPT_FLAGS if name in flags and name not in explicit}
     return argparse.Namespace(**vars(args) | kept)
 
 
-def args_to_validate(args: argparse.Namespace, given: dict, checkpoint: dict) -> argparse.Namespace:
-    """Return the flags that a checkpoint is scored with: those that it was trained with, unless given, on this machine."""
+def args_to_validate(args: argparse.Namespace, explicit: dict, checkpoint: dict) -> argparse.Namespace:
+    """Return the flags that a checkpoint is scored with: those that it was trained with, or `explicit` ones, on this machine."""
     trained = {name: value for name, value in checkpoint["flags"].items() if name not in MACHINE_FLAGS}
-    merged = argparse.Namespace(**vars(args) | trained | given)
-    merged.amp = given.get("amp", PRESETS[merged.preset][merged.model]["amp"])
+    merged = argparse.Namespace(**vars(args) | trained | explicit)
+    merged.amp = explicit.get("amp", PRESETS[merged.preset][merged.model]["amp"])
     return merged
 
 
@@ -125,12 +125,12 @@ def compare_settings(args: argparse.Namespace, trained: dict, *, continues_run: 
     return SettingsComparison(allowed, {name: text for name, text in differences.items() if name not in allowed})
 
 
-def accept_settings(start: StartPoint, args: argparse.Namespace, given: dict) -> StartPoint:
+def accept_settings(start: StartPoint, args: argparse.Namespace, explicit: dict) -> StartPoint:
     """Return the start point with a message on the settings that differ from the checkpoint's.
 
     Raises UserError, with all differences, for those that must not change.
     """
-    args, trained = args_to_train(args, given, start), start.checkpoint["flags"]
+    args, trained = args_to_train(args, explicit, start), start.checkpoint["flags"]
     allowed, refused = compare_settings(args, trained, continues_run=start.continues_run)
     # The defaults of all other flags depend on these two.
     if decisive := [refused[name] for name in ("model", "preset") if name in refused]:

@@ -77,15 +77,15 @@ def differences(a, b, where: str = "") -> list[str]:
 
 def run_differences(a: Path, b: Path) -> list[str]:
     """Return where two run folders are not equal bit for bit, without settings of the machine and times."""
-    names = sorted(path.name for path in a.glob("*.ckpt"))
-    found = [] if names == sorted(path.name for path in b.glob("*.ckpt")) else ["other checkpoints"]
-    for name in set(names) - {"previous.ckpt"}:  # which depends on when the one before was written
-        states = [load_checkpoint(folder / name) for folder in (a, b)]
-        for state in states:
+    checkpoints = sorted(path.name for path in a.glob("*.ckpt"))
+    found = [] if checkpoints == sorted(path.name for path in b.glob("*.ckpt")) else ["other checkpoints"]
+    for name in set(checkpoints) - {"previous.ckpt"}:  # which depends on when the one before was written
+        one, other = load_checkpoint(a / name), load_checkpoint(b / name)
+        for state in (one, other):
             for flag in ("resume", "save_minutes", "num_workers"):
                 state["flags"].pop(flag)
             state["progress"].pop("seconds")
-        found += differences(*states, where=name)
+        found += differences(one, other, where=name)
     names = ["metrics.jsonl", "curves.jsonl", "training.png"]
     return found + [name for name in names if (a / name).read_bytes() != (b / name).read_bytes()]
 
