@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,9 +32,17 @@ from training.flags import parse_trainer_flags
 from training.learner import GradientCheck, Learner, Losses
 from training.loggers import Preview
 from training.pacing import epoch_size_within, measure_pace
-from training.presets import LEAST_EPOCH, PRESETS
+from training.presets import LEAST_EPOCH
 from training.progress import Progress, describe_batch
-from training.resume import ELSEWHERE, MACHINE_FLAGS, StartPoint, check_data, check_model, choose_start, keep_schedule
+from training.resume import (
+    LOCAL_FLAGS,
+    StartPoint,
+    args_to_train,
+    args_to_validate,
+    check_model,
+    choose_start,
+    compare_data,
+)
 from training.run_folder import NoRunFolder, RunFolder, describe, plain, versions
 from training.schedules import Schedules, ends_curve_point
 from utils import UserError, one_line_errors, seed_for
@@ -58,10 +67,10 @@ class Trainer:
         except ValueError as error:
             raise UserError(f"--frame_H, --frame_W: {error}") from None
         self.validation, clips = ranks.rank_zero_first(lambda: read_data(args))
-        if args.test:
+        if clips is None:  # --test
             self.config = start.checkpoint["model_config"]
         else:
-            self.config = self.task.model_config(args, clips, start.checkpoint and start.checkpoint["model_config"])
+            self.config = self.task.model_config(args, clips, start.checkpoint.get("model_config"))
             self.data = [clips.identity, identity_of(self.validation)]
             self.batches = build_batches(args, clips, ranks)
             if self.config.get("norm") == "batch":
@@ -83,11 +92,14 @@ class Trainer:
         self.stop_signal, self.save_due, self.saved_at = 0, 0, time.perf_counter()
 
     def resume(self, start: StartPoint) -> None:
-        """Takes up the state of a checkpoint of choose_start(); training goes on where it was saved. Raises UserError."""
-        check_model(self.config, start)
+        """Load the state of a checkpoint: training continues where it was saved, or at the start of that epoch if it starts over.
+
+        Raises UserError for the weights of another model.
+        """
+        assert start.path is not None
         self.learner.load(start.checkpoint, start.path, for_training=not self.args.test)
         self.epoch, self.best_psnr = start.checkpoint["epoch"], start.checkpoint["best_psnr"]
-        if not self.args.test and check_data(self.data, self.args, start):
+        if not self.args.test and not start.restart_epoch:
             self.progress = Progress.from_state(start.checkpoint["progress"], self.ranks)
 
     def fit(self) -> None:
@@ -325,68 +337,83 @@ def with_epoch_size(args: argparse.Namespace, ranks: Ranks) -> argparse.Namespac
     return argparse.Namespace(**vars(args) | {"epoch_size": size})
 
 
-def only_validate(args: argparse.Namespace, given: dict, ranks: Ranks, start: StartPoint) -> None:
-    """Scores the checkpoint, which knows how it was trained: a student need not repeat it."""
-    trained = {name: value for name, value in start.checkpoint["flags"].items() if name not in MACHINE_FLAGS}
-    vars(args).update(trained | given)
-    args.amp = given.get("amp", PRESETS[args.preset][args.model]["amp"])
+def only_validate(args: argparse.Namespace, ranks: Ranks, start: StartPoint) -> None:
+    """Score a checkpoint on the validation split."""
     trainer = Trainer(args, start, ranks)
     trainer.resume(start)
-    row, _ = trainer.validate()
+    row = trainer.validate().metrics
     if ranks.is_main:
-        print(f"val {row['val_psnr']:.2f} dB (by channel {row['val_channel_psnr']:.2f}, last 100 {row['val_closing']:.2f}), "
-              f"SSIM {row['val_ssim']:.3f}; copy of the last given frame {row['val_copy']:.2f} dB, "
-              f"median background {row['val_background']:.2f} dB")  # fmt: skip
+        print(f"val {row['val_psnr']:.2f} dB (by channel {row['val_channel_psnr']:.2f}, "
+              f"last 100 frames {row['val_closing']:.2f}), SSIM {row['val_ssim']:.3f}; "
+              f"copy-last-frame baseline {row['val_copy']:.2f} dB, "
+              f"median-frame baseline {row['val_background']:.2f} dB")  # fmt: skip
 
 
-def train(args: argparse.Namespace, given: dict, ranks: Ranks, run_folder: RunFolder | NoRunFolder) -> None:
-    """A whole run, or what is left of one."""
-    start = ranks.broadcast_object(choose_start(args, given) if ranks.is_main else None)
-    if start.checkpoint:
-        keep_schedule(args, given, start)
+def train(args: argparse.Namespace, ranks: Ranks, start: StartPoint, run_folder: RunFolder | NoRunFolder) -> None:
+    """Train a whole run, or the rest of one."""
     trainer = Trainer(args, start, ranks)
     if start.checkpoint:
+        check_model(trainer.config, start)
+        start = compare_data(trainer.data, args, start)
         trainer.resume(start)
         if trainer.epoch >= args.num_epoch and not (args.resume and start.continues_run):
-            raise UserError(f"{start.path}: has {trainer.epoch} epochs already; expected fewer than --num_epoch {args.num_epoch}")
-    flags = plain(vars(args))
-    ranks.assert_same(data=trainer.data, **{name: value for name, value in flags.items() if name not in ELSEWHERE})
+            raise UserError(f"--num_epoch {args.num_epoch}: expected more than the {trainer.epoch} epochs of {start.path}")
+    flags = plain(vars(trainer.args))
+    ranks.assert_same(data=trainer.data, **{name: value for name, value in flags.items() if name not in LOCAL_FLAGS})
     earlier = run_folder.begin(flags, first_epoch=trainer.epoch, resumed=start.path, in_place=start.continues_run,
-                            history=start.checkpoint and start.checkpoint["history"])  # fmt: skip
+                               history=start.checkpoint.get("history"), curves=start.curves())  # fmt: skip
     if not (args.save_root / "best.ckpt").exists():
         trainer.best_psnr = -math.inf  # the first validation of this folder writes one
     trainer.run_folder = run_folder
-    precision = "float32" if args.amp == "none" else args.amp
-    left = f"epochs {trainer.epoch + 1} to {args.num_epoch}" if trainer.epoch < args.num_epoch else "no epoch is left to train"
-    lines = [*start.messages, earlier and f"the earlier run in {args.save_root} was moved to {earlier}",
-             f"{sum(p.numel() for p in trainer.learner.model.parameters()):,} parameters on {trainer.device} in {precision}, "
-             f"{trainer.batches.epoch_clips} clips an epoch, {left}",
-             ranks.world > 1 and f"{ranks.world} processes take {trainer.batches.global_batch_size} clips a batch"]  # fmt: skip
     if ranks.is_main:
-        print(*filter(None, lines), sep="\n", flush=True)
+        print(*opening_lines(trainer, start, earlier), sep="\n", flush=True)
     with trainer.interrupt:
         if not start.continues_run:
-            trainer.save("last.ckpt")  # from now on the folder can be resumed from
+            trainer.save("last.ckpt")  # from now on the run can be resumed
         trainer.fit()
     if ranks.is_main:
-        print(f"best validation {trainer.best_psnr:.2f} dB; everything is in {args.save_root}, the curves in training.png")
+        print(f"best validation {trainer.best_psnr:.2f} dB; the run is in {args.save_root}, its curves in training.png")
+
+
+def opening_lines(trainer: Trainer, start: StartPoint, earlier: Path | None) -> list[str]:
+    """Return what is printed before the first epoch; `earlier` is the folder that an earlier run was moved to."""
+    args, world = trainer.args, trainer.ranks.world
+    lines = list(start.messages)
+    if earlier:
+        lines.append(f"the earlier run in {args.save_root} was moved to {earlier}")
+    parameters = sum(p.numel() for p in trainer.learner.model.parameters())
+    precision = "float32" if args.amp == "none" else args.amp
+    left = f"epochs {trainer.epoch + 1} to {args.num_epoch}" if trainer.epoch < args.num_epoch else "no epoch is left to train"
+    lines.append(
+        f"{parameters:,} parameters on {trainer.device} in {precision}, {trainer.batches.epoch_clips} clips an epoch, {left}"
+    )
+    if world > 1:
+        lines.append(f"{world} processes, {trainer.batches.global_batch_size} clips a batch")
+    return lines
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    args, given = parse_trainer_flags(argv)
-    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":  # after an accident nothing is begun anew
-        args.resume, args.overwrite = "auto", False
+    """Train or, with --test, score a checkpoint."""
+    args, explicit = parse_trainer_flags(argv)
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":  # after a failed process torchrun restarts all; none starts over
+        args = argparse.Namespace(**vars(args) | {"resume": "auto", "overwrite": False})
     ranks = Ranks()
     run_folder: RunFolder | NoRunFolder = NoRunFolder()
     try:
         if args.test:
-            only_validate(args, given, ranks, choose_start(args, given))
+            start = choose_start(args, explicit)
+            only_validate(args_to_validate(args, explicit, start.checkpoint), ranks, start)
             return
         if ranks.is_main:
             video_kinds(args.store_visualization or "gif", flag="--store_visualization")
             run_folder = RunFolder(args.save_root, use_wandb=args.use_wandb, use_tensorboard=args.use_tensorboard)
-        train(args, given, ranks, run_folder)
+        start = ranks.broadcast_object(choose_start(args, explicit) if ranks.is_main else StartPoint())
+        args = args_to_train(args, explicit, start)
+        if "minutes" in explicit and not start.continues_run:
+            args = with_epoch_size(args, ranks)
+            start = start.restarted() if start.checkpoint else start
+        train(args, ranks, start, run_folder)
     except RuntimeError as error:
         if not ranks.is_peer_failure(error):
             raise

@@ -129,7 +129,7 @@ def with_test(run: Path, data: Path, folder: Path, *more: str) -> Path:
 
 @pytest.fixture
 def blank_charts(monkeypatch):
-    """Charts are laid out but not drawn, which takes longest; what is in them is tested in test_records_and_plots.py."""
+    """Charts are laid out but not drawn, which takes longest; what is in them is tested in test_plots.py."""
     monkeypatch.setattr("visualization.plots.Figure.savefig", lambda _, file: Image.new("L", (2, 2)).save(file, "PNG"))
 
 

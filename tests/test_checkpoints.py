@@ -19,7 +19,7 @@ from training.checkpoints import (
     load_checkpoint,
     load_newest,
     model_from_checkpoint,
-    serialise,
+    serialize,
     write_checkpoint,
 )
 from utils import UserError
@@ -27,12 +27,12 @@ from utils import UserError
 STORED = Path(__file__).parent / "checkpoints"  # written by earlier releases
 
 
-def test_a_checkpoint_holds_all_a_resumed_run_needs(trained):
-    """'optimizer': self.state_dict() saved the weights twice and no optimizer."""
+def test_a_checkpoint_contains_what_a_resumed_run_needs(trained):
+    """ "optimizer": self.state_dict() is a mistake of many solutions: it stores the weights twice and no optimizer state."""
     state = load_checkpoint(trained / "last.ckpt")
     assert set(state) >= set(KEYS)
-    moments = state["optimiser"]["state"]
-    assert len(moments) == len(state["model"]) and {"exp_avg", "exp_avg_sq", "step"} <= set(moments[0])
+    optimizer_state = state["optimiser"]["state"]
+    assert len(optimizer_state) == len(state["model"]) and {"exp_avg", "exp_avg_sq", "step"} <= set(optimizer_state[0])
     assert state["epoch"] == 2 and state["step"] == 4 and state["flags"]["num_epoch"] == 2
     assert any(not torch.equal(state["model"][name], state["ema"][name]) for name in state["model"])
 
@@ -44,7 +44,7 @@ def test_the_model_is_rebuilt_from_the_checkpoint_alone(trained):
     assert all(torch.equal(value, state["ema"][name]) for name, value in model.state_dict().items())
 
 
-def test_a_run_folder_means_its_best_or_its_last(trained, tmp_path):
+def test_a_run_folder_stands_for_its_best_or_its_last_checkpoint(trained, tmp_path):
     assert find_checkpoint(trained, prefer="best").name == "best.ckpt"
     assert find_checkpoint(trained, prefer="last").name == "last.ckpt"
     (tmp_path / "last.ckpt").touch()
@@ -52,19 +52,19 @@ def test_a_run_folder_means_its_best_or_its_last(trained, tmp_path):
     with pytest.raises(UserError, match="no such file"):
         find_checkpoint(tmp_path / "nowhere", prefer="best")
     (tmp_path / "last.ckpt").unlink()
-    with pytest.raises(UserError, match=r"holds no best\.ckpt"):
+    with pytest.raises(UserError, match=r"without best\.ckpt"):
         find_checkpoint(tmp_path, prefer="best")
 
 
 class Malicious:
-    """Unpickled, it makes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __reduce__(self):
         return Path.touch, (Path("was-run"),)
 
 
 def spoil(path: Path, kind: str) -> None:
-    """Makes the checkpoint at `path` something else."""
+    """Replace the checkpoint at `path` by something else."""
     whole = path.read_bytes()
     state = load_checkpoint(path)
     if kind == "flipped":
@@ -90,18 +90,18 @@ def spoil(path: Path, kind: str) -> None:
 
 
 SPOILT = {
-    "text": "it is no archive of torch.save", "short text": "it is no archive of torch.save", "empty": "the file is empty",
-    "cut": "cut short or damaged", "one byte short": "cut short or damaged", "flipped": "the check sum of", "weights": "but bare weights",
-    "list": "but something else", "archive": "an archive, but none of torch.save", "newer": "checkpoint format 99; this version reads up to",
-    "older": "checkpoint format 1, of a model that has changed", "incomplete": "model_config is nothing", "wrong inside": "epoch is str",
-    "malicious": "it is no archive of torch.save", "malicious inside": "which could run code",
+    "text": "it is not an archive of torch.save", "short text": "it is not an archive of torch.save", "empty": "the file is empty",
+    "cut": "cut short or damaged", "one byte short": "cut short or damaged", "flipped": "the checksum of", "weights": "got weights alone",
+    "list": "got another object", "archive": "an archive, but not one of torch.save", "newer": "expected a checkpoint format up to 3, got 99",
+    "older": "expected checkpoint format 3, got 1", "incomplete": "model_config to be dict, got nothing", "wrong inside": "epoch to be int, got str",
+    "malicious": "it is not an archive of torch.save", "malicious inside": "which could run code",
 }  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("kind", SPOILT)
-def test_what_is_no_checkpoint_is_refused_in_one_line(train_args, trained, tmp_path, monkeypatch, capsys, kind):
-    """By Trainer.py as a user runs it; code in the file is not run."""
+def test_a_file_that_is_not_a_checkpoint_is_refused_in_one_line(train_args, trained, tmp_path, monkeypatch, capsys, kind):
+    """Trainer.py refuses it, and code in the file is not run."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(trained / "last.ckpt", tmp_path / "file.ckpt")
     spoil(tmp_path / "file.ckpt", kind)
@@ -113,17 +113,17 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(train_args, trained, tmp_p
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("kind", ["cut", "flipped", "malicious", "gone"])
 def test_the_previous_checkpoint_is_used_when_the_newest_cannot_be_read(train_args, trained, tmp_path, capsys, kind):
-    """The damaged one is kept by another name, so that it does not become the previous one in turn."""
+    """The damaged one is kept under another name, so that it does not become the next previous.ckpt."""
     run = shutil.copytree(trained, tmp_path / "run")
     flags = [*train_args, "--batch_size", "4", "--num_epoch", "3", "--resume"]
     if kind == "gone":
         (run / "last.ckpt").unlink()
     else:
         spoil(run / "last.ckpt", kind)
-    assert load_newest(run)[0].name == "previous.ckpt"
+    assert load_newest(run).path.name == "previous.ckpt"
     Trainer.main(flags)
     said = capsys.readouterr().out
-    assert "last.ckpt" in said and f"going on from {run / 'previous.ckpt'}" in said
+    assert "last.ckpt" in said and f"resuming from {run / 'previous.ckpt'}" in said
     assert load_checkpoint(run / "last.ckpt")["epoch"] == 3 and load_checkpoint(run / "previous.ckpt")["epoch"] < 3
     assert (run / "damaged.ckpt").exists() is (kind != "gone")
     for name in ("last", "previous"):
@@ -133,7 +133,7 @@ def test_the_previous_checkpoint_is_used_when_the_newest_cannot_be_read(train_ar
 
 
 def test_every_flipped_bit_is_noticed_or_changes_nothing(trained, tmp_path):
-    """torch reads an archive without looking at its check sums."""
+    """torch does not verify an archive's checksums."""
     whole = (trained / "last.ckpt").read_bytes()
     expected = load_checkpoint(trained / "last.ckpt")
     noticed = 0
@@ -163,32 +163,32 @@ def test_weights_of_another_model_are_refused(trained):
     "config", [{"frame_dim": -1}, {"frame_dim": 2**63}, {"frame_dim": "x"}, {"condition_mean": None}, {"family": ["svg"]}]
 )
 def test_sizes_that_no_model_has_are_refused(trained, config):
-    """torch answers them by a RuntimeError or an OverflowError."""
+    """torch raises a RuntimeError or an OverflowError for them."""
     state = load_checkpoint(trained / "last.ckpt")
-    with pytest.raises(UserError, match=r"other\.ckpt: holds no model that can be built"):
+    with pytest.raises(UserError, match=r"other\.ckpt: contains no model that can be built"):
         model_from_checkpoint(state | {"model_config": state["model_config"] | config}, trained / "other.ckpt")
 
 
-def test_what_stands_in_the_way_of_the_format_is_refused(trained, tmp_path):
-    """A checkpoint of format 1 was asked for the family of a configuration that need not be one."""
+def test_a_state_of_wrong_types_is_refused(trained, tmp_path):
+    """Reading the family of a format 1 configuration that is not a dict, or weights with a name that is not text, once raised."""
     torch.save(load_checkpoint(trained / "last.ckpt") | {"format": 1, "model_config": None}, tmp_path / "a.ckpt")
-    with pytest.raises(UserError, match="checkpoint format 1, of a model that has changed"):
+    with pytest.raises(UserError, match="expected checkpoint format 3, got 1"):
         load_checkpoint(tmp_path / "a.ckpt")
     state = load_checkpoint(trained / "last.ckpt")
     with pytest.raises(UserError, match="weights of another model"):
         model_from_checkpoint(state | {"ema": {1: torch.zeros(1)}}, tmp_path / "a.ckpt")
 
 
-def test_what_cannot_be_read_back_is_never_written(trained):
-    """A value of a class that the safe reader does not know would make every checkpoint of the run useless."""
+def test_a_state_that_cannot_be_read_back_is_never_written(trained):
+    """A value of a class that the safe reader refuses would make every checkpoint of the run useless."""
     state = load_checkpoint(trained / "last.ckpt")
     with pytest.raises(UserError, match="the new checkpoint"):
-        serialise(state | {"flags": {"DR": Path("data")}})
+        serialize(state | {"flags": {"DR": Path("data")}})
 
 
-def test_a_checkpoint_goes_beside_is_flushed_and_read_before_it_is_moved(trained, tmp_path, monkeypatch):
-    """Whatever fails on the way, what stood there before is whole, and nothing else is left."""
-    content = serialise(load_checkpoint(trained / "last.ckpt"))
+def test_a_checkpoint_is_written_to_another_name_and_flushed_before_it_is_moved(trained, tmp_path, monkeypatch):
+    """Whatever fails, the earlier checkpoint is whole and no other file is left."""
+    content = serialize(load_checkpoint(trained / "last.ckpt"))
     path = tmp_path / "last.ckpt"
     write_checkpoint(path, content)
     before, order = path.read_bytes(), []
@@ -210,8 +210,8 @@ def test_a_checkpoint_goes_beside_is_flushed_and_read_before_it_is_moved(trained
     assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
 
 
-def test_bytes_that_come_back_otherwise_are_noticed(tmp_path, monkeypatch):
-    """A disk that says yes and writes something else."""
+def test_a_disk_that_returns_other_bytes_is_noticed(tmp_path, monkeypatch):
+    """Such a disk reports no error when it writes."""
     real = open
 
     def lossy(path, mode="r"):
@@ -244,11 +244,27 @@ def test_bytes_that_come_back_otherwise_are_noticed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name, epoch", [("svg_format1", 1), ("svg_format2", 1), ("pose_cvae_format2", 1)])
 def test_checkpoints_of_earlier_formats_are_read(name, epoch):
     state = load_checkpoint(STORED / f"{name}.ckpt")
-    assert state["epoch"] == epoch and not state["progress"] and not state["data"] and not state["history"]
+    assert (
+        state["epoch"] == epoch and not state["progress"] and not state["data"] and not state["history"] and not state["curves"]
+    )
     assert sum(p.numel() for p in model_from_checkpoint(state, STORED / name).parameters()) > 1000
 
 
-def test_a_run_of_an_earlier_format_goes_on(rendered, tmp_path):
+def test_a_checkpoint_without_curves_is_read_as_one_with_none(trained, tmp_path):
+    """Format 3 did not contain them at first."""
+    state = load_checkpoint(trained / "last.ckpt")
+    for curves in (None, [{"epoch": 0.5, "step": 1, "loss": 0.25}]):
+        torch.save(
+            state | {"curves": curves} if curves else {name: state[name] for name in state if name != "curves"},
+            tmp_path / "a.ckpt",
+        )
+        assert load_checkpoint(tmp_path / "a.ckpt")["curves"] == (curves or [])
+    torch.save(state | {"curves": {}}, tmp_path / "a.ckpt")
+    with pytest.raises(UserError, match="expected curves to be list, got dict"):
+        load_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_training_continues_from_a_checkpoint_of_an_earlier_format(rendered, tmp_path):
     Trainer.main(["--DR", str(rendered), "--save_root", str(tmp_path / "run"), "--ckpt_path", str(STORED / "pose_cvae_format2.ckpt"),
                   "--num_epoch", "2", "--batch_size", "3", *SMALL, "--F_dim", "4", "--L_dim", "4", "--N_dim", "1", "--D_out_dim", "8"])  # fmt: skip
     assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 2

@@ -134,7 +134,7 @@ def test_a_run_that_fails_does_not_end_the_others(rendered, tmp_path, reports, c
 
 
 @pytest.mark.parametrize("changed, told", [
-    ({"lr": 0.1}, "was trained with other settings: --lr 0.01 there, 0.1 here"),
+    ({"lr": 0.1}, "expected the settings that it was trained with, got --lr 0.1 (was 0.01)"),
     ({"num_epoch": 1}, "was trained with --num_epoch 2, not 1; expected the same"),
     ({"num_epoch": 4}, "was trained with --num_epoch 2, not 4; expected the same"),
 ])  # fmt: skip
@@ -232,7 +232,7 @@ def test_two_at_once_share_the_work(rendered, tmp_path):
     assert [process.returncode for process in both] == [0, 0], said
     for name in ("high-seed1", "low-seed1"):
         log = (tmp_path / "runs" / name / "log.txt").read_text()
-        assert log.count("everything is in") == log.count("results are in") == 1
+        assert log.count("the run is in") == log.count("results are in") == 1
         assert sum(f"{name}: begins" in out for out, _ in said) == 1
     assert "2 runs in 2 settings" in said[0][0] + said[1][0]
 

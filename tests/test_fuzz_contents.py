@@ -14,7 +14,7 @@ from data.truth_csv import read_frames
 from tests.helpers.fuzzing import cases, damaged, end_of, outcome
 from tests.helpers.runs import differences
 from tools import plot_curves
-from training.checkpoints import KEYS, load_checkpoint, model_from_checkpoint, serialise
+from training.checkpoints import KEYS, load_checkpoint, model_from_checkpoint, serialize
 from training.metrics_log import read_metrics
 from utils import UserError
 
@@ -147,14 +147,14 @@ STATE = {"model_config": {"family": "pose_cvae", "frame_dim": 4, "label_dim": 4,
                           "condition_mean": [0.5] * 3, "condition_scale": [1.0] * 3},
          "model": {"a": torch.arange(6.0)}, "ema": {"a": torch.ones(2, 3)}, "optimiser": {"state": {0: {"step": torch.tensor(3.0)}}}, "scaler": {},
          "epoch": 2, "step": 7, "best_psnr": 20.5, "flags": {"lr": 0.1, "amp": "none", "val_vi_len": None}, "versions": {"torch": "2"},
-         "progress": {"clips": 3}, "data": ["abc", "def"], "history": [{"epoch": 1, "loss": 0.5}]}  # fmt: skip
+         "progress": {"clips": 3}, "data": ["abc", "def"], "history": [{"epoch": 1, "loss": 0.5}], "curves": [{"epoch": 0.5, "loss": 0.5}]}  # fmt: skip
 assert STATE.keys() == KEYS.keys()
 VALUES = st.sampled_from([None, True, -1, 0, 1, 7, 10**30, 2**63, 1.5, math.nan, "", "x", b"x", [], [1], {}, {"a": 1}, {1: 2}, (), torch.ones(2),
                           torch.tensor(2), [0.5] * 2, ["x"] * 3, "svg", "pose_cvae"])  # fmt: skip
 
 
 def test_bytes_of_a_checkpoint(fresh):
-    folder, whole = fresh(), bytes(serialise(STATE))
+    folder, whole = fresh(), bytes(serialize(STATE))
     path = folder / "last.ckpt"
 
     @cases(250)

@@ -1,4 +1,4 @@
-"""Runs that are killed without warning at random moments, resumed each time, and compared with one that never was."""
+"""Runs that are killed without warning at random moments, resumed each time, and compared with one that was never killed."""
 
 import os
 import random
@@ -17,7 +17,7 @@ MOMENTS = ("training", "saving", "cache building")
 
 
 def wait_for(condition, run, *, seconds: float = 240) -> bool:
-    """Whether the condition came true while the process lived."""
+    """Return whether the condition became true while the process was alive."""
     deadline = time.monotonic() + seconds
     while run.poll() is None and time.monotonic() < deadline:
         if condition():
@@ -26,13 +26,13 @@ def wait_for(condition, run, *, seconds: float = 240) -> bool:
     return False
 
 
-def halves(folder: Path, moment: str) -> list[Path]:
-    """Files that are being written: checkpoints, or the frame cache."""
+def partial_files(folder: Path, moment: str) -> list[Path]:
+    """Return the files that are being written: checkpoints, or the frame cache."""
     return list(folder.glob("run/.*.part" if moment == "saving" else "cache/*/.*.part"))
 
 
 def kill_once(folder: Path, argv: list[str], moment: str, chance: random.Random) -> str:
-    """Starts the run, kills it at about that moment, and says at which it was: "finished" if it came to its end."""
+    """Start the run and kill it at about that moment. Return the actual moment, "finished" if the run had ended."""
     if moment == "cache building":
         for path in folder.glob("cache/*/*.npy"):
             path.unlink()
@@ -43,16 +43,16 @@ def kill_once(folder: Path, argv: list[str], moment: str, chance: random.Random)
             lambda: (folder / "run" / "last.ckpt").exists() and (folder / "run" / "last.ckpt").stat().st_mtime_ns != before, run
         )
         time.sleep(chance.uniform(0, 0.4))
-    elif wait_for(lambda: halves(folder, moment), run):
+    elif wait_for(lambda: partial_files(folder, moment), run):
         time.sleep(chance.choice([0, 0, 0.001, 0.003]))
     ended = run.poll() is not None
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate()
-    return "finished" if ended else moment if moment == "training" or halves(folder, moment) else "elsewhere"
+    return "finished" if ended else moment if moment == "training" or partial_files(folder, moment) else "elsewhere"
 
 
 def survive(rendered: Path, tmp_path: Path, kills: int, more: list[str], seed: int) -> Counter:
-    """Kills a run so many times; it must end with the bits of one that was not killed. Counts the moments of the kills."""
+    """Kill a run `kills` times; it must end bit for bit like one that was not killed. Return the number of kills at each moment."""
     argv = [
         "--DR",
         str(rendered),
@@ -68,7 +68,8 @@ def survive(rendered: Path, tmp_path: Path, kills: int, more: list[str], seed: i
         *more,
     ]
     finish(start(tmp_path / "whole", argv))
-    chance, moments = random.Random(seed), Counter()
+    chance = random.Random(seed)
+    moments: Counter[str] = Counter()
     for number in range(kills):
         moments[kill_once(tmp_path / "killed", [*argv, "--resume", "--save_minutes", "0"], MOMENTS[number % 3], chance)] += 1
     errors = finish(start(tmp_path / "killed", [*argv, "--resume"]))

@@ -144,7 +144,7 @@ def test_a_run_goes_on_with_more_data_and_keeps_the_scale_of_its_conditions(rend
 
 def test_another_kind_of_model_cannot_take_a_run_up(rendered, trained_robot, tmp_path, capsys):
     message = refused(capsys, Trainer.main, ["--DR", rendered, "--save_root", tmp_path, "--ckpt_path", trained_robot])
-    assert message.endswith("was trained with --model svg_lp, not pose_cvae")
+    assert message.endswith("expected the settings that it was trained with, got --model pose_cvae (was svg_lp)")
 
 
 def test_another_prior_cannot_take_a_run_up(rendered_robot, trained_robot, tmp_path, capsys):
@@ -161,7 +161,7 @@ def test_another_prior_cannot_take_a_run_up(rendered_robot, trained_robot, tmp_p
         "--ckpt_path",
         trained_robot,
     ]
-    assert "was trained with --model svg_lp, not svg_fp" in refused(capsys, Trainer.main, argv)
+    assert "got --model svg_fp (was svg_lp)" in refused(capsys, Trainer.main, argv)
 
 
 def test_a_dance_checkpoint_is_no_robots_and_the_other_way_round(

@@ -1,6 +1,7 @@
-"""A run's folder that fills up, vanishes, cannot be written or is taken: what is said, and that nothing is lost."""
+"""A run's folder that fills up, vanishes, cannot be written or is taken: what is reported, and that nothing is lost."""
 
 import errno
+import inspect
 import json
 import os
 import shutil
@@ -14,17 +15,17 @@ import pytest
 import Trainer
 from runtime import files
 from tests.helpers.refusals import refused
-from tests.helpers.runs import TINY, finish, run_differences, start
+from tests.helpers.runs import TINY, finish, metrics_row, open_run_folder, run_differences, start
 from tests.helpers.settings import ROOT, SMALL
 from training.checkpoints import load_checkpoint
-from training.metrics_log import read_metrics
-from training.run_folder import RunFolder
+from training.metrics_log import read_curves, read_metrics
+from training.run_folder import NoRunFolder, RunFolder, describe
 
 FULL = OSError(28, "No space left on device")
 
 
 def fill_up(monkeypatch, names: set[str], *, times: int = 10**9) -> list[str]:
-    """Lets writings of files of these names fail as on a full disk, so many times; the list grows with each."""
+    """Let the first `times` writes of files of these names fail as on a full disk. Return a list that grows with each failure."""
     refused_names: list[str] = []
     real = files.write_whole
 
@@ -39,21 +40,21 @@ def fill_up(monkeypatch, names: set[str], *, times: int = 10**9) -> list[str]:
     return refused_names
 
 
-def test_a_full_disk_does_not_end_the_training_and_later_all_is_there(train_args, tmp_path, monkeypatch, capsys):
-    """The earlier checkpoint stays whole; what could not be written comes with the next one."""
+def test_a_full_disk_does_not_end_the_training_and_later_everything_is_written(train_args, tmp_path, monkeypatch, capsys):
+    """The earlier checkpoint stays whole; rows that could not be written are written with the next ones."""
     argv = [*train_args, "--num_epoch", "3", "--val_every", "3"]
     Trainer.main([*argv, "--save_root", str(tmp_path / "whole" / "run")])
     with monkeypatch.context() as patch:
         failed = fill_up(patch, {"metrics.jsonl", "last.ckpt"}, times=4)
         Trainer.main(argv)
     errors = capsys.readouterr().err
-    assert len(failed) == 4 and errors.count("cannot be written (No space left on device); training goes on") == 4
+    assert len(failed) == 4 and errors.count("cannot be written (No space left on device); training continues") == 4
     assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 3
     rows = [(folder / "metrics.jsonl").read_bytes() for folder in (tmp_path / "whole" / "run", tmp_path / "run")]
     assert rows[0] == rows[1]
 
 
-def test_a_best_checkpoint_that_found_no_room_is_not_the_best_that_others_must_beat(train_args, tmp_path, monkeypatch):
+def test_a_score_whose_best_checkpoint_was_not_written_is_not_the_best_so_far(train_args, tmp_path, monkeypatch):
     scores = iter([30.0, 20.0])
     monkeypatch.setattr(
         Trainer.Trainer, "validate", lambda self: ({"val_psnr": next(scores), "val_ssim": 0.5, "val_closing": 1.0}, [])
@@ -65,7 +66,7 @@ def test_a_best_checkpoint_that_found_no_room_is_not_the_best_that_others_must_b
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_run_that_ends_on_a_full_disk_is_saved_elsewhere(train_args, tmp_path, monkeypatch, capsys, stopped):
-    """Hours of training must not be thrown away because the disk is full when they are over; nor when they are cut short."""
+    """Hours of training must not be lost because the disk is full when they end, or when they are stopped."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     Trainer.main([*train_args, "--num_epoch", "1"])
     before = (tmp_path / "run" / "last.ckpt").read_bytes()
@@ -86,7 +87,7 @@ def test_a_run_that_ends_on_a_full_disk_is_saved_elsewhere(train_args, tmp_path,
     assert [row["epoch"] for row in read_metrics(tmp_path / "b" / "metrics.jsonl")] == [0, 1, 2]
 
 
-def test_a_folder_that_vanishes_comes_back_with_all_of_the_run(train_args, tmp_path, monkeypatch):
+def test_a_folder_that_vanishes_is_created_again_with_the_whole_run(train_args, tmp_path, monkeypatch):
     train_epoch = Trainer.Trainer.train_epoch
 
     def vanish(self, epoch):
@@ -109,7 +110,7 @@ def test_a_folder_that_becomes_read_only(train_args, tmp_path, monkeypatch, caps
 
 
 def test_two_runs_do_not_write_into_one_folder(train_args, trained, tmp_path, monkeypatch, capsys):
-    """The second says so and touches nothing; when the first has ended, however it did, the folder is free."""
+    """The second reports it and touches nothing. When the first has ended, in whatever way, the folder is free."""
     monkeypatch.setattr("runtime.files.WAIT", 0.1)
     shutil.copytree(trained, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
@@ -126,7 +127,7 @@ def test_two_runs_do_not_write_into_one_folder(train_args, trained, tmp_path, mo
     assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 3
 
 
-def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, capsys):
+def test_a_file_system_without_locks_is_reported_and_used(tmp_path, monkeypatch, capsys):
     fcntl = pytest.importorskip("fcntl")
 
     def unable(*_):
@@ -138,8 +139,8 @@ def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, cap
     assert "no locks" in capsys.readouterr().err
 
 
-def test_a_half_written_last_line_is_no_epoch_and_is_replaced(train_args, tmp_path):
-    """As an older version left it when it was killed."""
+def test_a_half_written_last_line_does_not_count_as_an_epoch_and_is_replaced(train_args, tmp_path):
+    """Earlier versions left such a line when they were killed."""
     Trainer.main([*train_args, "--num_epoch", "1"])
     with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 1, "los')
@@ -148,19 +149,19 @@ def test_a_half_written_last_line_is_no_epoch_and_is_replaced(train_args, tmp_pa
     assert [json.loads(line)["epoch"] for line in lines] == [0, 1]
 
 
-def test_other_data_are_not_the_same_run(dataset, tmp_path, capsys):
-    """Changed between two starts they are refused in place, and said where another folder trains on with them."""
+def test_a_run_is_not_resumed_with_other_data(dataset, tmp_path, capsys):
+    """Data that changed between two starts are refused in the same folder, and reported if another folder trains on with them."""
     argv = ["--DR", str(dataset), *TINY, "--epoch_size", "3"]
     Trainer.main([*argv, "--save_root", str(tmp_path / "run"), "--num_epoch", "1"])
     frames = sorted((dataset / "train" / "train_img").iterdir())
     shutil.copy(frames[4], frames[5])
     message = refused(capsys, Trainer.main, [*argv, "--save_root", str(tmp_path / "run"), "--num_epoch", "2", "--resume"])
-    assert "the training data are not those that" in message and "another --save_root" in message
+    assert "expected the training data that the run in" in message and "another --save_root" in message
     Trainer.main([*argv, "--save_root", str(tmp_path / "b"), "--num_epoch", "2", "--ckpt_path", str(tmp_path / "run")])
-    assert "trained on with other data" in capsys.readouterr().out
+    assert "training continues with other data" in capsys.readouterr().out
 
 
-def test_data_that_move_stay_the_same_run(dataset, tmp_path, monkeypatch):
+def test_a_run_is_resumed_with_the_same_data_in_another_folder(dataset, tmp_path, monkeypatch):
     argv = [*TINY, "--epoch_size", "3", "--save_root", str(tmp_path / "run")]
     Trainer.main(["--DR", str(dataset), *argv, "--num_epoch", "1"])
     moved = dataset.rename(tmp_path / "elsewhere")
@@ -171,8 +172,8 @@ def test_data_that_move_stay_the_same_run(dataset, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_data_that_change_under_a_running_job_do_not_change_it(dataset, tmp_path):
-    """It reads the pixels that it began with, though another job has made the cache anew."""
+def test_data_that_change_during_a_run_do_not_change_it(dataset, tmp_path):
+    """It reads the pixels that it started with, although another run has rebuilt the cache."""
     argv = ["--DR", str(dataset), "--save_root", "run", *TINY, "--epoch_size", "60", "--num_epoch", "4", "--num_workers", "1"]
     finish(start(tmp_path / "whole", argv))
     run = start(tmp_path / "changed", argv)
@@ -198,3 +199,127 @@ def test_data_that_change_under_a_running_job_do_not_change_it(dataset, tmp_path
     assert run.poll() is None  # else nothing was tested
     finish(run)
     assert run_differences(tmp_path / "whole" / "run", tmp_path / "changed" / "run") == []
+
+
+def test_resuming_drops_the_epochs_that_are_trained_again(tmp_path):
+    run_folder = open_run_folder(tmp_path)
+    for epoch in range(4):
+        run_folder.add(metrics_row(epoch), {})
+    open_run_folder(tmp_path, first_epoch=2, resumed=tmp_path / "last.ckpt", in_place=True)
+    assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
+
+
+def test_resuming_into_another_folder_copies_the_history_and_keeps_the_run_there(tmp_path):
+    for folder, epochs in [("a", 4), ("b", 7)]:
+        run_folder = open_run_folder(tmp_path / folder)
+        for epoch in range(epochs):
+            run_folder.add(metrics_row(epoch, loss=float(len(folder) + epochs)), {})
+        (tmp_path / folder / "best.ckpt").write_text(folder)
+    open_run_folder(tmp_path / "b", first_epoch=3, resumed=tmp_path / "a" / "last.ckpt")
+    assert [r["loss"] for r in read_metrics(tmp_path / "b" / "metrics.jsonl")] == [5.0] * 3
+    assert (tmp_path / "b" / "earlier-1" / "best.ckpt").read_text() == "b" and not (tmp_path / "b" / "best.ckpt").exists()
+    assert len(read_metrics(tmp_path / "b" / "earlier-1" / "metrics.jsonl")) == 7
+
+
+def test_going_back_to_an_earlier_epoch_moves_the_later_ones_aside(tmp_path):
+    run_folder = open_run_folder(tmp_path)
+    for epoch in range(5):
+        run_folder.add(metrics_row(epoch), {})
+    (tmp_path / "epoch=1.ckpt").touch()
+    earlier = open_at_epoch_2(tmp_path)
+    assert earlier == tmp_path / "earlier-1" and len(read_metrics(earlier / "metrics.jsonl")) == 5
+    assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
+
+
+def open_at_epoch_2(folder):
+    return RunFolder(folder, use_wandb=False, use_tensorboard=False).begin({}, first_epoch=2, resumed=folder / "epoch=1.ckpt")
+
+
+def test_a_run_that_never_began_is_not_kept_and_other_files_are_not_touched(tmp_path):
+    open_run_folder(tmp_path)
+    (tmp_path / "holiday.png").touch()
+    open_run_folder(tmp_path).add(metrics_row(0), {})
+    assert not list(tmp_path.glob("earlier-*"))
+    open_run_folder(tmp_path)
+    assert (tmp_path / "holiday.png").exists() and (tmp_path / "earlier-1" / "metrics.jsonl").exists()
+
+
+def test_a_folder_with_a_similar_name_does_not_count_as_an_earlier_run(tmp_path):
+    """A superscript two is a digit to str.isdigit(), but not to int()."""
+    (tmp_path / "earlier-²").mkdir()
+    open_run_folder(tmp_path).add(metrics_row(0), {})
+    open_run_folder(tmp_path)
+    assert (tmp_path / "earlier-1" / "metrics.jsonl").exists()
+
+
+def curve_row(epoch: float, step: int) -> dict:
+    return {"epoch": epoch, "step": step, "beta": 0.5, "tfr": 1.0, "lr": 0.001, "loss": 0.1, "mse": 0.1, "kl": 2.0}
+
+
+CURVES = [curve_row(0.5, 3), curve_row(1.0, 6), curve_row(1.5, 9), curve_row(2.0, 12)]
+
+
+def test_rows_of_curves_are_written_with_each_epoch_and_each_checkpoint(tmp_path, trained):
+    run_folder = open_run_folder(tmp_path)
+    run_folder.extend_curves(CURVES[:1])
+    assert read_curves(tmp_path / "curves.jsonl") == []
+    run_folder.save(["last.ckpt"], load_checkpoint(trained / "last.ckpt"))
+    assert read_curves(tmp_path / "curves.jsonl") == CURVES[:1]
+    run_folder.add(metrics_row(0), {}, None, [CURVES[1], CURVES[2] | {"kl": float("nan")}])
+    assert read_curves(tmp_path / "curves.jsonl") == [*CURVES[:2], CURVES[2] | {"kl": None}] == run_folder.rows["curves.jsonl"]
+
+
+def test_a_resumed_run_has_the_rows_of_curves_of_its_checkpoint(tmp_path):
+    """The file has rows that were written after the checkpoint, or lacks rows that could not be written."""
+    run_folder = open_run_folder(tmp_path)
+    run_folder.extend_curves(CURVES)
+    run_folder.write_rows()
+    for in_checkpoint, expected in [(CURVES[:3], CURVES[:3]), (CURVES, CURVES), (None, CURVES[:2])]:  # None: those of its epochs
+        open_run_folder(tmp_path, first_epoch=1, resumed=tmp_path / "last.ckpt", in_place=True, curves=in_checkpoint)
+        assert read_curves(tmp_path / "curves.jsonl") == expected
+
+
+def test_the_rows_of_curves_of_an_earlier_run_are_moved_with_it(tmp_path):
+    open_run_folder(tmp_path).add(metrics_row(0), {}, None, CURVES[:2])
+    open_run_folder(tmp_path)
+    assert read_curves(tmp_path / "earlier-1" / "curves.jsonl") == CURVES[:2] and read_curves(tmp_path / "curves.jsonl") == []
+
+
+def test_the_line_of_an_epoch_begins_with_the_training_psnr_and_ends_with_the_loss():
+    """With the loss first, which is negative for --distortion log_mse, it meant nothing to a reader.
+
+    By hand: -10 log10(0.001) = 30 dB, -10 log10(0.0002) = 10 * (4 - log10 2) = 36.99 dB; 833 s = 13 min 53 s.
+    """
+    row = {
+        "epoch": 2,
+        "loss": -0.007964,
+        "mse": 0.001,
+        "kl": 0.0249,
+        "beta": 0.457,
+        "tfr": 1.0,
+        "skipped": [],
+        "frames_per_second": 447.4,
+    }
+    expected = "epoch 3/11  train 30.0 dB  kl 0.02 nats/frame  beta 0.46  tfr 1.00  447 frames/s"
+    assert describe(row, 11, 35.4, 833.9) == f"{expected}  left 13m53s  loss -0.00796"
+    row |= {"mse": 0.0002, "skipped": [4, 9], "val_psnr": 35.401, "val_closing": 35.8, "val_ssim": 0.9716}
+    expected = (
+        expected.replace("30.0", "37.0") + "  2 skipped steps  val 35.40 dB (last 100 frames 35.80, best 35.40)  ssim 0.972"
+    )
+    assert describe(row, 11, 35.4, 833.9) == f"{expected}  left 13m53s  loss -0.00796"
+    row |= {"mse": float("nan"), "val_closing": 35.401}
+    assert "train nan dB" in describe(row, 11, 35.4, 0) and "val 35.40 dB (best 35.40)" in describe(row, 11, 35.4, 0)
+    assert "train inf dB" in describe(row | {"mse": 0.0}, 11, 35.4, 0)
+
+
+def test_the_stand_in_of_other_processes_has_all_methods_of_a_run_folder(tmp_path):
+    """A method that only the first process has would end the others with an AttributeError."""
+    used = {"begin", "attempt", "extend_curves", "add", "save", "rescue", "close"}
+    for name in used:
+        own, stand_in = (inspect.signature(getattr(kind, name)).parameters for kind in (RunFolder, NoRunFolder))
+        assert list(own) == list(stand_in) or name == "begin"
+    stand_in = NoRunFolder()
+    stand_in.begin({}, first_epoch=1, curves=[])
+    stand_in.add({}, {}, None, [{}])
+    assert stand_in.save(["last.ckpt"], {}) == ["last.ckpt"] and stand_in.attempt("a", Path.touch)
+    assert stand_in.rows.keys() == open_run_folder(tmp_path).rows.keys() and not any(stand_in.rows.values())

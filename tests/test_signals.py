@@ -1,4 +1,4 @@
-"""How a run stops when it is asked to, and what it does with numbers that are none."""
+"""How a run stops when it is asked to, and how it handles non-finite numbers."""
 
 import math
 import os
@@ -13,10 +13,9 @@ import dataloader
 import Trainer
 from dataloader import ClipBatches, build_loader
 from runtime.signals import leave_stopping_to_the_main_process
-from tests.helpers.runs import TINY, differences, finish, run_differences, start, wait_for_checkpoint
+from tests.helpers.runs import TINY, differences, finish, run_differences, run_in, start, wait_for_checkpoint
 from tests.helpers.settings import ROOT
 from tests.test_data_identity import dance_clips
-from tests.test_resume import run_in
 from training.checkpoints import load_checkpoint
 from training.learner import Learner
 from training.metrics_log import read_metrics
@@ -27,9 +26,10 @@ posix = pytest.mark.skipif(os.name == "nt", reason="signals to one process are P
 @posix
 @pytest.mark.parametrize("number, status, workers", [(signal.SIGINT, 130, 1), pytest.param(signal.SIGTERM, 143, 1, marks=pytest.mark.slow),
                                                      pytest.param(signal.SIGUSR1, 143, 0, marks=pytest.mark.slow)])  # fmt: skip
-def test_a_signal_ends_the_run_after_the_step_with_all_saved(rendered, tmp_path, number, status, workers):
-    """Sent to the whole group, as a terminal and a cluster do: Ctrl-C came up inside another package's clean-up code once, which
-    printed a traceback and went on, and a loader process that died of SIGTERM ended the run amid a step."""
+def test_a_signal_ends_the_run_after_the_step_and_everything_is_saved(rendered, tmp_path, number, status, workers):
+    """The signal goes to the whole process group, as terminals and clusters send it. Ctrl-C once arrived inside another package's
+    clean-up code, which printed a traceback and continued; a loader process that died of SIGTERM once ended the run within a step.
+    """
     argv = ["--DR", str(rendered), "--save_root", "run", *TINY, "--num_workers", str(workers)]
     run = start(tmp_path, [*argv, "--epoch_size", "4", "--num_epoch", "10000"])
     wait_for_checkpoint(tmp_path, run)
@@ -49,8 +49,8 @@ def ignore_late(worker: int) -> None:
 
 
 @posix
-def test_a_loader_process_outlives_a_signal_that_comes_while_it_starts(rendered, monkeypatch):
-    """On a busy machine it was killed before it had learned to ignore such signals, and the run ended with a traceback."""
+def test_a_loader_process_survives_a_signal_that_arrives_while_it_starts(rendered, monkeypatch):
+    """On a busy machine it was once killed before it ignored such signals, and the run ended with a traceback."""
     monkeypatch.setattr(dataloader, "leave_stopping_to_the_main_process", ignore_late)
     clips = dance_clips(rendered)
     loader = build_loader(clips, ClipBatches(len(clips), batch_size=4, accumulate=1, seed=1), workers=1, pin=False)
@@ -61,14 +61,14 @@ def test_a_loader_process_outlives_a_signal_that_comes_while_it_starts(rendered,
 
 @posix
 def test_a_second_ctrl_c_ends_the_run_at_once(rendered, tmp_path):
-    """Even where the step at hand never ends."""
+    """Even if the current step never ends."""
     script = ("import sys, time, Trainer\n"
-              "def endless(self, *_):\n"
+              "def endless(self, *_, **__):\n"
               "    print('in a step', flush=True)\n"
               "    while not self.interrupt.received: time.sleep(0.1)\n"
               "    print('asked to stop', flush=True)\n"
               "    while True: time.sleep(0.1)\n"
-              "Trainer.Trainer.train_batch = endless\n"
+              "Trainer.Trainer.train_step = endless\n"
               "Trainer.main(sys.argv[1:])\n")  # fmt: skip
     command = [sys.executable, "-c", script, "--DR", str(rendered), "--save_root", "run", *TINY]
     run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
@@ -81,10 +81,10 @@ def test_a_second_ctrl_c_ends_the_run_at_once(rendered, tmp_path):
 
 
 def poison(monkeypatch, batches: set[int], what: str) -> None:
-    """Makes the losses, or else the gradients, of these batches of a run nan."""
-    real, count = Learner.learn, []
+    """Make the losses, or else the gradients, of these batches of a run nan."""
+    real, count = Learner.accumulate_gradients, []
 
-    def learn(self, batch, **more):
+    def poisoned(self, batch, **more):
         count.append(1)
         if len(count) not in batches:
             return real(self, batch, **more)
@@ -94,40 +94,37 @@ def poison(monkeypatch, batches: set[int], what: str) -> None:
         next(iter(self.model.parameters())).grad.view(-1)[0] = math.inf
         return losses
 
-    monkeypatch.setattr(Learner, "learn", learn)
+    monkeypatch.setattr(Learner, "accumulate_gradients", poisoned)
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_step_that_is_not_finite_is_left_out_counted_and_named(rendered, tmp_path, monkeypatch, capsys, what):
-    """It once vanished from the log at best, or went into the weights. With and without it, the weights are those of the others."""
+def test_a_step_with_non_finite_numbers_is_skipped_counted_and_named(rendered, tmp_path, monkeypatch, capsys, what):
+    """Such a step once was missing from the log, or spoiled the weights. The weights are those of a run without these steps."""
     argv = ["--DR", str(rendered), *TINY, "--epoch_size", "4", "--num_epoch", "2", "--optim", "SGD", "--ema", "0"]
     with monkeypatch.context() as patch:
         poison(patch, {2, 3, 7}, what)
         run_in(tmp_path / "poisoned", patch, argv)
     errors = capsys.readouterr().err
     for epoch, batch in [(1, 2), (1, 3), (2, 3)]:
-        assert (
-            f"epoch {epoch}, batch {batch}{' with the loss nan' * (what == 'loss')}: the gradient's norm is nan; the step is left out"
-            in errors
-        )
+        assert f"epoch {epoch}, batch {batch}{' with loss nan' * (what == 'loss')}: gradient norm nan; step skipped" in errors
     rows = read_metrics(tmp_path / "poisoned" / "run" / "metrics.jsonl")
     assert [row["skipped"] for row in rows] == [[1, 2], [2]] and [row["step"] for row in rows] == [2, 5]
     assert all(math.isfinite(row[name]) for row in rows for name in ("loss", "mse", "kl", "val_psnr"))
-    left_out, step = [], Learner.step
+    steps, apply_step = [], Learner.apply_step
 
-    def never(self, *, leave_out):
-        left_out.append(1)
-        step(self, leave_out=len(left_out) in {2, 3, 7})
+    def discard_some(self, check):
+        steps.append(1)
+        (self.discard_step if len(steps) in {2, 3, 7} else partial(apply_step, self))(check)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", never)
-        run_in(tmp_path / "left out", patch, argv)
-    weights = [load_checkpoint(tmp_path / name / "run" / "last.ckpt")["model"] for name in ("poisoned", "left out")]
+        patch.setattr(Learner, "apply_step", discard_some)
+        run_in(tmp_path / "skipped", patch, argv)
+    weights = [load_checkpoint(tmp_path / name / "run" / "last.ckpt")["model"] for name in ("poisoned", "skipped")]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
-def test_batch_statistics_do_not_keep_what_a_bad_batch_left(rendered_robot, tmp_path, monkeypatch):
-    """The forward pass writes them before anybody sees that the loss is nan, and one nan stays in a running mean for ever."""
+def test_batch_statistics_are_restored_after_a_bad_batch(rendered_robot, tmp_path, monkeypatch):
+    """The forward pass updates them before the loss is known to be nan, and a running mean never loses a nan."""
     poison(monkeypatch, {2}, "loss")
     run_in(tmp_path, monkeypatch, ["--model", "svg_fp", "--DR", str(rendered_robot), "--width", "4", "--g_dim", "8", "--z_dim", "2", "--rnn_size", "8",
                                    "--n_future", "3", "--epoch_size", "4", "--batch_size", "3", "--niter", "1", "--device", "cpu",
@@ -136,7 +133,7 @@ def test_batch_statistics_do_not_keep_what_a_bad_batch_left(rendered_robot, tmp_
     assert all(torch.isfinite(value).all() for name, value in state["model"].items() if "running" in name)
 
 
-def test_after_so_many_in_a_row_the_run_stops_and_the_good_state_stays(train_args, tmp_path, capsys, monkeypatch):
+def test_after_bad_steps_in_a_row_the_run_stops_and_the_last_good_state_is_kept(train_args, tmp_path, capsys, monkeypatch):
     Trainer.main([*train_args, "--num_epoch", "1"])
     before = load_checkpoint(tmp_path / "run" / "last.ckpt")
     argv = [*train_args, "--num_epoch", "9", "--resume", "--bad_steps", "5", "--save_minutes", "0"]
@@ -152,14 +149,14 @@ def test_after_so_many_in_a_row_the_run_stops_and_the_good_state_stays(train_arg
     assert (
         differences(last["model"], before["model"]) == differences(last["optimiser"]["state"], before["optimiser"]["state"]) == []
     )
-    Trainer.main([*argv, "--num_epoch", "3"])  # goes on where it is good again
+    Trainer.main([*argv, "--num_epoch", "3"])  # from the last good state
     assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 3
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("forced", [True, False])
 def test_kl_and_loss_are_float32_under_autocast(clip_of_models, precision, forced):
-    """bfloat16 has eight bits of mantissa: a KL of many small terms, or a small error of pixels, would be lost in it."""
+    """bfloat16 has eight bits of mantissa, too few for a KL of many small terms or a small error of pixels."""
     for model, inputs in clip_of_models:
         try:
             with torch.autocast("cpu", dtype=getattr(torch, precision)):
@@ -183,7 +180,7 @@ def clip_of_models():
 
 
 def test_float16_lowers_its_scale_before_a_step_counts_as_bad(train_args, monkeypatch, tmp_path):
-    """The scaler begins high on purpose and overflows; that is no failure of the run."""
+    """The scaler starts high on purpose and overflows; that does not make a step bad."""
     poison(monkeypatch, {1, 2}, "gradient")
     Trainer.main([*train_args, "--num_epoch", "2", "--amp", "float16", "--bad_steps", "1"])
     state = load_checkpoint(tmp_path / "run" / "last.ckpt")
@@ -192,8 +189,8 @@ def test_float16_lowers_its_scale_before_a_step_counts_as_bad(train_args, monkey
 
 @posix
 @pytest.mark.slow
-def test_a_run_that_is_stopped_by_a_signal_ends_with_the_bits_of_one_that_is_not(rendered, tmp_path):
-    """As a user has it: processes, Ctrl-C, pictures and all."""
+def test_a_run_stopped_by_a_signal_ends_bit_for_bit_like_one_that_was_not(rendered, tmp_path):
+    """With processes, Ctrl-C and plots as in real use."""
     argv = [
         "--DR",
         str(rendered),

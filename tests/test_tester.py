@@ -100,7 +100,7 @@ def test_results_lie_in_the_run_unless_a_folder_is_named(rendered, trained, tmp_
     (run_folder / "train" / "scores.json").unlink()  # as a test leaves it that is stopped
     results = {path.name for path in run_folder.iterdir() if path.is_dir()}
     assert len(results) == 15 and {"test", "train", "val_only", "Demo-extra_shuffled"} < results
-    assert RunFolder(run_folder, use_wandb=False, use_tensorboard=False).set_aside() == run_folder / "earlier-1"
+    assert RunFolder(run_folder, use_wandb=False, use_tensorboard=False).move_earlier_run_aside() == run_folder / "earlier-1"
     assert [path.name for path in run_folder.iterdir() if path.is_dir()] == ["earlier-1"]
     assert results == {path.name for path in (run_folder / "earlier-1").iterdir() if path.is_dir()}
 
@@ -159,7 +159,7 @@ def test_both_scripts_run_from_another_folder(rendered, trained, tmp_path):
 
 
 @pytest.mark.parametrize("wrong, expected", [
-    ("checkpoint missing", "no such file"), ("no checkpoint", "is not a checkpoint"), ("no test", "no folder test/"), ("no poses", "no sequences"),
+    ("checkpoint missing", "no such file"), ("no checkpoint", "cannot be read as a checkpoint"), ("no test", "no folder test/"), ("no poses", "no sequences"),
     ("gt missing", "--gt"), ("gt too short", "expected 18 frames"), ("save_root", "--save_root"), ("fps", "--fps"),
 ])  # fmt: skip
 def test_wrong_input_ends_in_one_line(dataset, trained, tmp_path, capsys, wrong, expected):

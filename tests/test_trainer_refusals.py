@@ -32,7 +32,7 @@ def test_wandb_without_a_login_is_said_before_anything_is_moved(train_args, trai
 
 def test_another_frame_size_is_refused_on_resume(train_args, trained, capsys):
     message = refused(capsys, Trainer.main, [*train_args, "--frame_H", "64", "--frame_W", "128", "--ckpt_path", str(trained)])
-    assert "--frame_H 32 there, 64 here, --frame_W 64 there, 128 here" in message
+    assert "--frame_H 64 (was 32), --frame_W 128 (was 64)" in message
 
 
 WRONG_FLAGS = [
@@ -112,8 +112,8 @@ def test_wrong_data_end_in_a_line_that_names_the_place(dataset, tmp_path, capsys
 
 def test_a_checkpoint_of_another_model_is_refused_with_the_differences(train_args, trained, capsys):
     message = refused(capsys, Trainer.main, [*train_args, "--F_dim", "32", "--ckpt_path", str(trained)])
-    assert "other settings: --F_dim 16 there, 32 here" in message
-    assert "--optim AdamW there, SGD here" in refused(
+    assert "expected the settings that it was trained with, got --F_dim 32 (was 16)" in message
+    assert "--optim SGD (was AdamW)" in refused(
         capsys, Trainer.main, [*train_args, "--optim", "SGD", "--ckpt_path", str(trained)]
     )
 
@@ -135,7 +135,7 @@ def test_a_run_goes_into_no_data_set(train_args, dataset, capsys, named):
         str(dataset),
         "--overwrite",
     ]
-    assert f"--save_root {dataset}: holds the data set of --DR" in refused(capsys, Trainer.main, argv)
+    assert f"--save_root {dataset}: expected a folder of its own, got the data set of --DR" in refused(capsys, Trainer.main, argv)
     assert (dataset / "train" / "train_img").is_dir()
 
 

@@ -36,7 +36,7 @@ ROBOT_QUICK = ROBOT | {
     "num_epoch": 10, "epoch_size": 150, "batch_size": 4, "width": 8, "lr_schedule": "constant", "tfr": 0.5,
     "distortion": "log_mse",
 }  # fmt: skip
-PRESETS = {
+PRESETS: dict[str, dict[str, dict]] = {
     "default": {"pose_cvae": DANCE, "svg_fp": ROBOT, "svg_lp": ROBOT},
     "course": {"pose_cvae": DANCE_COURSE, "svg_fp": ROBOT_COURSE, "svg_lp": ROBOT_COURSE},
     "quick": {"pose_cvae": DANCE_QUICK, "svg_fp": ROBOT_QUICK, "svg_lp": ROBOT_QUICK},

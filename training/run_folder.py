@@ -1,222 +1,286 @@
-"""What a run leaves behind: checkpoints, config.json, metrics.jsonl, and copies for those who look on."""
+"""The folder of a run: checkpoints, config.json, rows of numbers, and their copies in extra logs."""
 
 import json
+import math
 import platform
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from runtime.files import check_writable, claim, write_whole
-from training.checkpoints import serialise, write_checkpoint
-from training.loggers import Preview, TensorBoard, WeightsAndBiases, named_for_logs, psnr_picture
-from training.metrics_log import lines_of, read_metrics
+from training.checkpoints import serialize, write_checkpoint
+from training.loggers import Preview, TensorBoard, WeightsAndBiases, named_for_logs, psnr_plot
+from training.metrics_log import Row, lines_of, read_curves, read_metrics
 from utils import UserError, finite
 
-OUTPUTS = ("*.ckpt", "config.json", "metrics.jsonl", "timings.jsonl", "training.png", "tensorboard", "val*", "test*", "train",
-           "train_*")  # fmt: skip
+ROW_FILES = ("metrics.jsonl", "timings.jsonl", "curves.jsonl")
+OUTPUTS = ("*.ckpt", "config.json", *ROW_FILES, "training.png", "tensorboard", "val*", "test*", "train", "train_*")
 
 
 def plain(flags: dict) -> dict:
-    """Flags as values that JSON and a checkpoint can hold: paths become text."""
+    """Return flags as values that JSON and a checkpoint can hold: paths become text."""
     return {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, shortened to a part of a line."""
+    """Return the message of an error, or its type, as at most 200 characters on one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def describe(row: dict, epochs: int, best: float, seconds_left: float) -> str:
-    """One line for the terminal about a finished epoch."""
-    line = (f"epoch {row['epoch'] + 1}/{epochs}  loss {row['loss']:.5f}  mse {row['mse']:.5f}  kl {row['kl']:.1f} nats  "
+def psnr_of(mse: float) -> float:
+    """Return the PSNR in dB of a mean squared error of pixels in [0, 1]; nan for nan."""
+    return math.inf if mse == 0 else -10 * math.log10(mse)
+
+
+def describe(row: Row, epochs: int, best: float, seconds_left: float) -> str:
+    """Return the terminal's line about a finished epoch, a row of metrics.jsonl and timings.jsonl together.
+
+    `train` is the PSNR of the mean squared error of the epoch's predicted training frames.
+    """
+    line = (f"epoch {row['epoch'] + 1}/{epochs}  train {psnr_of(row['mse']):.1f} dB  kl {row['kl']:.2f} nats/frame  "
             f"beta {row['beta']:.2f}  tfr {row['tfr']:.2f}  {row['frames_per_second']:.0f} frames/s")  # fmt: skip
     if row["skipped"]:
-        line += f"  {len(row['skipped'])} steps left out"
+        line += f"  {len(row['skipped'])} skipped steps"
     if "val_psnr" in row:
-        closing = f"last 100 {row['val_closing']:.2f}, " if row["val_closing"] != row["val_psnr"] else ""
-        line += f"  val {row['val_psnr']:.2f} dB ({closing}best {best:.2f})  ssim {row['val_ssim']:.3f}"
-    return line + f"  left {int(seconds_left) // 60}m{int(seconds_left) % 60:02d}s"
+        last_100 = f"last 100 frames {row['val_closing']:.2f}, " if row["val_closing"] != row["val_psnr"] else ""
+        line += f"  val {row['val_psnr']:.2f} dB ({last_100}best {best:.2f})  ssim {row['val_ssim']:.3f}"
+    minutes, seconds = divmod(int(seconds_left), 60)
+    return line + f"  left {minutes}m{seconds:02d}s  loss {row['loss']:.5f}"
 
 
 class RunFolder:
-    """The written side of one run, which has `folder` to itself. Raises UserError at once if the folder cannot be written, if
-    another run writes there, or if a package for an extra log is missing.
+    """The writer of one run, which has `folder` to itself. Raises UserError at once if the folder cannot be written, if another
+    run writes there, or if the package of an extra log is missing.
 
-    Once it has begun, a file that cannot be written, because the disk is full or the folder gone, does not end the training:
-    it is said, and tried again with the next one.
+    After begin(), a file that cannot be written, because the disk is full or the folder is gone, does not end the training: it
+    is reported, and written with the next one.
     """
 
     def __init__(self, folder: Path, *, use_wandb: bool, use_tensorboard: bool):
         check_writable(folder, flag="--save_root")
         self.folder = folder
         self.lock = claim(folder, flag="--save_root")
+        self.logs: list[WeightsAndBiases | TensorBoard] = []
         try:
-            self.logs = [log() for log, wanted in ((WeightsAndBiases, use_wandb), (TensorBoard, use_tensorboard)) if wanted]
+            if use_wandb:
+                self.logs.append(WeightsAndBiases())
+            if use_tensorboard:
+                self.logs.append(TensorBoard())
         except UserError:
             self.lock.release()
             raise
         self.flags: dict = {}
-        self.rows: dict[str, list[dict]] = {"metrics.jsonl": [], "timings.jsonl": []}
-        self.failure = ""  # why the newest file could not be written
-        self.unwritten: memoryview | None = None  # the checkpoint that could not be
+        self.rows: dict[str, list[Row]] = {name: [] for name in ROW_FILES}
+        self.failure = ""  # why the latest file could not be written
+        self.unwritten: memoryview | None = None  # the newest checkpoint, if it could not be written
 
     def begin(
         self, flags: dict, *, first_epoch: int = 0, resumed: Path | None = None, in_place: bool = False,
-        history: list[dict] | None = None,
+        history: list[Row] | None = None, curves: list[Row] | None = None,
     ) -> Path | None:  # fmt: skip
-        """Opens the logs and writes config.json. Raises UserError if an extra log does not open.
+        """Open the logs, write config.json and the rows so far. Return where an earlier run was moved. Raises UserError if an
+        extra log does not open.
 
-        A run resumed from the checkpoint `resumed` takes the rows before `first_epoch` along, those of metrics.jsonl as the
-        checkpoint's `history` has them. Unless it goes on `in_place`, whatever run the folder holds is moved to earlier-N/,
-        whose path is returned.
+        A run resumed from the checkpoint `resumed` takes over the rows before `first_epoch`, those of metrics.jsonl and
+        curves.jsonl as the checkpoint's `history` and `curves` have them. Unless it resumes `in_place`, a run that the folder
+        contains is moved to earlier-N/.
         """
-        before = self.read_config() if in_place else {}
-        # With which epoch the run began in this folder: it has the rows of earlier ones too, but its best.ckpt is of its own.
-        began = before.get("first_epoch", 0) if in_place else first_epoch
-        self.flags, config = flags, {"flags": flags, "first_epoch": began, "versions": versions()}
-        for log in self.logs:  # which may fail; nothing has been moved or written by then
-            run = log.log_in(self.folder, flags, before.get(log.name))
-            config |= {log.name: run} if run else {}
-        for name, rows in self.rows.items():
-            source = resumed.parent / name if resumed else self.folder / "none"
-            rows[:] = [row for row in read_metrics(source) if row["epoch"] < first_epoch] if source.exists() else []
-        if history:  # the file may have lost rows that were said to be written
-            self.rows["metrics.jsonl"][:] = history
-        earlier = None if in_place else self.set_aside()
-        if in_place and resumed.name == "previous.ckpt" and (self.folder / "last.ckpt").exists():
-            (self.folder / "last.ckpt").replace(self.folder / "damaged.ckpt")  # which must not become the next previous.ckpt
-        self.attempt("config.json", lambda path: write_whole(path, (json.dumps(config, indent=2) + "\n").encode()))
+        config = self.read_config() if in_place else {"first_epoch": first_epoch}
+        self.flags = flags
+        log_runs = self.log_in(config)  # may fail; nothing has been moved or written yet
+        self.take_over_rows(first_epoch, resumed, history, curves)
+        earlier = None if in_place else self.move_earlier_run_aside()
+        if in_place and resumed and resumed.name == "previous.ckpt":
+            self.move_damaged_checkpoint_aside()
+        self.write_config(config.get("first_epoch", 0), log_runs)
         self.write_rows()
-        for log in self.logs:  # last: a folder of theirs must not be taken for one of an earlier run
+        for log in self.logs:  # last, so that a folder of theirs is not taken for one of an earlier run
             log.begin(self.folder, first_epoch if resumed else None)
         return earlier
 
     def read_config(self) -> dict:
-        """The config.json that lies in the folder; empty if there is none that can be read."""
+        """Return the content of config.json; empty if it is missing or cannot be read."""
         try:
             config = json.loads((self.folder / "config.json").read_bytes())
         except (OSError, ValueError, RecursionError):
             config = None
         return config if isinstance(config, dict) else {}
 
-    def set_aside(self) -> Path | None:
-        """Moves what a run wrote into a new folder earlier-N/ and returns it; None if there is nothing of worth."""
+    def log_in(self, config: dict) -> dict[str, str]:
+        """Open a run in each extra log, the one in `config` again if there is one; return the ids of these runs by log."""
+        runs = {log.name: log.log_in(self.folder, self.flags, config.get(log.name)) for log in self.logs}
+        return {name: run for name, run in runs.items() if run}
+
+    def take_over_rows(
+        self, first_epoch: int, resumed: Path | None, history: list[Row] | None, curves: list[Row] | None
+    ) -> None:  # fmt: skip
+        """Set the rows to those that the run so far has written before `first_epoch`."""
+        if not resumed:
+            return
+        for name in ("metrics.jsonl", "timings.jsonl"):
+            path = resumed.with_name(name)
+            rows = read_metrics(path) if path.exists() else []
+            self.rows[name] = [row for row in rows if row["epoch"] < first_epoch]
+        rows = read_curves(resumed.with_name("curves.jsonl"))
+        self.rows["curves.jsonl"] = [row for row in rows if row["epoch"] <= first_epoch]  # the last one ends with an epoch
+        # The files may lack rows that could not be written.
+        if history:
+            self.rows["metrics.jsonl"] = list(history)
+        if curves:
+            self.rows["curves.jsonl"] = list(curves)
+
+    def move_earlier_run_aside(self) -> Path | None:
+        """Move the results of a run into a new folder earlier-N/ and return it; None if there are none worth keeping."""
         metrics = self.folder / "metrics.jsonl"
         if not any(self.folder.glob("*.ckpt")) and not (metrics.exists() and read_metrics(metrics)):
             return None
-        numbers = [int(path.name.split("-")[1]) for path in self.folder.glob("earlier-*") if path.name.split("-")[1].isdecimal()]
+        suffixes = [path.name.removeprefix("earlier-") for path in self.folder.glob("earlier-*")]
+        numbers = [int(suffix) for suffix in suffixes if suffix.isdecimal()]
         earlier = self.folder / f"earlier-{max(numbers, default=0) + 1}"
         earlier.mkdir()
-        found = {path for pattern in OUTPUTS for path in self.folder.glob(pattern)}
-        found |= {path.parent for path in self.folder.glob("*/scores.json")}  # tests on splits of any name
-        for path in found:
+        outputs = {path for pattern in OUTPUTS for path in self.folder.glob(pattern)}
+        outputs |= {path.parent for path in self.folder.glob("*/scores.json")}  # tests on splits of any name
+        for path in outputs:
             path.rename(earlier / path.name)
         return earlier
 
+    def move_damaged_checkpoint_aside(self) -> None:
+        """Rename a last.ckpt that cannot be read, so that it does not become the next previous.ckpt."""
+        if (self.folder / "last.ckpt").exists():
+            (self.folder / "last.ckpt").replace(self.folder / "damaged.ckpt")
+
+    def write_config(self, first_epoch: int, log_runs: dict[str, str]) -> None:
+        """Write config.json. The rows of the run may begin before `first_epoch`, in another folder; its best.ckpt does not."""
+        config = {"flags": self.flags, "first_epoch": first_epoch, "versions": versions()} | log_runs
+        self.attempt("config.json", lambda path: write_whole(path, (json.dumps(config, indent=2) + "\n").encode()))
+
     def attempt(self, name: str, write: Callable[[Path], None]) -> bool:
-        """write(path of `name`); whether it could be written. What is in the way is said in one line, not raised."""
+        """Call write(path of `name`) and return whether it succeeded. An OSError is reported in one line, not raised."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
+            self.folder.mkdir(parents=True, exist_ok=True)  # the folder may have been removed
             write(self.folder / name)
         except OSError as error:
             self.failure = error.strerror or str(error)
-            print(f"{self.folder / name}: cannot be written ({self.failure}); training goes on", file=sys.stderr)
+            print(f"{self.folder / name}: cannot be written ({self.failure}); training continues", file=sys.stderr)
             return False
         return True
 
-    def write_rows(self) -> None:
-        """Writes both files of rows whole: a line is never half there, and rows that a full disk refused come after all."""
-        for name, rows in self.rows.items():
-            self.attempt(name, lambda path, rows=rows: write_whole(path, lines_of(rows)))
+    def write_rows(self, names: Iterable[str] = ROW_FILES) -> None:
+        """Write files of rows whole: no line is ever half-written, and rows that a full disk refused are written at last."""
+        for name in names:
+            self.attempt(name, partial(write_whole, content=lines_of(self.rows[name])))
 
-    def add(self, row: dict, timing: dict, preview: Preview | None = None) -> None:
-        """One epoch's row of metrics.jsonl, the same whenever a run is repeated, and of timings.jsonl, which is not; for the
-        extra logs the roll-out of a validation sequence, if there was one.
+    def extend_curves(self, rows: Iterable[Row]) -> None:
+        """Add rows to curves.jsonl. They are written with the next checkpoint or epoch.
 
-        Numbers that are not finite are written as null, which every JSON reader takes.
+        Numbers that are not finite become null, here and in add(), because JSON has no others.
         """
-        for name, values in zip(self.rows, (row, {"epoch": row["epoch"]} | timing)):
-            self.rows[name].append(finite(values))
+        self.rows["curves.jsonl"] += map(finite, rows)
+
+    def add(self, row: Row, timing: Row, preview: Preview | None = None, curve_rows: Iterable[Row] = ()) -> None:
+        """Write an epoch's row of metrics.jsonl, which is the same whenever a run is repeated, its row of timings.jsonl, which
+        is not, and its rows of curves.jsonl; with the rollout of a validation sequence, if there is one, to the extra logs too.
+        """
+        self.rows["metrics.jsonl"].append(finite(row))
+        self.rows["timings.jsonl"].append(finite({"epoch": row["epoch"]} | timing))
+        self.extend_curves(curve_rows)
         self.write_rows()
         if self.logs:
             self.log(row["epoch"], named_for_logs(finite(row | timing)), preview)
 
     def log(self, epoch: int, scalars: dict[str, float], preview: Preview | None) -> None:
-        """To the extra logs. Whatever goes wrong there is said and does not end the training."""
+        """Write an epoch to the extra logs. Errors are reported and do not end the training."""
         try:
-            pictures = self.pictures(epoch, preview) if preview else {}
+            images = self.images(epoch, preview) if preview else {}
         except Exception as error:
-            pictures = {}
-            print(f"no pictures of epoch {epoch + 1} for the extra logs ({one_line(error)}); training goes on", file=sys.stderr)
+            images = {}
+            print(f"no images of epoch {epoch + 1} in the extra logs ({one_line(error)}); training continues", file=sys.stderr)
         for log in self.logs:
             try:
-                log.write(epoch, scalars, pictures)
-            except Exception as error:  # of any kind: the packages are not ours
-                print(f"{log.name}: epoch {epoch + 1} is not logged ({one_line(error)}); training goes on", file=sys.stderr)
+                log.write(epoch, scalars, images)
+            except Exception as error:  # of any kind: these packages are not ours
+                print(f"{log.name}: epoch {epoch + 1} is not logged ({one_line(error)}); training continues", file=sys.stderr)
 
-    def pictures(self, epoch: int, preview: Preview) -> dict[str, bytes]:
-        """The PSNR over the frames of every validation, and a video with each --log_video_every-th and the last one."""
+    def images(self, epoch: int, preview: Preview) -> dict[str, bytes]:
+        """Return the PSNR per frame of the latest validation, and with every --log_video_every-th and the last one a video."""
         *earlier, row = self.rows["metrics.jsonl"]
-        found = {"validation/psnr_per_frame": psnr_picture(row, earlier)}
+        images = {"validation/psnr_per_frame": psnr_plot(row, earlier)}
         every = self.flags.get("log_video_every", 1)
-        count = sum("val_psnr" in other for other in earlier)  # rows that a resumed run took over among them
-        if every and (count % every == 0 or epoch + 1 == self.flags.get("num_epoch")):
-            found["validation/video"] = preview.gif()
-        return found
+        validations = sum("val_psnr" in other for other in earlier)  # before this one, also those before a resume
+        if every and (validations % every == 0 or epoch + 1 == self.flags.get("num_epoch")):
+            images["validation/video"] = preview.gif()
+        return images
 
     def save(self, names: list[str], state: dict) -> list[str]:
-        """Writes a checkpoint under each name; returns the names for which it could be done."""
-        content = serialise(state)
+        """Write a checkpoint under each name; return the names for which that succeeded."""
+        self.write_rows(["curves.jsonl"])
+        content = serialize(state)
         written = [name for name in names if self.attempt(name, lambda path: write_checkpoint(path, content))]
         self.unwritten = None if "last.ckpt" in written else content
         return written
 
     def rescue(self) -> None:
-        """When a run ends and its newest checkpoint could not be written, writes it where there is room. Raises UserError that
-        says where."""
+        """Write the newest checkpoint, which could not be written at the end of the run, into a temporary folder.
+
+        Raises UserError that names this folder.
+        """
+        assert self.unwritten is not None
         refuge = Path("the system's temporary folder")
         try:
-            refuge = Path(tempfile.mkdtemp(prefix="pose-video-"))
+            refuge = Path(tempfile.mkdtemp(prefix="nextframe-"))
             write_checkpoint(refuge / "last.ckpt", self.unwritten)
             for name, rows in self.rows.items():
                 write_whole(refuge / name, lines_of(rows))
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written ({self.failure}), nor can {refuge} ({error.strerror})") from None
         raise UserError(
-            f"{self.folder}: cannot be written ({self.failure}); the run is saved in {refuge}, go on with --ckpt_path {refuge}"
+            f"{self.folder}: cannot be written ({self.failure}); the run is saved in {refuge}, continue with --ckpt_path {refuge}"
         )
 
     def close(self) -> None:
-        """Ends the extra logs and leaves the folder to others."""
+        """End the extra logs and release the folder."""
         for log in self.logs:
             try:
                 log.close()
             except Exception as error:
-                print(f"{log.name}: could not be ended ({one_line(error)})", file=sys.stderr)
+                print(f"{log.name}: could not be closed ({one_line(error)})", file=sys.stderr)
         self.lock.release()
 
 
 class NoRunFolder:
-    """What every process but the first has in place of RunFolder: nothing is written."""
+    """The stand-in for RunFolder in every process but the first: it writes nothing, and nothing fails."""
 
-    def begin(self, *_, **__) -> None:
-        """Nothing."""
+    def __init__(self) -> None:
+        self.rows: dict[str, list[Row]] = {name: [] for name in ROW_FILES}
 
-    add = rescue = close = begin
-    rows: dict[str, list[dict]] = {"metrics.jsonl": []}  # noqa: RUF012
+    def begin(self, flags: dict, **_: object) -> None:
+        """Do nothing."""
 
-    def attempt(self, *_) -> bool:
-        """Nothing, and nothing was in the way."""
+    def attempt(self, name: str, write: Callable[[Path], None]) -> bool:
+        """Return that nothing failed."""
         return True
 
-    def save(self, names: list[str], _state: dict) -> list[str]:
-        """Nothing, under any name."""
+    def extend_curves(self, rows: Iterable[Row]) -> None:
+        """Do nothing."""
+
+    def add(self, row: Row, timing: Row, preview: Preview | None = None, curve_rows: Iterable[Row] = ()) -> None:
+        """Do nothing."""
+
+    def save(self, names: list[str], state: dict) -> list[str]:
+        """Return all names."""
         return names
+
+    def rescue(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 def versions() -> dict[str, str]:
-    """What a run was made with, for config.json."""
+    """Return the versions of Python, the platform and the packages, for config.json."""
     packages = ["torch", "numpy", "pillow", "imageio", "matplotlib"]
     return {"python": platform.python_version(), "platform": platform.platform()} | {name: version(name) for name in packages}

@@ -1,4 +1,4 @@
-"""Runs of Trainer.py as processes of their own, and whether two of them ended with the same bits."""
+"""Runs of Trainer.py as separate processes, rows of a run, and the comparison of two run folders bit for bit."""
 
 import os
 import signal
@@ -7,18 +7,21 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
+import Trainer
 from tests.helpers.settings import ROOT
 from training.checkpoints import load_checkpoint
+from training.run_folder import RunFolder
 
-# What a run of a second or two is made of; small enough for many starts.
+# Flags of a run of one or two seconds.
 TINY = ["--F_dim", "4", "--L_dim", "4", "--N_dim", "1", "--D_out_dim", "8", "--train_vi_len", "3", "--batch_size", "2", "--device", "cpu",
         "--amp", "none", "--shift", "1", "--feedback_noise", "0.02", "--flip", "0.5"]  # fmt: skip
 
 
 def start(folder: Path, argv: list[str], *, processes: int = 1, torchrun: list[str] | None = None) -> subprocess.Popen:
-    """Trainer.py in `folder`, in a session of its own; with `torchrun` flags or several processes through torchrun."""
+    """Start Trainer.py in `folder` in a session of its own, through torchrun if it has `torchrun` flags or several processes."""
     folder.mkdir(exist_ok=True)
     launcher = [sys.executable]
     if processes > 1 or torchrun is not None:
@@ -30,8 +33,10 @@ def start(folder: Path, argv: list[str], *, processes: int = 1, torchrun: list[s
 
 
 def wait_for_checkpoint(folder: Path, run: subprocess.Popen) -> None:
-    """Until the run in `folder` has written its first, just before it starts its loader processes; if it hangs, the assertion's text
-    says where each process is."""
+    """Wait until the run in `folder` has written its first checkpoint, just before it starts its loader processes.
+
+    If it hangs, the assertion's text shows where each process is.
+    """
     deadline = time.monotonic() + 180
     while not (folder / "run" / "last.ckpt").exists() and run.poll() is None:
         if time.monotonic() > deadline:
@@ -41,14 +46,26 @@ def wait_for_checkpoint(folder: Path, run: subprocess.Popen) -> None:
 
 
 def finish(run: subprocess.Popen, *, status: int = 0) -> str:
-    """Waits for the end, which must have that status; returns what was written to stderr."""
+    """Wait for the end of the run, which must have that exit status. Return its stderr."""
     _, errors = run.communicate(timeout=240)
     assert run.returncode == status, errors
     return errors
 
 
+def run_in(folder, monkeypatch, argv: list, *, status: int | None = None) -> None:
+    """Call Trainer.main with the run folder "run" in `folder`; the exit status must be `status`."""
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    if status is None:
+        Trainer.main([*argv, "--save_root", "run"])
+    else:
+        with pytest.raises(SystemExit) as stop:
+            Trainer.main([*argv, "--save_root", "run"])
+        assert stop.value.code == status
+
+
 def differences(a, b, where: str = "") -> list[str]:
-    """Where two states differ in a bit: nested dicts, lists, tensors and plain values."""
+    """Return where two states of nested dicts, lists, tensors and plain values are not equal bit for bit."""
     if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
         return [found for key in a for found in differences(a[key], b[key], f"{where}/{key}")]
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
@@ -59,14 +76,37 @@ def differences(a, b, where: str = "") -> list[str]:
 
 
 def run_differences(a: Path, b: Path) -> list[str]:
-    """Where two run folders differ in a bit; what is asked of the machine and the clock is left out."""
-    names = sorted(path.name for path in a.glob("*.ckpt"))
-    found = [] if names == sorted(path.name for path in b.glob("*.ckpt")) else ["other checkpoints"]
-    for name in set(names) - {"previous.ckpt"}:  # which depends on when the one before was written
-        states = [load_checkpoint(folder / name) for folder in (a, b)]
-        for state in states:
+    """Return where two run folders are not equal bit for bit, without settings of the machine and times."""
+    checkpoints = sorted(path.name for path in a.glob("*.ckpt"))
+    found = [] if checkpoints == sorted(path.name for path in b.glob("*.ckpt")) else ["other checkpoints"]
+    for name in set(checkpoints) - {"previous.ckpt"}:  # which depends on when the one before was written
+        one, other = load_checkpoint(a / name), load_checkpoint(b / name)
+        for state in (one, other):
             for flag in ("resume", "save_minutes", "num_workers"):
                 state["flags"].pop(flag)
             state["progress"].pop("seconds")
-        found += differences(*states, where=name)
-    return found + [name for name in ("metrics.jsonl", "training.png") if (a / name).read_bytes() != (b / name).read_bytes()]
+        found += differences(one, other, where=name)
+    names = ["metrics.jsonl", "curves.jsonl", "training.png"]
+    return found + [name for name in names if (a / name).read_bytes() != (b / name).read_bytes()]
+
+
+def metrics_row(epoch: int, **values) -> dict:
+    """Return a row of metrics.jsonl."""
+    return {
+        "epoch": epoch,
+        "loss": 0.1 / (epoch + 1),
+        "mse": 0.09,
+        "kl": 3.0,
+        "beta": 0.5,
+        "tfr": 1.0,
+        "forced": 0.5,
+        "lr": 0.001,
+    } | values
+
+
+def open_run_folder(folder, **resume) -> RunFolder:
+    """Return a run folder that has begun and been released, so that another may take it."""
+    run_folder = RunFolder(folder, use_wandb=False, use_tensorboard=False)
+    run_folder.begin({"lr": 0.001}, **resume)
+    run_folder.close()
+    return run_folder

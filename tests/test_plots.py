@@ -1,123 +1,11 @@
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.helpers.refusals import refused
+from tests.helpers.runs import metrics_row, open_run_folder
 from tools import plot_curves
-from training.metrics_log import read_metrics
-from training.run_folder import RunFolder
-from utils import UserError, finite
 from visualization import plots
-
-
-def row(epoch: int, **values) -> dict:
-    return {
-        "epoch": epoch,
-        "loss": 0.1 / (epoch + 1),
-        "mse": 0.09,
-        "kl": 3.0,
-        "beta": 0.5,
-        "tfr": 1.0,
-        "forced": 0.5,
-        "lr": 0.001,
-    } | values
-
-
-def open_records(folder, **resume) -> RunFolder:
-    run_folder = RunFolder(folder, use_wandb=False, use_tensorboard=False)
-    run_folder.begin({"lr": 0.001}, **resume)
-    run_folder.close()  # which lets another take the folder
-    return run_folder
-
-
-def test_one_json_object_per_epoch_and_null_for_what_is_not_finite(tmp_path):
-    run_folder = open_records(tmp_path)
-    run_folder.add(row(0, val_psnr=float("nan")), {})
-    run_folder.add(row(1, val_psnr=20.0), {})
-    assert [json.loads(line)["val_psnr"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [None, 20.0]
-
-
-def test_a_half_written_last_line_is_passed_over_and_one_in_the_middle_is_not(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"epoch": 0}\n{"epoch": 1, "lo')
-    assert read_metrics(path) == [{"epoch": 0}]
-    path.write_text('{"epoch": 0, \n{"epoch": 1}\n')
-    with pytest.raises(UserError, match="line 1"):
-        read_metrics(path)
-
-
-@pytest.mark.parametrize("line", ["5", "null", "[1]", "{}", '{"epoch": "1"}', '{"epoch": 1, "loss": "low"}', '{"epoch": 1, "loss": [1]}',
-                                  '{"epoch": 1, "loss": 1e400}', '{"epoch": 1, "skipped": [[1]]}', '{"epoch": 1' + "0" * 400 + "}"])  # fmt: skip
-def test_a_line_that_is_no_row_is_named(tmp_path, line):
-    """JSON it is, but who asked for its epoch, or drew it, ended in a KeyError, a TypeError or an OverflowError."""
-    (tmp_path / "metrics.jsonl").write_text('{"epoch": 0}\n' + line + "\n")
-    with pytest.raises(UserError, match="line 2 is not an epoch's row"):
-        read_metrics(tmp_path / "metrics.jsonl")
-
-
-@pytest.mark.parametrize("line", [b"\xff\xfe", b"[" * 100000, b"1" * 5000])
-def test_a_line_that_python_cannot_take_is_named(tmp_path, line):
-    """None of them raises a JSONDecodeError."""
-    (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 0}\n' + line + b'\n{"epoch": 1}\n')
-    with pytest.raises(UserError, match="line 2 is not JSON"):
-        read_metrics(tmp_path / "metrics.jsonl")
-
-
-def test_resuming_drops_the_epochs_that_are_trained_again(tmp_path):
-    run_folder = open_records(tmp_path)
-    for epoch in range(4):
-        run_folder.add(row(epoch), {})
-    open_records(tmp_path, first_epoch=2, resumed=tmp_path / "last.ckpt", in_place=True)
-    assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
-
-
-def test_resuming_into_another_folder_takes_the_history_along_and_spoils_no_run_there(tmp_path):
-    for folder, epochs in [("a", 4), ("b", 7)]:
-        run_folder = open_records(tmp_path / folder)
-        for epoch in range(epochs):
-            run_folder.add(row(epoch, loss=float(len(folder) + epochs)), {})
-        (tmp_path / folder / "best.ckpt").write_text(folder)
-    open_records(tmp_path / "b", first_epoch=3, resumed=tmp_path / "a" / "last.ckpt")
-    assert [r["loss"] for r in read_metrics(tmp_path / "b" / "metrics.jsonl")] == [5.0] * 3
-    assert (tmp_path / "b" / "earlier-1" / "best.ckpt").read_text() == "b" and not (tmp_path / "b" / "best.ckpt").exists()
-    assert len(read_metrics(tmp_path / "b" / "earlier-1" / "metrics.jsonl")) == 7
-
-
-def test_going_back_to_an_earlier_epoch_sets_the_later_ones_aside(tmp_path):
-    run_folder = open_records(tmp_path)
-    for epoch in range(5):
-        run_folder.add(row(epoch), {})
-    (tmp_path / "epoch=1.ckpt").touch()
-    earlier = open_records_again(tmp_path)
-    assert earlier == tmp_path / "earlier-1" and len(read_metrics(earlier / "metrics.jsonl")) == 5
-    assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
-
-
-def open_records_again(folder):
-    return RunFolder(folder, use_wandb=False, use_tensorboard=False).begin({}, first_epoch=2, resumed=folder / "epoch=1.ckpt")
-
-
-def test_a_run_that_never_began_is_no_earlier_run_and_a_users_pictures_are_left_alone(tmp_path):
-    open_records(tmp_path)
-    (tmp_path / "holiday.png").touch()
-    open_records(tmp_path).add(row(0), {})
-    assert not list(tmp_path.glob("earlier-*"))
-    open_records(tmp_path)
-    assert (tmp_path / "holiday.png").exists() and (tmp_path / "earlier-1" / "metrics.jsonl").exists()
-
-
-def test_a_folder_that_is_no_earlier_run_does_not_count_as_one(tmp_path):
-    """A superscript two is a digit to str.isdigit(), and none to int()."""
-    (tmp_path / "earlier-²").mkdir()
-    open_records(tmp_path).add(row(0), {})
-    open_records(tmp_path)
-    assert (tmp_path / "earlier-1" / "metrics.jsonl").exists()
-
-
-def test_numbers_that_are_not_finite_become_null_inside_lists_too():
-    assert finite({"a": [1.0, float("inf")], "b": {"c": float("nan")}}) == {"a": [1.0, None], "b": {"c": None}}
 
 
 def lines_of(monkeypatch, draw) -> list:
@@ -129,7 +17,7 @@ def lines_of(monkeypatch, draw) -> list:
 
 
 def test_the_training_picture_shows_the_numbers_of_the_metrics(tmp_path, monkeypatch):
-    rows = [row(e, val_psnr=20.0 + e, val_closing=19.0 + e, val_psnr_per_frame=[20.0 + e, 22.0 + e]) for e in range(3)]
+    rows = [metrics_row(e, val_psnr=20.0 + e, val_closing=19.0 + e, val_psnr_per_frame=[20.0 + e, 22.0 + e]) for e in range(3)]
     axes = lines_of(monkeypatch, lambda: plots.draw_training({"run": rows}, tmp_path / "x.png"))
     drawn = {ax.get_title(): [list(line.get_ydata()) for line in ax.lines] for ax in axes}
     assert drawn["Training loss"] == [[0.1, 0.05, 0.1 / 3]]
@@ -142,14 +30,14 @@ def test_the_training_picture_shows_the_numbers_of_the_metrics(tmp_path, monkeyp
 
 
 def test_several_runs_are_told_apart_by_colour_and_style(tmp_path, monkeypatch):
-    runs = {kind: [row(e) for e in range(20)] for kind in ("Cyclical", "Monotonic", "None")}
+    runs = {kind: [metrics_row(e) for e in range(20)] for kind in ("Cyclical", "Monotonic", "None")}
     axes = lines_of(monkeypatch, lambda: plots.draw_training(runs, tmp_path / "x.png"))
     assert [line.get_label() for line in axes[0].lines] == list(runs)
     assert len({line.get_color() for line in axes[0].lines}) == len({line.get_linestyle() for line in axes[0].lines}) == 3
 
 
 def test_seeds_of_a_group_are_thin_lines_of_one_colour_and_their_mean_a_thick_one(tmp_path, monkeypatch):
-    runs = {name: [row(e, val_psnr=20.0 + e + lift, val_psnr_per_frame=[lift, 2 * lift]) for e in range(epochs)]
+    runs = {name: [metrics_row(e, val_psnr=20.0 + e + lift, val_psnr_per_frame=[lift, 2 * lift]) for e in range(epochs)]
             for name, lift, epochs in (("a1", 0, 3), ("a2", 1, 3), ("a3", 5, 2), ("b", 3, 3))}  # fmt: skip
     groups = {"a": ["a1", "a2", "a3"], "b": ["b"]}
     for panel, expected in ((plots.PANELS[6], [22, 23]), (plots.PANELS[7], [2, 4])):
@@ -163,7 +51,7 @@ def test_seeds_of_a_group_are_thin_lines_of_one_colour_and_their_mean_a_thick_on
 
 def test_a_loss_that_falls_below_zero_is_drawn_whole(tmp_path, monkeypatch):
     """--distortion log_mse: its axis was logarithmic as long as one value was positive, and showed nothing of the others."""
-    draw = lambda: plots.draw_training({"run": [row(0), row(1, loss=-0.1)]}, tmp_path / "x.png")  # noqa: E731
+    draw = lambda: plots.draw_training({"run": [metrics_row(0), metrics_row(1, loss=-0.1)]}, tmp_path / "x.png")  # noqa: E731
     assert [ax.get_yscale() for ax in lines_of(monkeypatch, draw)[:2]] == ["linear", "log"]
 
 
@@ -198,7 +86,7 @@ def test_a_run_without_numbers_takes_nothing_from_the_mean_of_the_others(tmp_pat
         and np.isnan(means["c, 3.00 dB"][1])
     )
     runs = {
-        name: [row(0, val_psnr=20.0, val_psnr_per_frame=values)]
+        name: [metrics_row(0, val_psnr=20.0, val_psnr_per_frame=values)]
         for name, values in (("a1", [20.0, None, 24.0]), ("a2", [22.0, 24.0, 26.0]))
     }
     (ax,) = lines_of(monkeypatch, lambda: plots.draw_one_panel(plots.PANELS[7], runs, {"a": ["a1", "a2"]}, tmp_path / "x.png"))
@@ -210,7 +98,7 @@ def test_a_run_without_numbers_takes_nothing_from_the_mean_of_the_others(tmp_pat
 
 
 def test_epochs_without_validation_and_lost_numbers_are_left_out(tmp_path):
-    rows = [row(0), row(1, loss=None, kl=None), row(2, val_psnr=25.0)]
+    rows = [metrics_row(0), metrics_row(1, loss=None, kl=None), metrics_row(2, val_psnr=25.0)]
     plots.draw_training({"run": rows}, tmp_path / "training.png")
     plots.draw_training({"run": []}, tmp_path / "empty.png")
     plots.draw_psnr_per_frame({"prediction": np.array([20.0, np.inf])}, tmp_path / "frames.png", title="one")
@@ -219,7 +107,7 @@ def test_epochs_without_validation_and_lost_numbers_are_left_out(tmp_path):
 
 def test_frames_whose_psnr_is_not_finite_do_not_stop_the_drawing(tmp_path, monkeypatch):
     """One such frame became null in the row, and the picture after the epoch ended the training with a TypeError."""
-    rows = [row(0, val_psnr_per_frame=[None, 22.0, 24.0]), row(1, val_psnr_per_frame=[None, None])]
+    rows = [metrics_row(0, val_psnr_per_frame=[None, 22.0, 24.0]), metrics_row(1, val_psnr_per_frame=[None, None])]
     axes = lines_of(monkeypatch, lambda: plots.draw_training({"run": rows}, tmp_path / "x.png"))
     (line,) = axes[7].lines
     assert line.get_ydata()[1:].tolist() == [22, 24] and "epoch 0" in line.get_label()
@@ -227,7 +115,7 @@ def test_frames_whose_psnr_is_not_finite_do_not_stop_the_drawing(tmp_path, monke
 
 def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
     """Between two of them matplotlib reads TeX; the folder run_$1_{$2 ended a training when its first epoch was drawn."""
-    rows = [row(0, val_psnr_per_frame=[20.0, 22.0])]
+    rows = [metrics_row(0, val_psnr_per_frame=[20.0, 22.0])]
     plots.draw_training({"run_$1_{$2": rows}, tmp_path / "one.png")
     plots.draw_training({"run_$1_{$2": rows, "b": rows}, tmp_path / "two.png")
     plots.draw_psnr_per_frame({"prediction": np.array([20.0])}, tmp_path / "frames.png", title="run_$1_{$2")
@@ -235,7 +123,7 @@ def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
 
 def test_runs_are_compared_from_the_command_line(tmp_path, capsys):
     for name in ("a", "b"):
-        open_records(tmp_path / name).add(row(0), {})
+        open_run_folder(tmp_path / name).add(metrics_row(0), {})
     plot_curves.main([str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "comparison.png")])
     assert (tmp_path / "comparison.png").stat().st_size > 10_000
     assert "metrics.jsonl" in refused(capsys, plot_curves.main, [tmp_path / "nowhere"])
@@ -244,7 +132,7 @@ def test_runs_are_compared_from_the_command_line(tmp_path, capsys):
 
 def test_runs_of_the_same_name_are_all_drawn(tmp_path, monkeypatch):
     for name in ("a", "b"):
-        open_records(tmp_path / name / "run").add(row(0), {})
+        open_run_folder(tmp_path / name / "run").add(metrics_row(0), {})
     drawn = {}
     monkeypatch.setattr(plot_curves, "draw_training", lambda runs, path: drawn.update(runs))
     plot_curves.main([str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")])

@@ -1,4 +1,4 @@
-"""What TensorBoard and Weights & Biases are given, read back: numbers, the curve over the frames, the video."""
+"""What TensorBoard and Weights & Biases receive, read back: numbers, PSNR per frame, the video."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from tests.helpers.refusals import refused
 from tests.helpers.settings import SMALL_SVG
 from training import loggers
 from training.flags import parse_trainer_flags
-from training.loggers import MOST_FRAMES, Preview, psnr_picture
+from training.loggers import MOST_FRAMES, Preview, psnr_plot
 from training.metrics_log import read_metrics
 from training.run_folder import RunFolder
 from visualization import plots
@@ -26,7 +26,7 @@ from visualization.videos import GAP, ZOOM
 
 
 def events_of(folder):
-    """TensorBoard's own reader."""
+    """Read the events of a run folder with TensorBoard's own reader."""
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator").EventAccumulator
     events = reader(str(folder / "tensorboard"), size_guidance={"images": 0})
     events.Reload()
@@ -34,17 +34,17 @@ def events_of(folder):
 
 
 def frames_of(gif: bytes) -> torch.Tensor:
-    """The pictures of a GIF, (T, 3, H, W) in [0, 1]; an equal neighbour is joined to the one before."""
+    """Return the frames of a GIF, (T, 3, H, W) in [0, 1]; equal neighbors are merged into one."""
     pages = [np.asarray(page.convert("RGB")) for page in ImageSequence.Iterator(Image.open(io.BytesIO(gif)))]
     return torch.from_numpy(np.stack(pages)).permute(0, 3, 1, 2) / 255
 
 
 def columns(video: torch.Tensor, width: int) -> list[torch.Tensor]:
-    """The videos that stand side by side, at their own size."""
+    """Return the videos of a comparison, which are side by side, at their original size."""
     return [part[..., ::ZOOM, : ZOOM * width : ZOOM] for part in video.split(ZOOM * width + GAP, dim=-1)]
 
 
-def test_tensorboard_gets_curve_and_video_of_a_dance(train_args, tmp_path):
+def test_tensorboard_shows_curve_and_video_of_a_dance(train_args, tmp_path):
     Trainer.main([*train_args, "--use_tensorboard"])
     events, rows = events_of(tmp_path / "run"), read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [(event.step, event.value) for event in events.Scalars("validation/psnr")] == [
@@ -66,7 +66,7 @@ def test_tensorboard_gets_curve_and_video_of_a_dance(train_args, tmp_path):
         )
 
 
-def test_tensorboard_gets_truth_and_prediction_of_a_robot(rendered_robot, tmp_path):
+def test_tensorboard_shows_ground_truth_and_prediction_of_a_robot(rendered_robot, tmp_path):
     flags = [
         "--model",
         "svg_fp",
@@ -89,7 +89,7 @@ def test_tensorboard_gets_truth_and_prediction_of_a_robot(rendered_robot, tmp_pa
 
 
 def preview(length: int = 4) -> Preview:
-    """A short sequence whose frames grow brighter, predicted too dark."""
+    """Return a short sequence whose frames grow brighter, predicted too dark."""
     truth = torch.linspace(0, 255, length).round().byte().view(length, 1, 1, 1).expand(length, 3, 16, 16)
     return Preview(truth / 510, Sequence("0", truth[:1], torch.zeros(length, 2), truth), 10.0)
 
@@ -104,18 +104,18 @@ def test_a_long_video_is_shown_by_its_last_frames():
     assert len(truth) == MOST_FRAMES and (truth[0] - 20 / 119).abs().max() < 0.02 and (predicted[0] - 10 / 119).abs().max() < 0.02
 
 
-def test_the_curve_shows_an_epoch_beside_the_best_one_before(monkeypatch):
+def test_the_curve_shows_an_epoch_and_the_best_earlier_one(monkeypatch):
     figures = []
     monkeypatch.setattr(plots.Figure, "savefig", lambda self, path: figures.append(self))
-    psnr_picture(row(3), [row(0), row(1, val_psnr=30.0), {"epoch": 2, "loss": 0.5}])
-    psnr_picture(row(0), [])
+    psnr_plot(row(3), [row(0), row(1, val_psnr=30.0), {"epoch": 2, "loss": 0.5}])
+    psnr_plot(row(0), [])
     first, second = ({line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines} for figure in figures)
-    assert first == {"epoch 3, mean 23.00 dB": [22, 24], "best before, epoch 1, mean 21.00 dB": [20, 22]}
-    assert second == {"epoch 0, mean 20.00 dB": [19, 21]}
+    assert first == {"epoch 4, mean 23.00 dB": [22, 24], "best before, epoch 2, mean 21.00 dB": [20, 22]}
+    assert second == {"epoch 1, mean 20.00 dB": [19, 21]}
 
 
-def test_a_run_that_goes_on_is_not_shown_twice(tmp_path):
-    """Killed behind epoch 3, resumed from a checkpoint behind epoch 1: epochs 2 and 3 come from the second file alone."""
+def test_the_epochs_of_a_resumed_run_are_shown_once(tmp_path):
+    """Killed after epoch 4, resumed from a checkpoint after epoch 2: epochs 3 and 4 come from the second file alone."""
     for first, loss in [(0, 0.5), (2, 0.25)]:
         run_folder = RunFolder(tmp_path, use_wandb=False, use_tensorboard=True)
         resumed = tmp_path / "last.ckpt" if first else None
@@ -132,7 +132,7 @@ def test_a_run_that_goes_on_is_not_shown_twice(tmp_path):
 
 @pytest.mark.parametrize("every, expected", [(0, []), (1, [0, 2, 4, 5]), (2, [0, 4, 5]), (10, [0, 5])])
 def test_how_often_a_video_is_logged(tmp_path, every, expected):
-    """With every second epoch and the last of six validated; counted in validations, those before a stop among them."""
+    """Every second epoch and the last of six are validated. The interval counts validations, also those before a resume."""
     found = []
     for first in (0, 3):
         run_folder = RunFolder(tmp_path, use_wandb=False, use_tensorboard=False)
@@ -145,14 +145,14 @@ def test_how_often_a_video_is_logged(tmp_path, every, expected):
         for epoch in range(first, 3 if not first else 6):
             validated = epoch % 2 == 0 or epoch == 5
             run_folder.add(row(epoch) if validated else {"epoch": epoch, "loss": 0.5}, {})
-            found += [epoch] if validated and "validation/video" in run_folder.pictures(epoch, preview()) else []
+            found += [epoch] if validated and "validation/video" in run_folder.images(epoch, preview()) else []
         run_folder.close()
     assert found == expected
 
 
 @pytest.fixture
 def wandb(monkeypatch) -> types.SimpleNamespace:
-    """A package that notes what it is told."""
+    """A package that notes its calls."""
     fake = types.SimpleNamespace(begun=[], logged=[], ended=0, run=types.SimpleNamespace(id="abc123"))
     fake.init = lambda **settings: fake.begun.append(settings)
     fake.log = lambda values, step: fake.logged.append((step, values))
@@ -163,7 +163,7 @@ def wandb(monkeypatch) -> types.SimpleNamespace:
     return fake
 
 
-def test_wandb_gets_one_step_an_epoch_and_one_run_for_one_that_goes_on(tmp_path, wandb):
+def test_wandb_has_one_step_an_epoch_and_one_run_for_a_resumed_run(tmp_path, wandb):
     for first, in_place in [(0, False), (1, True), (0, False)]:
         run_folder = RunFolder(tmp_path, use_wandb=True, use_tensorboard=False)
         run_folder.begin(
@@ -176,13 +176,14 @@ def test_wandb_gets_one_step_an_epoch_and_one_run_for_one_that_goes_on(tmp_path,
         {"id": "abc123", "resume": "allow"},
         {},
     ]
+    assert {settings["project"] for settings in wandb.begun} == {"nextframe"}
     assert wandb.begun[0]["config"] == {"num_epoch": 2} and [step for step, _ in wandb.logged] == [0, 1, 0] and wandb.ended == 3
     assert wandb.logged[1][1] == {"training/loss": 0.5, "validation/psnr": 21.0, "speed/seconds": 1.5,
                                   "validation/psnr_per_frame": ("image", (600, 340)), "validation/video": ("video", "gif", 4)}  # fmt: skip
 
 
 @pytest.mark.parametrize("content", ["", "[]", "no JSON"])
-def test_a_config_that_cannot_be_read_is_passed_over(tmp_path, wandb, content):
+def test_a_config_that_cannot_be_read_is_ignored(tmp_path, wandb, content):
     (tmp_path / "config.json").write_text(content)
     run_folder = RunFolder(tmp_path, use_wandb=True, use_tensorboard=False)
     run_folder.begin({}, resumed=tmp_path / "last.ckpt", in_place=True)
