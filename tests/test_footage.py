@@ -97,7 +97,7 @@ def test_what_is_no_video_is_refused(tmp_path, monkeypatch):
     (tmp_path / "text.gif").write_text("no picture")
     write_image(tmp_path / "one.png")
     (tmp_path / "none").mkdir()
-    for name, words in [("empty.mp4", "cannot be read as a video"), ("text.gif", "as a moving picture"), ("one.png", "no video"),
+    for name, words in [("empty.mp4", "cannot be read as a video"), ("text.gif", "as an animated image"), ("one.png", "not a video"),
                         ("gone.mp4", "no such file"), ("none", "holds no images")]:  # fmt: skip
         with pytest.raises(UserError, match=words):
             open_footage(tmp_path / name)
@@ -138,7 +138,7 @@ def test_names_with_a_colon_are_files(tmp_path, monkeypatch):
 def test_frames_of_two_sizes_are_refused(tmp_path):
     write_image(tmp_path / "0.png", size=(8, 4))
     write_image(tmp_path / "1.png", size=(8, 6))
-    with pytest.raises(UserError, match="frame 1 has 8 x 6 pixels; expected 8 x 4"):
+    with pytest.raises(UserError, match="expected 8 x 4 pixels in every frame, as in the first, got 8 x 6 in frame 1"):
         list(open_footage(tmp_path).frames())
 
 

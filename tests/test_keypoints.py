@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from poses.keypoint_files import COCO, OPENPOSE, csv_header, csv_row, read_people, read_sequence
-from poses.skeleton import INDEX, JOINTS
+from poses.skeleton import JOINT_INDEX, JOINTS
 from poses.tracking import choose_person, fill_gaps, smooth
 from utils import UserError
 
@@ -24,8 +24,8 @@ def numbered(names: list[str]) -> list[float]:
 
 def check_places(pose: np.ndarray, names: list[str]) -> None:
     for i, name in enumerate(names):
-        if name in INDEX:
-            assert pose[INDEX[name]].tolist() == [10 * i + 1, 10 * i + 2, 0.5], name
+        if name in JOINT_INDEX:
+            assert pose[JOINT_INDEX[name]].tolist() == [10 * i + 1, 10 * i + 2, 0.5], name
 
 
 @pytest.mark.parametrize("count", OPENPOSE)
@@ -74,7 +74,7 @@ def test_numbers_that_no_video_has_are_refused(tmp_path):
     for frame in (10**8, 10**40):
         (tmp_path / "k.csv").write_text(f"frame,nose_x,nose_y\n0,5,6\n1,5,6\n{frame},3,4\n")
         for read in (read_people, read_sequence):
-            with pytest.raises(UserError, match=f"frames 0 to {frame}; expected at most"):
+            with pytest.raises(UserError, match=f"expected at most 10000000 frames, got keypoints of frames 0 to {frame}"):
                 read(tmp_path / "k.csv")
 
 
@@ -86,7 +86,7 @@ def test_coco_results_count_from_0_or_1(tmp_path, first):
     assert [len(people) for people in found] == [1, 1, 2]
     check_places(found[0][0], COCO)
     left, right = (numbered(COCO)[3 * COCO.index(f"{side}_shoulder") :][:2] for side in ("left", "right"))
-    assert found[0][0, INDEX["neck"], :2].tolist() == [(a + b) / 2 for a, b in zip(left, right)]
+    assert found[0][0, JOINT_INDEX["neck"], :2].tolist() == [(a + b) / 2 for a, b in zip(left, right)]
 
 
 def test_coco_annotations_go_by_the_names_of_their_images(tmp_path):
@@ -109,9 +109,9 @@ def test_a_csv_needs_no_confidence(tmp_path):
     (tmp_path / "k.csv").write_text("frame,nose_x,nose_y,left_ear_x,left_ear_y\n0,3,4,,\n1,,,50,60\n2,7\n3,7,,8,\n")
     found = np.concatenate(read_people(tmp_path / "k.csv"))
     assert (
-        found[:, INDEX["nose"], 2].tolist() == [1, 0, 0, 0]
+        found[:, JOINT_INDEX["nose"], 2].tolist() == [1, 0, 0, 0]
         and not found[2:].any()
-        and found[1, INDEX["left_ear"]].tolist() == [50, 60, 1]
+        and found[1, JOINT_INDEX["left_ear"]].tolist() == [50, 60, 1]
     )
 
 
@@ -121,7 +121,7 @@ def test_a_csv_needs_no_confidence(tmp_path):
     ("a.json", '[{"image_id": "x", "keypoints": []}]', "0 values"),
     ("a.json", '[{"image_id": [1], "keypoints": []}]', "no list of annotations"),
     ("a.json", json.dumps([{"image_id": "x", "keypoints": [5] * 51}]), "number of its frame"),
-    ("a.json", json.dumps([{"image_id": 0, "keypoints": ["a"] * 51}]), "no list of numbers"),
+    ("a.json", json.dumps([{"image_id": 0, "keypoints": ["a"] * 51}]), "not a list of numbers"),
     ("a.json", json.dumps([{"image_id": 9, "keypoints": [5] * 51}]), "frame 9"),
     ("a.json", json.dumps([{"image_id": 0, "keypoints": [0.5] * 51}]), "fractions of its size"),
     ("a.csv", "frame,nose_x\n0,1\n", "columns frame, nose_x"),
@@ -141,7 +141,7 @@ def test_what_is_no_file_of_keypoints_is_refused(tmp_path, name, content, words)
 
 
 def test_a_folder_without_json_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"holds no \.json"):
+    with pytest.raises(UserError, match=r"contains no \.json"):
         read_people(tmp_path, 4)
 
 

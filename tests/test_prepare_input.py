@@ -23,9 +23,9 @@ def test_pose_images_of_several_sizes_or_other_numbers_are_refused(film, tmp_pat
     argv = [film / "dance", "--poses", tmp_path / "labels", "--out", tmp_path / "data"]
     shutil.copytree(film / "dance", tmp_path / "labels")
     Image.new("RGB", (80, 45)).save(tmp_path / "labels" / "9.png")
-    assert "pose images of 80 x 45, 160 x 90 pixels; expected one size" in refused(capsys, prepare_video.main, argv)
+    assert "expected pose images of one size, in the shape of 160 x 90, got 80 x 45, 160 x 90 pixels" in refused(capsys, prepare_video.main, argv)
     (tmp_path / "labels" / "9.png").rename(tmp_path / "labels" / "99.png")
-    assert "other numbers are missing" in refused(capsys, prepare_video.main, argv)
+    assert "got gaps in other places of their numbers" in refused(capsys, prepare_video.main, argv)
 
 
 def test_pose_images_of_a_slightly_other_shape(film, tmp_path):
@@ -131,7 +131,7 @@ def test_poses_are_detected_and_a_stopped_search_goes_on(film, tmp_path, network
         "--height",
         "64",
     ]
-    real, looked = detector.Detector.people, []
+    real, looked = detector.Detector.find_people, []
 
     def people(self, picture):
         looked.append(1)
@@ -139,7 +139,7 @@ def test_poses_are_detected_and_a_stopped_search_goes_on(film, tmp_path, network
             raise KeyboardInterrupt
         return real(self, picture)
 
-    monkeypatch.setattr(detector.Detector, "people", people)
+    monkeypatch.setattr(detector.Detector, "find_people", people)
     with pytest.raises(SystemExit):
         prepare_video.main(argv)
     with open(tmp_path / "data" / "keypoints" / "0.people.jsonl", "a") as file:
@@ -161,7 +161,7 @@ def test_poses_are_detected_and_a_stopped_search_goes_on(film, tmp_path, network
         140,
         70,
     ]
-    assert "other settings: every 1 there, 2 here; expected the same, or another" in refused(
+    assert "other settings (every 1 in its manifest, 2 on the command line); expected the same settings, or another" in refused(
         capsys, prepare_video.main, [*argv, "--overwrite", "--every", "2"]
     )
 
@@ -196,7 +196,7 @@ def test_the_published_weights_of_2019_have_older_names(tmp_path):
         {name: torch.tensor(float(i)).expand(shape) for i, (name, shape) in enumerate(zip(older, shapes.values()))},
         tmp_path / "w.pth",
     )
-    found = detector.Detector(tmp_path / "w.pth", flag="--weights", device=torch.device("cpu"), side=480).model
+    found = detector.Detector.load(tmp_path / "w.pth", flag="--weights", device=torch.device("cpu"), side=480).model
     loaded = found.state_dict()
     assert {*loaded} == {*shapes} and all((loaded[name] == i).all() for i, name in enumerate(shapes))
     # torchvision sets it so for the published weights, which were trained before it was added to the variances.
@@ -219,19 +219,19 @@ def test_wrong_input(film, tmp_path, capsys):
     assert "no such file or folder" in refused(
         capsys, prepare_video.main, [film / "dance", "--poses", tmp_path / "gone", *argv[3:]]
     )
-    assert "1 paths for 2 videos" in refused(capsys, prepare_video.main, [film / "dance", *argv])
+    assert "expected one path for each of 2 videos, got 1" in refused(capsys, prepare_video.main, [film / "dance", *argv])
     assert "frames of 160 x 90" in refused(capsys, prepare_video.main, [*argv, "--crop", "0", "0", "200", "10"])
     message = refused(
         capsys, prepare_video.main, [film / "dance", "--poses", film / "data" / "keypoints" / "0.csv", "--out", film / "data"]
     )
-    assert "is written anew in --out" in message and "expected a copy" in message
+    assert "is overwritten in --out" in message and "pass a copy" in message
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
-    assert "holds something else" in refused(capsys, prepare_video.main, [*argv[:-1], tmp_path / "full"])
+    assert "got a folder with other files" in refused(capsys, prepare_video.main, [*argv[:-1], tmp_path / "full"])
     short = write_frames(tmp_path / "short", 4)
     keypoints = write_keypoints(tmp_path / "k.csv", 4)
     message = refused(capsys, prepare_video.main, [short, "--poses", keypoints, "--out", tmp_path / "s"])
-    assert "4 frames; expected at least 10" in message
+    assert "expected at least 10 frames for training and tests, got 4" in message
     assert "leave too few" in refused(capsys, prepare_video.main, [*argv[:-1], tmp_path / "t", "--test", "0.9"])
     assert "no frame is left" in refused(capsys, prepare_video.main, [*argv[:-1], tmp_path / "u", "--skip", "99"])
     nobody = write_keypoints(tmp_path / "nobody.csv", without=range(1, FRAMES))
@@ -240,6 +240,6 @@ def test_wrong_input(film, tmp_path, capsys):
     assert "nobody was found in any frame" in message
     shutil.copytree(film / "dance", tmp_path / "few")
     (tmp_path / "few" / "0.png").unlink()
-    assert "59 pose images; expected 60" in refused(
+    assert "expected 60 pose images, one for each frame taken, got 59" in refused(
         capsys, prepare_video.main, [film / "dance", "--poses", tmp_path / "few", "--out", tmp_path / "v"]
     )

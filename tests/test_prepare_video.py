@@ -9,9 +9,10 @@ import torch
 
 import Trainer
 from data.dance import DanceClips, DanceSplit, load_test_sequences
+from poses import manifest, video_dataset, writing
 from poses.keypoint_files import OPENPOSE
 from poses.skeleton import JOINTS
-from poses.tracking import follow
+from poses.tracking import track_person
 from tests.helpers.films import FRAMES, HEIGHT, WIDTH, body, image_of, necks, numbers_in, write_frames, write_gif, write_keypoints
 from tests.helpers.refusals import refused
 from tests.helpers.settings import SMALL
@@ -59,9 +60,9 @@ def test_frames_and_poses_show_the_same_place(film):
 
 def test_the_window_shows_the_person_in_the_courses_shape(film):
     """Joints reach from 50 to 113 across and from 30 to 74 down; a tenth of the height of 44 is free around them."""
-    manifest = json.loads((film / "data" / "manifest.json").read_text())
-    left, top, right, bottom = manifest["videos"][0]["window"]
-    assert manifest["aspect"] == "2:1" and (right - left) / (bottom - top) == pytest.approx(2)
+    content = json.loads((film / "data" / "manifest.json").read_text())
+    left, top, right, bottom = content["videos"][0]["window"]
+    assert content["aspect"] == "2:1" and (right - left) / (bottom - top) == pytest.approx(2)
     assert left <= 50 - 4.3 and right >= 113 + 4.3 and top <= 30 - 4.3 and bottom >= 74 + 4.3 - 0.5
     assert left >= 0 and right <= WIDTH and top >= 0 and bottom <= HEIGHT and bottom - top == pytest.approx(44 * 1.2, abs=1)
 
@@ -75,8 +76,6 @@ def test_a_stopped_run_goes_on_to_the_same_files(film, tmp_path, monkeypatch, ca
             raise KeyboardInterrupt
         real(path, make)
 
-    from poses import writing
-
     real, argv = (
         writing.save,
         [str(film / "dance"), "--poses", str(film / "dance.csv"), "--out", str(tmp_path / "data"), "--height", "64"],
@@ -84,7 +83,7 @@ def test_a_stopped_run_goes_on_to_the_same_files(film, tmp_path, monkeypatch, ca
     monkeypatch.setattr(writing, "save", save_some)
     with pytest.raises(SystemExit) as stop:
         prepare_video.main(argv)
-    assert stop.value.code == 130 and "the same command goes on" in capsys.readouterr().err
+    assert stop.value.code == 130 and "the same command continues" in capsys.readouterr().err
     monkeypatch.setattr(writing, "save", real)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("frame*.png")}
     prepare_video.main(argv)
@@ -95,7 +94,10 @@ def test_a_stopped_run_goes_on_to_the_same_files(film, tmp_path, monkeypatch, ca
     prepare_video.main(argv)
     assert "is finished" in capsys.readouterr().out
     message = refused(capsys, prepare_video.main, [*argv[:-1], "96"])
-    assert "other settings: height 64 there, 96 here; expected the same, --overwrite to make" in message
+    assert (
+        "other settings (height 64 in its manifest, 96 on the command line); expected the same settings, --overwrite to replace"
+        in message
+    )
 
 
 def test_what_failed_before_a_picture_was_made_can_be_mended(film, tmp_path, capsys):
@@ -112,13 +114,13 @@ def test_a_stopped_run_does_not_go_on_with_other_keypoints(film, tmp_path, capsy
     keypoints = shutil.copy(film / "dance.csv", tmp_path / "k.csv")
     argv = [str(film / "dance"), "--poses", str(keypoints), "--out", str(tmp_path / "data")]
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(prepare_video, "write_preview", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(video_dataset, "write_preview", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         prepare_video.main(argv)
     capsys.readouterr()
     write_keypoints(keypoints, without=(3,))
     message = refused(capsys, prepare_video.main, argv)
-    assert f"{tmp_path / 'data'}: {keypoints} changed since it was begun; expected the same, --overwrite" in message
-    assert "other settings: poses" in refused(capsys, prepare_video.main, [argv[0], "--poses", film / "dance.csv", *argv[3:]])
+    assert f"{tmp_path / 'data'}: {keypoints} changed since it was started; expected the same settings, --overwrite" in message
+    assert "other settings (poses" in refused(capsys, prepare_video.main, [argv[0], "--poses", film / "dance.csv", *argv[3:]])
     prepare_video.main([*argv, "--overwrite", "--fill", "0"])
     assert image_of(tmp_path / "data" / "train" / "train_label" / "frame000003.png").min() == 255
 
@@ -130,7 +132,7 @@ def test_pictures_are_made_anew_and_never_of_two_settings(film, tmp_path, capsys
     shutil.copytree(film / "data", tmp_path / "data")
     calls, real = (
         [],
-        {"rmtree": shutil.rmtree, "write_manifest": prepare_video.write_manifest, "write_images": prepare_video.write_images},
+        {"rmtree": shutil.rmtree, "write_manifest": manifest.write_manifest, "write_images": video_dataset.write_images},
     )
 
     def stop(*args, **kwargs):
@@ -141,7 +143,7 @@ def test_pictures_are_made_anew_and_never_of_two_settings(film, tmp_path, capsys
 
     if stop_at:
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
-            patch.setattr(shutil if stop_at == "rmtree" else prepare_video, stop_at, stop)
+            patch.setattr({"rmtree": shutil, "write_manifest": manifest, "write_images": video_dataset}[stop_at], stop_at, stop)
             prepare_video.main([*argv[:-1], "32", "--overwrite"])
         left = {image_of(path).shape for path in (tmp_path / "data").rglob("frame*.png")}
         assert left <= {(64, 128, 3)}
@@ -165,7 +167,7 @@ def test_files_of_a_file_manager_do_not_stop_a_resumed_run(film, tmp_path, capsy
     prepare_video.main(argv)
     assert "is finished" in capsys.readouterr().out
     shutil.copy(folder / "59.png", folder / "60.png")
-    assert f"the files in {folder} changed since it was begun; expected the same" in refused(capsys, prepare_video.main, argv)
+    assert f"the files in {folder} changed since it was started; expected the same" in refused(capsys, prepare_video.main, argv)
 
 
 def test_keypoints_of_a_larger_film_are_refused(film, tmp_path, capsys):
@@ -177,7 +179,7 @@ def test_keypoints_of_a_larger_film_are_refused(film, tmp_path, capsys):
     ]
     keypoints.write_text("\n".join([header, *larger]))
     message = refused(capsys, prepare_video.main, [film / "dance", "--poses", keypoints, "--out", tmp_path / "data"])
-    assert "joints reach to 339 x 222 in frames of 160 x 90" in message
+    assert "expected joints inside its frames of 160 x 90 pixels, got joints up to 339 x 222" in message
 
 
 def test_a_crop_keeps_its_shape(film, tmp_path):
@@ -196,8 +198,8 @@ def test_a_crop_keeps_its_shape(film, tmp_path):
             "80",
         ]
     )
-    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
-    assert manifest["aspect"] == "1:2" and manifest["videos"][0]["window"] == [60, 10, 100, 90]
+    content = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert content["aspect"] == "1:2" and content["videos"][0]["window"] == [60, 10, 100, 90]
 
 
 def test_missing_images_are_a_cut_and_keypoints_may_have_their_numbers(tmp_path):
@@ -212,18 +214,18 @@ def test_missing_images_are_a_cut_and_keypoints_may_have_their_numbers(tmp_path)
     for path in (folder / "frame120.png", poses / "a_120_keypoints.json"):
         path.unlink()
     prepare_video.main([str(folder), "--poses", str(poses), "--out", str(tmp_path / "data")])
-    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
-    assert manifest["videos"][0]["cuts"] == [20] and manifest["blank_poses"] == 0
+    content = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert content["videos"][0]["cuts"] == [20] and content["blank_poses"] == 0
     assert necks(tmp_path / "data" / "keypoints" / "0.csv")[19:22] == [(119, 69), (121, 71), (122, 72)]
 
 
 def test_nothing_is_filled_or_smoothed_across_a_cut():
     """Somebody stands at 100, and in the next scene at 500."""
     poses = [np.full((1, len(JOINTS), 3), 100.0, np.float32)] * 5 + [np.full((1, len(JOINTS), 3), 500.0, np.float32)] * 5
-    followed = follow(poses, [5], how="nearest", confidence=0, fill=3, smoothing=2)
+    followed = track_person(poses, [5], how="nearest", confidence=0, fill=3, smoothing=2)
     assert np.allclose(followed[:5, 0, 0], 100) and np.allclose(followed[5:, 0, 0], 500)
     poses[4] = poses[5] = np.zeros((0, len(JOINTS), 3), np.float32)
-    assert not follow(poses, [5], how="largest", confidence=0, fill=3, smoothing=0)[4:6].any()
+    assert not track_person(poses, [5], how="largest", confidence=0, fill=3, smoothing=0)[4:6].any()
 
 
 def test_frames_without_a_person_are_blank_and_counted(film, tmp_path, capsys):
@@ -252,9 +254,9 @@ def test_several_videos_and_a_part_of_each(film, tmp_path):
     both = [str(film / "dance")] * 2
     prepare_video.main([*both, "--poses", *[str(tmp_path / "k.csv")] * 2, "--out", str(tmp_path / "data"), "--skip", "10", "--most", "20",
                         "--every", "2"])  # fmt: skip
-    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
-    assert [v["frames"] for v in manifest["videos"]] == [20, 20] and len(manifest["splits"]["test"]) == 2
-    assert manifest["splits"]["train"] == [[0, 13], [1020, 1033]]
+    content = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert [v["frames"] for v in content["videos"]] == [20, 20] and len(content["splits"]["test"]) == 2
+    assert content["splits"]["train"] == [[0, 13], [1020, 1033]]
     # Frame 0 of the data is frame 10 of the film, frame 1 is 12: the neck goes two pixels to the right each time.
     rows = necks(tmp_path / "data" / "keypoints" / "0.csv")
     assert rows[:3] == [(10, 60), (12, 62), (14, 64)] and len(rows) == 20

@@ -156,7 +156,7 @@ def test_seeds_of_a_group_are_thin_lines_of_one_colour_and_their_mean_a_thick_on
         (ax,) = lines_of(monkeypatch, lambda panel=panel: plots.draw_one_panel(panel, runs, groups, tmp_path / "x.png"))
         seeds, mean, alone = ax.lines[:3], ax.lines[3], ax.lines[4]
         assert list(mean.get_ydata()) == expected  # over the epochs that all have
-        assert {line.get_color() for line in [*seeds, mean]} == {plots.COLOURS[0]} and alone.get_color() != plots.COLOURS[0]
+        assert {line.get_color() for line in [*seeds, mean]} == {plots.COLORS[0]} and alone.get_color() != plots.COLORS[0]
         assert all(line.get_linewidth() < mean.get_linewidth() for line in seeds)
         assert [text.get_text().split(" (")[0] for text in ax.get_legend().get_texts()] == ["a", "b"]
 

@@ -5,14 +5,14 @@ import pytest
 from PIL import Image
 
 from poses.keypoint_files import OPENPOSE
-from poses.skeleton import COLOURS, INDEX, JOINTS, LIMBS, draw_pose, whole_body
+from poses.skeleton import COLORS, JOINT_INDEX, JOINTS, LIMBS, draw_pose, poses_from_points
 
 
 def pose(**places) -> np.ndarray:
     """A pose with these joints found, name=(across, down)."""
     result = np.zeros((len(JOINTS), 3), dtype=np.float32)
     for name, place in places.items():
-        result[INDEX[name]] = [*place, 1]
+        result[JOINT_INDEX[name]] = [*place, 1]
     return result
 
 
@@ -22,7 +22,7 @@ def ink(picture: Image.Image) -> np.ndarray:
 
 
 def test_every_joint_has_a_colour_and_a_limb():
-    assert set(COLOURS) == set(JOINTS) == {name for limb in LIMBS for name in limb}
+    assert set(COLORS) == set(JOINTS) == {name for limb in LIMBS for name in limb}
     assert set(JOINTS) <= set(OPENPOSE[25])
 
 
@@ -58,7 +58,7 @@ def test_missing_joints_are_left_out_with_their_limbs():
     """A shin without an ankle is a knee alone; nobody is a white picture."""
     whole = pose(left_hip=(30, 5), left_knee=(30, 15), left_ankle=(30, 25))
     lacking = whole.copy()
-    lacking[INDEX["left_ankle"], 2] = 0
+    lacking[JOINT_INDEX["left_ankle"], 2] = 0
     picture = ink(draw_pose(lacking, height=32, width=64))
     assert picture[18:].max() == 0 and picture[8:14].max() > 0
     assert ink(draw_pose(pose(), height=32, width=64)).max() == 0
@@ -73,7 +73,7 @@ def test_a_pose_beyond_the_picture_draws_what_is_inside():
 def test_neck_and_middle_of_the_hip_are_between_the_sides():
     names = ["left_shoulder", "right_shoulder", "left_hip", "heel of somebody"]
     points = np.array([[10, 20, 0.9], [30, 24, 0.5], [10, 60, 0.9], [1, 1, 1]])
-    body = whole_body(points, names)
-    assert body[INDEX["neck"]].tolist() == [20, 22, 0.5]
-    assert body[INDEX["mid_hip"], 2] == 0  # one hip is not enough
-    assert whole_body(np.array([[1, 2, 0.7]]), ["neck"])[INDEX["neck"]] == pytest.approx([1, 2, 0.7])
+    body = poses_from_points(points, names)
+    assert body[JOINT_INDEX["neck"]].tolist() == [20, 22, 0.5]
+    assert body[JOINT_INDEX["mid_hip"], 2] == 0  # one hip is not enough
+    assert poses_from_points(np.array([[1, 2, 0.7]]), ["neck"])[JOINT_INDEX["neck"]] == pytest.approx([1, 2, 0.7])

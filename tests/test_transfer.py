@@ -12,7 +12,7 @@ from data.dance import DanceSplit, load_test_sequences
 from evaluation.rollout import rollout_sequences
 from poses.keypoint_files import csv_header, csv_row
 from poses.skeleton import draw_pose
-from poses.transfer import first_frame, measure, pose_images
+from poses.transfer import first_frame, measure_person, pose_images
 from tests.helpers.films import FRAMES, write_frames, write_keypoints
 from tests.helpers.images import write_image
 from tests.helpers.refusals import refused
@@ -44,10 +44,10 @@ def nobody_looks():
 
 
 def test_a_person_is_measured_by_ink_whatever_the_size_of_the_pictures():
-    small, large = (measure(drawn([dancer(20 * zoom, 30 * zoom, 28 * zoom)] * 3, 32 * zoom, 64 * zoom)) for zoom in (1, 8))
+    small, large = (measure_person(drawn([dancer(20 * zoom, 30 * zoom, 28 * zoom)] * 3, 32 * zoom, 64 * zoom)) for zoom in (1, 8))
     assert np.array(small) * 8 == pytest.approx(np.array(large), abs=8)
-    assert large.height == pytest.approx(20 * 8, rel=0.06) and large.middle == pytest.approx(30 * 8, abs=4)
-    assert measure(np.full((2, 32, 64, 3), 255, np.uint8)) is None
+    assert large.height == pytest.approx(20 * 8, rel=0.06) and large.center == pytest.approx(30 * 8, abs=4)
+    assert measure_person(np.full((2, 32, 64, 3), 255, np.uint8)) is None
 
 
 @pytest.mark.parametrize("kind", ["csv", "images", "json"])
@@ -61,10 +61,10 @@ def test_the_source_gets_the_size_and_place_of_the_person_in_training(tmp_path, 
         path = tmp_path / "openpose"
         path.mkdir()
         from poses.keypoint_files import OPENPOSE
-        from poses.skeleton import INDEX
+        from poses.skeleton import JOINT_INDEX
 
         for t, p in enumerate(source):
-            values = [float(v) for name in OPENPOSE[25] for v in (p[INDEX[name]] if name in INDEX else (0, 0, 0))]
+            values = [float(v) for name in OPENPOSE[25] for v in (p[JOINT_INDEX[name]] if name in JOINT_INDEX else (0, 0, 0))]
             (path / f"a_{t:012d}_keypoints.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": values}]}))
     else:
         path = tmp_path / "poses"
@@ -73,9 +73,9 @@ def test_the_source_gets_the_size_and_place_of_the_person_in_training(tmp_path, 
             Image.fromarray(picture).save(path / f"{t}.png")
     moved = pose_images(path, like=trained, height=32, width=64, detector=nobody_looks)
     assert moved.shape == (3, 3, 32, 64) and moved.dtype == torch.uint8
-    found, wanted = measure(moved.permute(0, 2, 3, 1).numpy()), measure(trained)
+    found, wanted = measure_person(moved.permute(0, 2, 3, 1).numpy()), measure_person(trained)
     assert found.height == pytest.approx(wanted.height, rel=0.03)
-    assert found.feet == pytest.approx(wanted.feet, abs=0.6) and found.middle == pytest.approx(wanted.middle, abs=0.6)
+    assert found.feet == pytest.approx(wanted.feet, abs=0.6) and found.center == pytest.approx(wanted.center, abs=0.6)
     if kind == "csv":  # drawn anew, so nearly the very pictures; the steps of 20 of 120 pixels became 20 / 6
         assert np.abs(moved[1].permute(1, 2, 0).numpy().astype(int) - drawn([dancer(20, 16, 28)], 32, 64)[0]).mean() < 1.5
 
@@ -97,15 +97,15 @@ def test_a_video_is_searched_for_people(tmp_path):
     class Detector:
         """Knows where the red square is."""
 
-        def people(self, frame):
+        def find_people(self, frame):
             y, x = np.argwhere((frame[..., 0] > 200) & (frame[..., 1] < 60)).mean(0)
             return dancer(40, x, y + 40)[None]
 
     frames = [Image.open(tmp_path / "dance" / f"{t}.png") for t in range(5)]
     frames[0].save(tmp_path / "dance.gif", save_all=True, append_images=frames[1:], duration=40)
     moved = pose_images(tmp_path / "dance.gif", like=drawn([dancer(20, 16, 28)], 32, 64), height=32, width=64, detector=Detector)
-    found = measure(moved.permute(0, 2, 3, 1).numpy())
-    assert len(moved) == 5 and found == pytest.approx(measure(drawn([dancer(20, 16, 28)], 32, 64)), abs=0.7)
+    found = measure_person(moved.permute(0, 2, 3, 1).numpy())
+    assert len(moved) == 5 and found == pytest.approx(measure_person(drawn([dancer(20, 16, 28)], 32, 64)), abs=0.7)
 
 
 def test_tester_follows_the_poses_of_a_prepared_video(rendered, trained, tmp_path, capsys):
@@ -198,7 +198,7 @@ def test_wrong_input(rendered, trained, trained_robot, rendered_robot, tmp_path,
     (tmp_path / "text.png").write_text("no picture")
     assert "cannot be read as an image" in refused(capsys, Tester.main, [*argv, "--first_frame", tmp_path / "text.png"])
     empty = write_csv(tmp_path / "empty.csv", [pose()])
-    assert "nobody is in it" in refused(capsys, Tester.main, [*argv, "--pose_from", empty])
+    assert "nobody was found in it" in refused(capsys, Tester.main, [*argv, "--pose_from", empty])
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "manifest.json").write_text('{"settings": {}, "splits": {}}')
     assert "has finished" in refused(capsys, Tester.main, [*argv, "--pose_from", tmp_path / "half"])

@@ -15,7 +15,7 @@ from evaluation import scores
 from evaluation.image_metrics import psnr
 from tests.helpers.refusals import refused
 from utils import video_to_bytes
-from visualization.videos import comparison, save_mp4
+from visualization.videos import draw_comparison, save_mp4
 
 av = pytest.importorskip("av", reason="mp4 needs the package av: pip install av")
 
@@ -34,7 +34,7 @@ def decoded(path: Path) -> tuple[torch.Tensor, Fraction, str]:
 def test_an_mp4_shows_every_frame_at_its_time(tmp_path, rendered, fps):
     """Truth and pose pictures of the demo, side by side as Tester.py shows them."""
     sequence = load_test_sequences(rendered, height=32, width=64)[0]
-    video = comparison([sequence.ground_truth / 255], sequence)
+    video = draw_comparison([sequence.ground_truth / 255], sequence)
     save_mp4(tmp_path / "video.mp4", video, fps=fps)
     frames, rate, pixel_format = decoded(tmp_path / "video.mp4")
     assert frames.shape == video.shape and rate == Fraction(str(fps)) and pixel_format == "yuv420p"  # which every player knows

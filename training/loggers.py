@@ -12,7 +12,7 @@ from torch import Tensor
 from data.clips import Sequence
 from utils import UserError, optional_package
 from visualization.plots import draw_psnr_per_frame
-from visualization.videos import comparison, save_gif, save_videos
+from visualization.videos import draw_comparison, save_gif, save_videos
 
 MOST_FRAMES = 100  # of a logged video, its last ones, where a roll-out that drifts shows it: 2 MB and 4 seconds of a CPU
 GROUPS = dict.fromkeys(("beta", "tfr", "forced", "lr"), "schedule") | dict.fromkeys(("seconds", "frames_per_second"), "speed")
@@ -27,13 +27,13 @@ class Preview(NamedTuple):
 
     def save(self, path: Path, kinds: tuple[str, ...]) -> None:
         """Truth | pose | prediction as a file of each of `kinds`, with that ending behind `path`."""
-        save_videos(path, comparison([self.video], self.sequence), fps=self.fps, kinds=kinds)
+        save_videos(path, draw_comparison([self.video], self.sequence), fps=self.fps, kinds=kinds)
 
     def gif(self) -> bytes:
         """The same as a GIF of the last frames."""
         parts = {name: getattr(self.sequence, name) for name in ("ground_truth", "conditions")}
         ends = {name: part[-MOST_FRAMES:] for name, part in parts.items() if part is not None}
-        video = comparison([self.video[-MOST_FRAMES:]], self.sequence._replace(**ends))
+        video = draw_comparison([self.video[-MOST_FRAMES:]], self.sequence._replace(**ends))
         return written(lambda file: save_gif(file, video, fps=self.fps))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from poses.keypoint_files import csv_header, csv_row
-from poses.skeleton import INDEX, JOINTS
+from poses.skeleton import JOINT_INDEX, JOINTS
 
 FRAMES, HEIGHT, WIDTH = 60, 90, 160
 OFFSETS = {"neck": (0, 0), "left_hip": (4, 20), "left_knee": (4, 32), "left_ankle": (4, 44)}
@@ -47,7 +47,7 @@ def write_keypoints(path, count: int = FRAMES, without=(), first: int = 0):
         for t in range(count):
             pose = np.zeros((len(JOINTS), 3))
             for name, place in body(t).items():
-                pose[INDEX[name]] = [*place, 1]
+                pose[JOINT_INDEX[name]] = [*place, 1]
             if t not in without:
                 writer.writerow(csv_row(first + t, pose))
     return path

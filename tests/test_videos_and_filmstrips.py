@@ -7,7 +7,7 @@ from PIL import Image
 from data.clips import Sequence
 from data.dance import load_test_sequences
 from evaluation.image_metrics import psnr
-from visualization.videos import GAP, ZOOM, comparison, frame_durations, save_gif, save_strip
+from visualization.videos import GAP, ZOOM, draw_comparison, frame_durations, save_filmstrip, save_gif
 
 
 def shown(path) -> tuple[int, int]:
@@ -59,7 +59,7 @@ def test_the_gif_shows_the_frames(tmp_path):
 def test_the_gifs_palette_keeps_the_colours(rendered, tmp_path):
     """The writers' usual palette turned a soft light into a disc and recoloured the poses: 36 dB where this one has 45."""
     (sequence, _) = load_test_sequences(rendered, height=32, width=64)
-    video = comparison([sequence.ground_truth / 255], sequence)
+    video = draw_comparison([sequence.ground_truth / 255], sequence)
     save_gif(tmp_path / "video.gif", video, fps=20)
     shown_first = torch.from_numpy(iio.imread(tmp_path / "video.gif", index=0)).permute(2, 0, 1) / 255
     assert psnr(shown_first, video[0]) > 42
@@ -73,18 +73,18 @@ def test_the_comparison_shows_truth_pose_and_prediction_in_that_order():
     """The pose GIF was seen to be made of frames."""
     sequence = Sequence("0", flat(10)[:1], flat(51), flat(102))
     video = torch.full((4, 3, 16, 32), 0.8)
-    picture = comparison([video], sequence)
+    picture = draw_comparison([video], sequence)
     width = 32 * ZOOM
     assert picture.shape == (4, 3, 16 * ZOOM, 3 * width + 2 * GAP)
     columns = [picture[0, 0, 0, i * (width + GAP) + 5].item() for i in range(3)]
     assert columns == pytest.approx([0.4, 0.2, 0.8])
-    assert comparison([video], sequence._replace(ground_truth=None)).shape[-1] == 2 * width + GAP
+    assert draw_comparison([video], sequence._replace(ground_truth=None)).shape[-1] == 2 * width + GAP
 
 
 def test_the_strip_shows_every_nth_frame(tmp_path):
     steps = torch.arange(4, dtype=torch.uint8)[:, None, None, None]
     sequence = Sequence("0", flat(0)[:1], flat(200) + steps, flat(100) + steps)
-    save_strip(tmp_path / "strip.png", torch.zeros(4, 3, 16, 32), sequence, every=2)
+    save_filmstrip(tmp_path / "strip.png", torch.zeros(4, 3, 16, 32), sequence, every=2)
     picture = np.asarray(Image.open(tmp_path / "strip.png"))
     zoom = picture.shape[0] // (3 * 16 + 2 * GAP)
     small = picture[::zoom, ::zoom]
@@ -96,7 +96,7 @@ def test_the_strip_shows_every_nth_frame(tmp_path):
 def test_a_strip_of_any_sequence_has_some_pictures(tmp_path, length, expected):
     """Of an own video's few test frames it once had the given one alone."""
     sequence = Sequence("0", flat(0)[:1], torch.zeros(length, 3, 16, 32, dtype=torch.uint8), None)
-    save_strip(tmp_path / "strip.png", torch.zeros(length, 3, 16, 32), sequence, every=None)
+    save_filmstrip(tmp_path / "strip.png", torch.zeros(length, 3, 16, 32), sequence, every=None)
     width, height = Image.open(tmp_path / "strip.png").size
     zoom = height // (2 * 16 + GAP)
     assert width == zoom * (expected * 32 + (expected - 1) * GAP)
