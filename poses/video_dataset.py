@@ -157,7 +157,7 @@ def summarize(scans: list[Scan], segments: list[Segment], blank: int, aspect: st
     tests = sum(segment.split == "test" for segment in segments)
     lines = [f"{counts['train']} frames for training, {counts['val']} for validation, {counts['test']} in {tests} test sequences"]
     if cuts := sum(len(found.cuts) for found in scans):
-        lines.append(f"{cuts} cuts between scenes found (--cut); no clip crosses one")
+        lines.append(f"{cuts} {'cut' if cuts == 1 else 'cuts'} between scenes found (--cut); no clip crosses one")
     lines.append(f"{blank} of {sum(found.length for found in scans)} frames show no person and have a blank pose image")
     for box in dict.fromkeys(windows):
         size = f"{box.right - box.left:.0f} x {box.bottom - box.top:.0f}"

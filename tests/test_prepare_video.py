@@ -243,7 +243,7 @@ def test_a_cut_ends_a_clip(tmp_path, capsys):
     write_frames(tmp_path / "dance", change=lambda t, picture: picture if t < 20 else 255 - picture)
     write_keypoints(tmp_path / "k.csv")
     prepare_video.main([str(tmp_path / "dance"), "--poses", str(tmp_path / "k.csv"), "--out", str(tmp_path / "data")])
-    assert "1 cuts" in capsys.readouterr().out
+    assert "1 cut between scenes" in capsys.readouterr().out
     assert numbers_in(tmp_path / "data" / "train" / "train_img") == {*range(20), *range(21, 43)}
     split = DanceSplit(tmp_path / "data", "train", height=32, width=64, cache_dir=tmp_path / "cache")
     assert [len(stretch) for stretch in split.stretches(42)] == [20, 22]
