@@ -1,4 +1,4 @@
-"""Draws the training curves of several runs into one figure.
+"""Draw the training curves of several runs into one figure.
 
 python tools/plot_curves.py runs/cyclical runs/monotonic runs/none --out comparison.png
 """

@@ -1,4 +1,4 @@
-"""Makes a data set of your own videos: python tools/prepare_video.py my_dance.mp4 --out my_data
+"""Make a data set of your own videos: python tools/prepare_video.py my_dance.mp4 --out my_data
 
 A video, a GIF or a folder of images becomes frames and pose images in the LAB4_Dataset layout, with the ground truth of its test
 sequences. Poses are detected by torchvision's keypoint R-CNN, or given with --poses as keypoints or pose images. The same command
