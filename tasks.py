@@ -39,7 +39,7 @@ def directed(flags: Flags, sequences: list[Sequence]) -> list[Sequence]:
         return [sequence._replace(context_frames=given, ground_truth=None) for sequence in sequences]
 
     def detector() -> Detector:
-        return Detector(flags.pose_weights, flag="--pose_weights", device=find_device(flags.device), side=DETECTOR_SIDE)
+        return Detector.load(flags.pose_weights, flag="--pose_weights", device=find_device(flags.device), side=DETECTOR_SIDE)
 
     like = None
     if flags.pose_fit == "person":

@@ -43,7 +43,7 @@ from dataloader import size_flags
 from runtime.cli import COUNT, Parser
 from runtime.files import check_writable
 from utils import UserError, one_line_errors
-from visualization.plots import COLOURS, new_figure
+from visualization.plots import COLORS, new_figure
 
 # Of each curve: what it is drawn over, what its seconds are of, and whether these grow with it when the cost is linear.
 CURVES = {
@@ -125,8 +125,8 @@ def draw(rows: list[dict], path: Path) -> None:
         ax.set(title=curve, xlabel=x_label, ylabel=f"seconds per {unit}")
         right = ax.twinx()
         right.set_ylabel("peak memory, MiB")
-        lines = draw_points(ax, own, "seconds", label="time", grows=grows, colour=COLOURS[0])
-        lines += draw_points(right, own, "peak_mib", label="memory", grows=True, colour=COLOURS[1])
+        lines = draw_points(ax, own, "seconds", label="time", grows=grows, colour=COLORS[0])
+        lines += draw_points(right, own, "peak_mib", label="memory", grows=True, colour=COLORS[1])
         if lines:
             ax.xaxis.set_minor_locator(NullLocator())
             ax.set_xticks([row["x"] for row in own], labels=[row["value"] for row in own])

@@ -12,7 +12,7 @@ from evaluation.scores import Result, Score, mean_per_step, summary
 from evaluation.submission import COURSE_SIZE, course_score, write_submission
 from utils import finite
 from visualization.plots import draw_psnr_per_frame
-from visualization.videos import comparison, save_gif, save_strip, save_videos
+from visualization.videos import draw_comparison, save_filmstrip, save_gif, save_videos
 
 COLUMNS = {"psnr": "PSNR", "channel_psnr": "by channel", "ssim": "SSIM", "closing": "last 100", "copy": "copy given",
            "background": "background", "best_psnr": "best PSNR", "best_channel_psnr": "best by channel",
@@ -37,8 +37,8 @@ def write_pictures(folder: Path, results: list[Result], *, fps: float, every: in
         name = result.sequence.name
         videos = [result.video] if len(result.scores) < 2 else [result.video, result.best, result.worst]
         videos = [video / 255 for video in videos]
-        save_videos(folder / f"compare_seq{name}", comparison(videos, result.sequence), fps=fps, kinds=kinds)
-        save_strip(folder / f"strip_seq{name}.png", videos[0], result.sequence, every=every)
+        save_videos(folder / f"compare_seq{name}", draw_comparison(videos, result.sequence), fps=fps, kinds=kinds)
+        save_filmstrip(folder / f"strip_seq{name}.png", videos[0], result.sequence, every=every)
         if result.scores:
             draw_steps(folder / f"psnr_seq{name}.png", result.scores[0]._asdict(), title=f"Sequence {name}")
 

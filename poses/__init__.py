@@ -1,1 +1,1 @@
-"""From people in a video to the pose images that the dance's model takes."""
+"""From videos of a person to the pose images that the dance model is conditioned on."""

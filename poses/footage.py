@@ -1,4 +1,4 @@
-"""Frames of a video, whatever it is kept in: a video file, a GIF, a folder of images."""
+"""Frames of a video in any form: a video file, an animated image, a folder of images (H x W frame size)."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -10,78 +10,85 @@ from PIL import Image, ImageOps, ImageSequence
 
 from data.images import SUFFIXES, numbered_images
 from utils import UserError, optional_package
-from visualization.videos import UNSAID, gif_frames
+from visualization.videos import DEFAULT_DURATION, gif_frames
 
-MOVING = {".gif", ".webp", ".apng"}  # files of moving pictures that Pillow reads
+ANIMATED = {".gif", ".webp", ".apng"}  # suffixes of animated images that Pillow reads
+NOT_VIDEO = SUFFIXES | {".csv", ".json", ".txt"}
 
 
 class Footage(NamedTuple):
     """One video."""
 
     path: Path
-    fps: float | None  # frames a second; a folder of images does not say
-    expected: int | None  # frames, as the file says before it is read; some do not, some err
+    fps: float | None  # frames per second; unknown for a folder of images
+    expected: int | None  # frames according to the file's header; some headers lack the number, some are wrong
     decode: Callable[[], Iterator[np.ndarray]]
-    numbers: list[int] | None = None  # of the images in a folder; where they jump, the video does
+    numbers: list[int] | None = None  # of the images in a folder; a gap in them is a gap in the video
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Every frame (H, W, 3) uint8, from the first. Raises UserError for a file that breaks off, and if a frame has another
-        size than the first."""
+        """Yield every frame (H, W, 3) uint8 from the first. Raises UserError for a truncated file, a video without frames, and
+        a frame of another size than the first."""
         size = None
         for number, frame in enumerate(self.decode()):
             size = size or frame.shape
             if frame.shape != size:
-                found, wanted = (f"{shape[1]} x {shape[0]}" for shape in (frame.shape, size))
-                raise UserError(f"{self.path}: frame {number} has {found} pixels; expected {wanted}, as the first has")
+                expected, got = (f"{shape[1]} x {shape[0]}" for shape in (size, frame.shape))
+                raise UserError(
+                    f"{self.path}: expected {expected} pixels in every frame, as in the first, got {got} in frame {number}"
+                )
             yield frame
         if size is None:
-            raise UserError(f"{self.path}: holds no frame; expected a video")
+            raise UserError(f"{self.path}: contains no frame; expected a video")
 
 
 def open_footage(path: Path) -> Footage:
-    """The video at `path`. Raises UserError if there is none, or if the package that reads it is missing."""
+    """Return the video at `path`. Raises UserError if there is none, or if the package that reads it is missing."""
     if path.is_dir():
         images = numbered_images(path)
         return Footage(path, None, len(images), lambda: map(read_upright, images.values()), list(images))
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder; expected a video, a GIF or a folder of images")
-    return open_moving_picture(path) if path.suffix.lower() in MOVING else open_video(path)
+    return open_animated_image(path) if path.suffix.lower() in ANIMATED else open_video(path)
 
 
 def read_upright(path: Path) -> np.ndarray:
-    """An image upright, as bytes (H, W, 3). Raises UserError."""
+    """Return an image in its upright orientation, (H, W, 3) uint8. Raises UserError."""
     try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I;16"):  # which convert() would cut off at 255
+        with Image.open(path) as file:
+            image: Image.Image = file
+            if image.mode.startswith("I;16"):  # convert() would clip it at 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as an image ({error})") from None
 
 
-def open_moving_picture(path: Path) -> Footage:
-    """A GIF or its like. Each of its pictures is shown for a time of its own, so a long one counts as several frames."""
+def open_animated_image(path: Path) -> Footage:
+    """Return a GIF or similar file as a video at the rate of its shortest frame: a longer one counts as several. Raises
+    UserError."""
     try:
         with Image.open(path) as image:
-            # Some formats know it only when the picture is decoded.
-            durations = [int((page.load() and page.info.get("duration")) or UNSAID) for page in ImageSequence.Iterator(image)]
-    except Exception as error:  # whatever a damaged file leads Pillow to
-        raise UserError(f"{path}: cannot be read as a moving picture ({error})") from None
+            # Some formats know the duration of a frame only after it is decoded.
+            durations = [
+                int((page.load() and page.info.get("duration")) or DEFAULT_DURATION) for page in ImageSequence.Iterator(image)
+            ]
+    except Exception as error:  # Pillow raises errors of many kinds for a damaged file
+        raise UserError(f"{path}: cannot be read as an animated image ({error})") from None
     fps = 1000 / min(durations)
 
     def decode() -> Iterator[np.ndarray]:
         try:
             yield from gif_frames(path, fps=fps)
         except (OSError, ValueError, SyntaxError, IndexError, struct.error) as error:
-            raise UserError(f"{path}: breaks off or is damaged ({error}); expected a whole moving picture") from None
+            raise UserError(f"{path}: truncated or damaged ({error}); expected a complete animated image") from None
 
     return Footage(path, fps, round(sum(durations) * fps / 1000), decode)
 
 
 def open_video(path: Path) -> Footage:
-    """A video file, through PyAV."""
-    if path.suffix.lower() in SUFFIXES | {".csv", ".json", ".txt"}:
-        raise UserError(f"{path}: a single file that is no video; expected a video, a GIF or a folder of images")
+    """Return a video file, read with PyAV. Raises UserError."""
+    if path.suffix.lower() in NOT_VIDEO:
+        raise UserError(f"{path}: not a video; expected a video, a GIF or a folder of images")
     av = optional_package("av", flag=f"{path}: a video")
     try:
         with av.open(str(path.resolve())) as container:
@@ -95,10 +102,10 @@ def open_video(path: Path) -> Footage:
             container.streams.video[0].thread_type = "AUTO"
             try:
                 for frame in container.decode(video=0):
-                    # A telephone held upright writes pictures that lie, and by how much they are turned.
-                    turns = round(getattr(frame, "rotation", 0) / 90)
-                    yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                    # A phone held upright stores frames in landscape format, and the angle to rotate them by.
+                    quarter_turns = round(getattr(frame, "rotation", 0) / 90)
+                    yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns))
             except av.FFmpegError as error:
-                raise UserError(f"{path}: breaks off or is damaged ({error}); expected a whole video") from None
+                raise UserError(f"{path}: truncated or damaged ({error}); expected a complete video") from None
 
     return Footage(path, fps, expected, decode)

@@ -1,4 +1,4 @@
-"""Which frames of a video are for training, validation and test: never neighbours in two of them."""
+"""Which frames of a video are for training, validation and test: never neighbors in two of them."""
 
 from typing import NamedTuple
 
@@ -6,53 +6,63 @@ import numpy as np
 
 from utils import UserError
 
-LEAST = 10  # frames of a video
-BETWEEN_VIDEOS = 1000  # numbers left out, so that no clip runs from one into the next
+MIN_FRAMES = 10  # of a video
+NUMBERS_BETWEEN_VIDEOS = 1000  # skipped, so that no clip runs from one video into the next
 SPLITS = ("train", "val", "test")
 
 
-class Stretch(NamedTuple):
-    """Frames that follow each other in one video, all for the same."""
+class Segment(NamedTuple):
+    """Consecutive frames of one scene of one video, all in the same split."""
 
     split: str
     video: int
     frames: range  # positions in the video
-    number: int  # of the first, as it is named in the data set; numbers jump wherever the video does
+    number: int  # of the first frame's file in the data set; there is a gap between the numbers of two scenes
 
 
-def plan(lengths: list[int], cuts: list[list[int]], *, val: float, test: float, gap: int, longest: int) -> list[Stretch]:
-    """The stretches of videos of so many frames. `cuts` are the frames of each before which another scene begins.
+def plan_splits(lengths: list[int], cuts: list[list[int]], *, val: float, test: float, gap: int, longest: int) -> list[Segment]:
+    """Return the segments of videos of these lengths. `cuts` are the frames of each video at which a new scene begins.
 
-    The shares `val` and `test` come from the end of each video, `gap` frames before either are left out, a test sequence has
-    at most `longest` frames. Raises UserError for a video that is too short, and if a split would be empty.
+    The shares `val` and `test` are taken from the end of each video, `gap` frames before each are skipped, and a test segment
+    has at most `longest` frames. Raises UserError for a video that is too short, and if a split would be empty.
     """
-    stretches, offset = [], 0
-    for video, (length, breaks) in enumerate(zip(lengths, cuts)):
-        if length < LEAST:
-            raise UserError(f"video {video + 1}: {length} frames; expected at least {LEAST}, to share out for training and tests")
-        between = max(1, min(gap, length // 20))
-        sizes = {"val": max(2, round(val * length)), "test": max(2, round(test * length))}
-        first_test = length - sizes["test"]
-        end_val = first_test - between
-        first_val = end_val - sizes["val"]
-        whole = {"train": range(first_val - between), "val": range(first_val, end_val), "test": range(first_test, length)}
-        if len(whole["train"]) < 2:
-            raise UserError(f"video {video + 1}: --val {val} and --test {test} leave too few of {length} frames to train on")
-        for split, frames in whole.items():
-            for piece in pieces_of(frames, breaks, longest if split == "test" else length):
-                # One more for every cut before it, so that the numbers on its two sides are not consecutive.
-                number = offset + piece.start + int(np.searchsorted(breaks, piece.start, side="right"))
-                stretches.append(Stretch(split, video, piece, number))
-        offset += length + len(breaks) + BETWEEN_VIDEOS
+    segments: list[Segment] = []
+    number_offset = 0
+    for video, (length, own_cuts) in enumerate(zip(lengths, cuts)):
+        for split, frames in share_out(video, length, val=val, test=test, gap=gap).items():
+            for part in contiguous_parts(frames, own_cuts, longest if split == "test" else length):
+                # Every cut skips one number, so that the numbers before and after it are not consecutive.
+                number = number_offset + part.start + int(np.searchsorted(own_cuts, part.start, side="right"))
+                segments.append(Segment(split, video, part, number))
+        number_offset += length + len(own_cuts) + NUMBERS_BETWEEN_VIDEOS
     for split in SPLITS:
-        if not any(stretch.split == split for stretch in stretches):
-            raise UserError(f"{split}: no two frames of one scene are left for it; expected a larger share, a higher --cut, "
-                            "or images whose numbers do not jump")  # fmt: skip
-    return stretches
+        if not any(segment.split == split for segment in segments):
+            raise UserError(
+                f"{split}: no two frames of one scene are left for it; expected a larger share, a higher --cut, "
+                "or images with consecutive numbers"
+            )
+    return segments
 
 
-def pieces_of(frames: range, breaks: list[int], longest: int) -> list[range]:
-    """The frames cut at the breaks, and into pieces of at most `longest`; single frames are left out."""
-    edges = [frames.start, *(cut for cut in breaks if frames.start < cut < frames.stop), frames.stop]
-    pieces = [range(i, min(i + longest, b)) for a, b in zip(edges, edges[1:]) for i in range(a, b, longest)]
-    return [piece for piece in pieces if len(piece) > 1]
+def share_out(video: int, length: int, *, val: float, test: float, gap: int) -> dict[str, range]:
+    """Return the frames of a video by split. Raises UserError if it is too short."""
+    if length < MIN_FRAMES:
+        raise UserError(f"video {video + 1}: expected at least {MIN_FRAMES} frames for training and tests, got {length}")
+    gap = max(1, min(gap, length // 20))
+    first_test = length - max(2, round(test * length))
+    end_val = first_test - gap
+    first_val = end_val - max(2, round(val * length))
+    end_train = first_val - gap
+    if end_train < 2:
+        raise UserError(f"video {video + 1}: --val {val} and --test {test} leave too few of {length} frames for training")
+    return {"train": range(end_train), "val": range(first_val, end_val), "test": range(first_test, length)}
+
+
+def contiguous_parts(frames: range, cuts: list[int], longest: int) -> list[range]:
+    """Return the frames divided at the cuts, and into parts of at most `longest` frames, without parts of a single frame."""
+    edges = [frames.start, *(cut for cut in cuts if frames.start < cut < frames.stop), frames.stop]
+    parts = []
+    for scene_start, scene_end in zip(edges, edges[1:]):
+        for start in range(scene_start, scene_end, longest):
+            parts.append(range(start, min(start + longest, scene_end)))
+    return [part for part in parts if len(part) > 1]

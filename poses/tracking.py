@@ -1,4 +1,4 @@
-"""One person followed over the frames of a video."""
+"""One person tracked through a video (N frames, P people, J joints)."""
 
 import math
 
@@ -7,70 +7,74 @@ import numpy as np
 from poses.skeleton import JOINTS
 
 
-def size_of(pose: np.ndarray) -> float:
-    """The area of the box around the joints that were found, in pixels; 0 without any."""
+def box_area(pose: np.ndarray) -> float:
+    """Return the area of the box around the joints that were found, in square pixels; 0 without any."""
     found = pose[pose[:, 2] > 0, :2]
     return float(np.prod(np.ptp(found, axis=0) + 1)) if len(found) else 0.0
 
 
-def follow(
+def track_person(
     people: list[np.ndarray], cuts: list[int], *, how: str, confidence: float, fill: int, smoothing: float
-) -> np.ndarray:  # fmt: skip
-    """One person through a video, (N, J, 3): chosen, gaps filled, smoothed, each scene by itself. `cuts` are the frames that a
-    scene begins with."""
-    scenes = [people[a:b] for a, b in zip([0, *cuts], [*cuts, len(people)])]
-    return np.concatenate([smooth(fill_gaps(choose_person(scene, how=how, confidence=confidence), fill), smoothing)
-                           for scene in scenes])  # fmt: skip
+) -> np.ndarray:
+    """Return the poses (N, J, 3) of one person in a video: chosen among the people (P, J, 3) of each frame, then with gaps filled
+    and smoothed, each scene separately. `cuts` are the frames at which a new scene begins."""
+    scenes = []
+    for start, end in zip([0, *cuts], [*cuts, len(people)]):
+        poses = choose_person(people[start:end], how=how, confidence=confidence)
+        scenes.append(smooth(fill_gaps(poses, fill), smoothing))
+    return np.concatenate(scenes)
 
 
 def choose_person(people: list[np.ndarray], *, how: str, confidence: float) -> np.ndarray:
-    """One person through the video, (N, J, 3), joints below `confidence` left out: the `largest` of each frame, or the
-    `nearest` to the one of the frame before, the first being the largest."""
+    """Return the poses (N, J, 3) of the `largest` person of each frame, or of the one `nearest` to the person in the previous
+    frame, starting with the largest. Joints below `confidence` count as not found."""
     poses = np.zeros((len(people), len(JOINTS), 3), dtype=np.float32)
-    before = None
+    previous = None
     for t, candidates in enumerate(people):
         candidates = np.where(candidates[..., 2:] >= max(confidence, 1e-6), candidates, 0)
         candidates = candidates[(candidates[..., 2] > 0).any(axis=1)] if len(candidates) else candidates
         if not len(candidates):
             continue
-        distance = [distance_to(before, pose) for pose in candidates] if how == "nearest" and before is not None else []
-        best = int(np.argmin(distance)) if distance else int(np.argmax([size_of(pose) for pose in candidates]))
-        before = poses[t] = candidates[best]
+        if how == "nearest" and previous is not None:
+            best = np.argmin([mean_distance(previous, pose) for pose in candidates])
+        else:
+            best = np.argmax([box_area(pose) for pose in candidates])
+        previous = poses[t] = candidates[best]
     return poses
 
 
-def distance_to(before: np.ndarray, pose: np.ndarray) -> float:
-    """Mean distance of the joints that both have, in pixels; of their middles if they share none."""
-    both = (before[:, 2] > 0) & (pose[:, 2] > 0)
+def mean_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the mean distance in pixels of the joints that both poses have; the distance of their centers if they share none."""
+    both = (a[:, 2] > 0) & (b[:, 2] > 0)
     if both.any():
-        return float(np.linalg.norm(before[both, :2] - pose[both, :2], axis=1).mean())
-    return float(np.linalg.norm(before[before[:, 2] > 0, :2].mean(0) - pose[pose[:, 2] > 0, :2].mean(0)))
+        return float(np.linalg.norm(a[both, :2] - b[both, :2], axis=1).mean())
+    return float(np.linalg.norm(a[a[:, 2] > 0, :2].mean(0) - b[b[:, 2] > 0, :2].mean(0)))
 
 
 def fill_gaps(poses: np.ndarray, longest: int) -> np.ndarray:
-    """Joints that are missing in up to `longest` frames in a row, on the straight line between the frames around the gap."""
+    """Return the poses with joints that are missing in up to `longest` consecutive frames interpolated linearly."""
     filled = poses.copy()
     for j in range(poses.shape[1]):
-        there = np.flatnonzero(poses[:, j, 2] > 0)
-        for a, b in zip(there, there[1:]):
+        present = np.flatnonzero(poses[:, j, 2] > 0)
+        for a, b in zip(present, present[1:]):
             if 1 < b - a <= longest + 1:
                 share = (np.arange(1, b - a) / (b - a))[:, None]
                 filled[a + 1 : b, j] = (1 - share) * poses[a, j] + share * poses[b, j]
     return filled
 
 
-def smooth(poses: np.ndarray, frames: float) -> np.ndarray:
-    """Every joint as the mean over its neighbours in time, weighted by a Gaussian of that standard deviation in frames and by
-    confidence; what was not found stays so."""
-    if not frames:
+def smooth(poses: np.ndarray, deviation: float) -> np.ndarray:
+    """Return the poses with every joint replaced by the mean over its neighbors in time, weighted by a Gaussian of that standard
+    deviation in frames and by confidence. Joints that were not found remain so; a deviation of 0 changes nothing."""
+    if not deviation:
         return poses
-    reach = math.ceil(3 * frames)
+    reach = math.ceil(3 * deviation)
     padded = np.pad(poses.astype(float), ((reach, reach), (0, 0), (0, 0)))
-    places, total = np.zeros((*poses.shape[:2], 2)), np.zeros((*poses.shape[:2], 1))
+    weighted_sum, total = np.zeros((*poses.shape[:2], 2)), np.zeros((*poses.shape[:2], 1))
     for offset in range(2 * reach + 1):
-        neighbour = padded[offset : offset + len(poses)]
-        weight = math.exp(-0.5 * ((offset - reach) / frames) ** 2) * neighbour[..., 2:]
-        places, total = places + weight * neighbour[..., :2], total + weight
+        neighbor = padded[offset : offset + len(poses)]
+        weight = math.exp(-0.5 * ((offset - reach) / deviation) ** 2) * neighbor[..., 2:]
+        weighted_sum, total = weighted_sum + weight * neighbor[..., :2], total + weight
     smoothed, found = poses.copy(), poses[..., 2] > 0
-    smoothed[found, :2] = (places / np.maximum(total, 1e-9))[found]
+    smoothed[found, :2] = (weighted_sum / np.maximum(total, 1e-9))[found]
     return smoothed

@@ -26,7 +26,7 @@ def quick_curves():
     import Trainer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "draw_training", lambda runs, path: path.write_text(repr(runs)))
+        patch.setattr(Trainer, "draw_training", lambda runs, path, **_: path.write_text(repr(runs)))
         yield
 
 

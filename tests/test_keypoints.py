@@ -1,4 +1,4 @@
-"""Keypoints in the files of other programs, and one person followed through a video."""
+"""Keypoints in the files of other programs, and one person tracked through a video."""
 
 import json
 
@@ -6,97 +6,102 @@ import numpy as np
 import pytest
 
 from poses.keypoint_files import COCO, OPENPOSE, csv_header, csv_row, read_people, read_sequence
-from poses.skeleton import INDEX, JOINTS
+from poses.skeleton import JOINT_INDEX, JOINTS
 from poses.tracking import choose_person, fill_gaps, smooth
 from utils import UserError
 
 
 def person(x: float, y: float, size: float = 10.0, *, confidence: float = 1.0) -> np.ndarray:
-    """Somebody whose joints stand in a row downwards."""
+    """Return a pose whose joints form a column that starts at x, y."""
     down = np.arange(len(JOINTS)) / len(JOINTS) * size
     return np.column_stack([np.full(len(JOINTS), x), y + down, np.full(len(JOINTS), confidence)]).astype(np.float32)
 
 
-def numbered(names: list[str]) -> list[float]:
-    """Keypoints whose place says which one they are: number i at (10 i + 1, 10 i + 2)."""
+def numbered_points(names: list[str]) -> list[float]:
+    """Return keypoints that can be told apart: number i is at (10 i + 1, 10 i + 2), with confidence 0.5."""
     return [value for i in range(len(names)) for value in (10 * i + 1, 10 * i + 2, 0.5)]
 
 
-def check_places(pose: np.ndarray, names: list[str]) -> None:
+def check_points(pose: np.ndarray, names: list[str]) -> None:
+    """Assert that a pose made of numbered_points() has every joint in its place."""
     for i, name in enumerate(names):
-        if name in INDEX:
-            assert pose[INDEX[name]].tolist() == [10 * i + 1, 10 * i + 2, 0.5], name
+        if name in JOINT_INDEX:
+            assert pose[JOINT_INDEX[name]].tolist() == [10 * i + 1, 10 * i + 2, 0.5], name
 
 
 @pytest.mark.parametrize("count", OPENPOSE)
-def test_openpose_files_go_by_their_numbers(tmp_path, count):
-    """Frame 1 has no file and nobody; a person's heel is no joint of ours."""
+def test_openpose_files_are_ordered_by_their_numbers(tmp_path, count):
+    """Frame 1 has no file and therefore no people. The heels are not among our joints."""
     for number in (0, 2):
-        people = [{"person_id": [-1], "pose_keypoints_2d": numbered(OPENPOSE[count])}] * (number // 2 + 1)
+        people = [{"person_id": [-1], "pose_keypoints_2d": numbered_points(OPENPOSE[count])}] * (number // 2 + 1)
         path = tmp_path / f"dance2024_{number:012d}_keypoints.json"
         path.write_text(json.dumps({"version": 1.3, "people": people}))
     found = read_people(tmp_path, 4)
     assert [len(people) for people in found] == [1, 0, 2, 0]
-    check_places(found[0][0], OPENPOSE[count])
+    check_points(found[0][0], OPENPOSE[count])
 
 
-def test_frames_that_lack_people_at_either_end_do_not_move_the_others(tmp_path):
-    """COCO's results leave out frames without people; frame 0 is the first unless the last would be too many."""
+def test_missing_frames_at_either_end_do_not_shift_the_others(tmp_path):
+    """COCO's results omit frames without people. They count from 0 unless the last number would be too high."""
     for numbers, expected in [([1, 2], [0, 1, 1, 0]), ([1, 4], [1, 0, 0, 1]), ([0, 3], [1, 0, 0, 1])]:
-        rows = [{"image_id": number, "keypoints": numbered(COCO)} for number in numbers]
+        rows = [{"image_id": number, "keypoints": numbered_points(COCO)} for number in numbers]
         (tmp_path / "coco.json").write_text(json.dumps(rows))
         assert [len(people) for people in read_people(tmp_path / "coco.json", 4)] == expected
     assert [len(people) for people in read_people(tmp_path / "coco.json", 2, [0, 3])] == [1, 1]
 
 
 @pytest.mark.parametrize("found, images, expected", [
-    ([1, 3], [1, 2, 3, 4], [1, 0, 1, 0]),  # nobody is in the last image, which results leave out
+    ([1, 3], [1, 2, 3, 4], [1, 0, 1, 0]),  # nobody is in the last image, so the results omit it
     ([5, 7], [4, 5, 6, 7], [0, 1, 0, 1]),
-    ([0, 2], [1, 2, 3, 4], [1, 0, 1, 0]),  # 0 is no image, so frames were counted
-    ([1, 4], [0, 1, 2, 3], [1, 0, 0, 1]),  # and here from 1
+    ([0, 2], [1, 2, 3, 4], [1, 0, 1, 0]),  # no image has number 0, so these are positions
+    ([1, 4], [0, 1, 2, 3], [1, 0, 0, 1]),  # positions from 1
     ([0, 5], [0, 5, 10, 15], [1, 1, 0, 0]),
 ])  # fmt: skip
-def test_numbers_of_images_come_first(tmp_path, found, images, expected):
-    (tmp_path / "coco.json").write_text(json.dumps([{"image_id": number, "keypoints": numbered(COCO)} for number in found]))
+def test_numbers_of_images_take_precedence_over_positions(tmp_path, found, images, expected):
+    (tmp_path / "coco.json").write_text(
+        json.dumps([{"image_id": number, "keypoints": numbered_points(COCO)} for number in found])
+    )
     assert [len(people) for people in read_people(tmp_path / "coco.json", 4, images)] == expected
 
 
 @pytest.mark.parametrize(
     "found, expected", [([3000, 3001, 3003], [1, 1, 0, 1]), ([1, 2], [1, 1]), ([7, 17, 12], [1, 1, 1]), ([9], [1])]
 )
-def test_keypoints_without_a_video_begin_with_their_lowest_number(tmp_path, found, expected):
-    """And go in the steps of them all."""
-    (tmp_path / "coco.json").write_text(json.dumps([{"image_id": number, "keypoints": numbered(COCO)} for number in found]))
+def test_keypoints_without_a_video_start_at_their_lowest_number(tmp_path, found, expected):
+    """They continue in the largest steps that reach every number."""
+    (tmp_path / "coco.json").write_text(
+        json.dumps([{"image_id": number, "keypoints": numbered_points(COCO)} for number in found])
+    )
     assert [len(people) for people in read_sequence(tmp_path / "coco.json")] == expected
 
 
-def test_numbers_that_no_video_has_are_refused(tmp_path):
+def test_too_high_frame_numbers_are_refused(tmp_path):
     for frame in (10**8, 10**40):
         (tmp_path / "k.csv").write_text(f"frame,nose_x,nose_y\n0,5,6\n1,5,6\n{frame},3,4\n")
         for read in (read_people, read_sequence):
-            with pytest.raises(UserError, match=f"frames 0 to {frame}; expected at most"):
+            with pytest.raises(UserError, match=f"expected at most 10000000 frames, got keypoints of frames 0 to {frame}"):
                 read(tmp_path / "k.csv")
 
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_coco_results_count_from_0_or_1(tmp_path, first):
-    rows = [{"image_id": first + i, "category_id": 1, "keypoints": numbered(COCO), "score": 0.9} for i in range(3)]
+    rows = [{"image_id": first + i, "category_id": 1, "keypoints": numbered_points(COCO), "score": 0.9} for i in range(3)]
     (tmp_path / "coco.json").write_text(json.dumps(rows + rows[-1:]))
     found = read_people(tmp_path / "coco.json", 3)
     assert [len(people) for people in found] == [1, 1, 2]
-    check_places(found[0][0], COCO)
-    left, right = (numbered(COCO)[3 * COCO.index(f"{side}_shoulder") :][:2] for side in ("left", "right"))
-    assert found[0][0, INDEX["neck"], :2].tolist() == [(a + b) / 2 for a, b in zip(left, right)]
+    check_points(found[0][0], COCO)
+    left, right = (numbered_points(COCO)[3 * COCO.index(f"{side}_shoulder") :][:2] for side in ("left", "right"))
+    assert found[0][0, JOINT_INDEX["neck"], :2].tolist() == [(a + b) / 2 for a, b in zip(left, right)]
 
 
-def test_coco_annotations_go_by_the_names_of_their_images(tmp_path):
+def test_coco_annotations_are_ordered_by_the_names_of_their_images(tmp_path):
     content = {"images": [{"id": 7, "file_name": "take1/000000.jpg"}, {"id": 3, "file_name": "take1/000001.jpg"}],
-               "annotations": [{"image_id": 3, "keypoints": numbered(COCO)}]}  # fmt: skip
+               "annotations": [{"image_id": 3, "keypoints": numbered_points(COCO)}]}  # fmt: skip
     (tmp_path / "a.json").write_text(json.dumps(content))
     assert [len(people) for people in read_people(tmp_path / "a.json")] == [0, 1]
 
 
-def test_a_csv_gives_back_what_was_written(tmp_path):
+def test_a_csv_returns_the_poses_written(tmp_path):
     poses = np.stack([person(5, 6), person(7, 8)])
     poses[1, 3] = 0
     lines = [csv_header(), *(csv_row(t, pose) for t, pose in enumerate(poses))]
@@ -109,9 +114,9 @@ def test_a_csv_needs_no_confidence(tmp_path):
     (tmp_path / "k.csv").write_text("frame,nose_x,nose_y,left_ear_x,left_ear_y\n0,3,4,,\n1,,,50,60\n2,7\n3,7,,8,\n")
     found = np.concatenate(read_people(tmp_path / "k.csv"))
     assert (
-        found[:, INDEX["nose"], 2].tolist() == [1, 0, 0, 0]
+        found[:, JOINT_INDEX["nose"], 2].tolist() == [1, 0, 0, 0]
         and not found[2:].any()
-        and found[1, INDEX["left_ear"]].tolist() == [50, 60, 1]
+        and found[1, JOINT_INDEX["left_ear"]].tolist() == [50, 60, 1]
     )
 
 
@@ -121,7 +126,7 @@ def test_a_csv_needs_no_confidence(tmp_path):
     ("a.json", '[{"image_id": "x", "keypoints": []}]', "0 values"),
     ("a.json", '[{"image_id": [1], "keypoints": []}]', "no list of annotations"),
     ("a.json", json.dumps([{"image_id": "x", "keypoints": [5] * 51}]), "number of its frame"),
-    ("a.json", json.dumps([{"image_id": 0, "keypoints": ["a"] * 51}]), "no list of numbers"),
+    ("a.json", json.dumps([{"image_id": 0, "keypoints": ["a"] * 51}]), "not a list of numbers"),
     ("a.json", json.dumps([{"image_id": 9, "keypoints": [5] * 51}]), "frame 9"),
     ("a.json", json.dumps([{"image_id": 0, "keypoints": [0.5] * 51}]), "fractions of its size"),
     ("a.csv", "frame,nose_x\n0,1\n", "columns frame, nose_x"),
@@ -133,7 +138,7 @@ def test_a_csv_needs_no_confidence(tmp_path):
     ("a.txt", "", "not keypoints"),
     ("p_000_keypoints.json", '{"people": 3}', "no list of people"),
 ])  # fmt: skip
-def test_what_is_no_file_of_keypoints_is_refused(tmp_path, name, content, words):
+def test_files_that_are_not_keypoints_are_refused(tmp_path, name, content, words):
     path = tmp_path / name
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(UserError, match=words):
@@ -141,12 +146,12 @@ def test_what_is_no_file_of_keypoints_is_refused(tmp_path, name, content, words)
 
 
 def test_a_folder_without_json_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"holds no \.json"):
+    with pytest.raises(UserError, match=r"contains no \.json"):
         read_people(tmp_path, 4)
 
 
-def test_the_largest_person_or_whoever_is_nearest_to_the_one_before():
-    """A passer-by comes closer to the camera than the dancer."""
+def test_the_largest_person_or_the_nearest_to_the_previous_frame_is_chosen():
+    """A passer-by comes closer to the camera than the dancer and is drawn larger."""
     dancer, passer_by = person(50, 50, 40), person(10, 50, 90)
     frames = [
         dancer[None],
@@ -159,14 +164,14 @@ def test_the_largest_person_or_whoever_is_nearest_to_the_one_before():
     assert largest[:, 0, 0].tolist() == [50, 10, 0, 10] and nearest[:, 0, 0].tolist() == [50, 50, 0, 50]
 
 
-def test_unsure_joints_are_left_out():
-    unsure = person(50, 50, confidence=0.2)
-    unsure[3, 2] = 0.9
-    assert (choose_person([unsure[None]], how="largest", confidence=0.5)[0, :, 2] > 0).sum() == 1
-    assert not choose_person([unsure[None]], how="nearest", confidence=0.95).any()
+def test_joints_with_low_confidence_count_as_not_found():
+    uncertain = person(50, 50, confidence=0.2)
+    uncertain[3, 2] = 0.9
+    assert (choose_person([uncertain[None]], how="largest", confidence=0.5)[0, :, 2] > 0).sum() == 1
+    assert not choose_person([uncertain[None]], how="nearest", confidence=0.95).any()
 
 
-def test_short_gaps_are_filled_on_a_straight_line():
+def test_short_gaps_are_interpolated():
     poses = np.stack([person(x, 0) for x in range(0, 80, 10)])
     poses[[1, 3, 4, 5], 2] = 0
     filled = fill_gaps(poses, 2)
@@ -176,13 +181,13 @@ def test_short_gaps_are_filled_on_a_straight_line():
     assert np.array_equal(fill_gaps(poses, 0), poses)
 
 
-def test_smoothing_takes_out_a_jump_and_keeps_a_straight_line():
+def test_smoothing_flattens_a_jump_and_keeps_a_straight_line():
     poses = np.stack([person(x, 0) for x in range(0, 400, 10)])
     jumpy = poses.copy()
     jumpy[20, :, 0] += 30
     jumpy[5, 4] = 0
     smoothed = smooth(jumpy, 2)
     weights = np.exp(-0.5 * (np.arange(-6, 7) / 2) ** 2)
-    assert smoothed[20, 0, 0] == pytest.approx(200 + 30 / weights.sum(), abs=0.01)  # by hand: a Gaussian's middle weight
+    assert smoothed[20, 0, 0] == pytest.approx(200 + 30 / weights.sum(), abs=0.01)  # the Gaussian's middle weight
     assert np.abs(smoothed[10:14, 0, 0] - poses[10:14, 0, 0]).max() < 1e-3
     assert not smoothed[5, 4].any() and np.array_equal(smooth(jumpy, 0), jumpy)

@@ -21,12 +21,12 @@ def test_the_training_picture_shows_the_numbers_of_the_metrics(tmp_path, monkeyp
     axes = lines_of(monkeypatch, lambda: plots.draw_training({"run": rows}, tmp_path / "x.png"))
     drawn = {ax.get_title(): [list(line.get_ydata()) for line in ax.lines] for ax in axes}
     assert drawn["Training loss"] == [[0.1, 0.05, 0.1 / 3]]
-    assert drawn["Validation roll-out"] == [[20, 21, 22], [19, 20, 21]]
+    assert drawn["Validation rollout"] == [[20, 21, 22], [19, 20, 21]]
     assert drawn["PSNR per frame, best epoch"] == [[22, 24]]
     assert all(ax.get_xlabel() and ax.get_ylabel() for ax in axes)
     assert "dB" in axes[6].get_ylabel() and "nats" in axes[2].get_ylabel()
     coins = axes[4].collections[0].get_offsets().tolist()
-    assert coins == [[0, 0.5], [1, 0.5], [2, 0.5]]
+    assert coins == [[1, 0.5], [2, 0.5], [3, 0.5]]
 
 
 def test_several_runs_are_told_apart_by_colour_and_style(tmp_path, monkeypatch):
@@ -44,7 +44,7 @@ def test_seeds_of_a_group_are_thin_lines_of_one_colour_and_their_mean_a_thick_on
         (ax,) = lines_of(monkeypatch, lambda panel=panel: plots.draw_one_panel(panel, runs, groups, tmp_path / "x.png"))
         seeds, mean, alone = ax.lines[:3], ax.lines[3], ax.lines[4]
         assert list(mean.get_ydata()) == expected  # over the epochs that all have
-        assert {line.get_color() for line in [*seeds, mean]} == {plots.COLOURS[0]} and alone.get_color() != plots.COLOURS[0]
+        assert {line.get_color() for line in [*seeds, mean]} == {plots.COLORS[0]} and alone.get_color() != plots.COLORS[0]
         assert all(line.get_linewidth() < mean.get_linewidth() for line in seeds)
         assert [text.get_text().split(" (")[0] for text in ax.get_legend().get_texts()] == ["a", "b"]
 
@@ -110,7 +110,7 @@ def test_frames_whose_psnr_is_not_finite_do_not_stop_the_drawing(tmp_path, monke
     rows = [metrics_row(0, val_psnr_per_frame=[None, 22.0, 24.0]), metrics_row(1, val_psnr_per_frame=[None, None])]
     axes = lines_of(monkeypatch, lambda: plots.draw_training({"run": rows}, tmp_path / "x.png"))
     (line,) = axes[7].lines
-    assert line.get_ydata()[1:].tolist() == [22, 24] and "epoch 0" in line.get_label()
+    assert line.get_ydata()[1:].tolist() == [22, 24] and "epoch 1" in line.get_label()
 
 
 def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
@@ -134,6 +134,6 @@ def test_runs_of_the_same_name_are_all_drawn(tmp_path, monkeypatch):
     for name in ("a", "b"):
         open_run_folder(tmp_path / name / "run").add(metrics_row(0), {})
     drawn = {}
-    monkeypatch.setattr(plot_curves, "draw_training", lambda runs, path: drawn.update(runs))
+    monkeypatch.setattr(plot_curves, "draw_training", lambda runs, path, **_: drawn.update(runs))
     plot_curves.main([str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")])
     assert len(drawn) == 2

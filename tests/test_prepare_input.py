@@ -1,4 +1,4 @@
-"""What tools/prepare_video.py takes: pose images, a detector's weights; and what it refuses."""
+"""Input of tools/prepare_video.py: pose images, weights of a detector, and input that it refuses."""
 
 import csv
 import json
@@ -19,17 +19,19 @@ from tests.helpers.refusals import refused
 from tools import prepare_video
 
 
-def test_pose_images_of_several_sizes_or_other_numbers_are_refused(film, tmp_path, capsys):
+def test_pose_images_of_several_sizes_or_with_other_gaps_are_refused(film, tmp_path, capsys):
     argv = [film / "dance", "--poses", tmp_path / "labels", "--out", tmp_path / "data"]
     shutil.copytree(film / "dance", tmp_path / "labels")
     Image.new("RGB", (80, 45)).save(tmp_path / "labels" / "9.png")
-    assert "pose images of 80 x 45, 160 x 90 pixels; expected one size" in refused(capsys, prepare_video.main, argv)
+    assert "expected pose images of one size, in the shape of 160 x 90, got 80 x 45, 160 x 90 pixels" in refused(
+        capsys, prepare_video.main, argv
+    )
     (tmp_path / "labels" / "9.png").rename(tmp_path / "labels" / "99.png")
-    assert "other numbers are missing" in refused(capsys, prepare_video.main, argv)
+    assert "got gaps in other places of their numbers" in refused(capsys, prepare_video.main, argv)
 
 
-def test_pose_images_of_a_slightly_other_shape(film, tmp_path):
-    """426 x 240 for 1280 x 720: rounding made them wider than the frames by a five-hundredth."""
+def test_pose_images_may_differ_in_shape_by_rounding(film, tmp_path):
+    """A size of 426 x 240 for 1280 x 720 is wider than the frames by a five-hundredth and was once refused."""
     (tmp_path / "labels").mkdir()
     for t in range(FRAMES):
         Image.fromarray(frame(t)).resize((162, 90)).save(tmp_path / "labels" / f"{t}.png")
@@ -39,18 +41,18 @@ def test_pose_images_of_a_slightly_other_shape(film, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_ready_made_pose_images(film, tmp_path, suffix):
-    """They are cut like the frames, and kept where they are. Around the lines of a JPEG are shades, and its white differs."""
+def test_pose_images_are_cropped_like_the_frames(film, tmp_path, suffix):
+    """The lines of a JPEG have shades around them, and its white is not pure. Neither counts as drawn."""
     labels = tmp_path / "labels"
     labels.mkdir()
-    shutil.copytree(film / "data", tmp_path / "data")  # made of keypoints, which nobody may take for those of these images
+    shutil.copytree(film / "data", tmp_path / "data")  # made of keypoints, which must not be kept for these images
     for t in range(FRAMES):
-        picture = np.full((HEIGHT * 2, WIDTH * 2, 3), 255, np.uint8)  # twice as large as the frames
+        image = np.full((HEIGHT * 2, WIDTH * 2, 3), 255, np.uint8)  # twice as large as the frames
         x, y = body(t)["neck"]
-        picture[2 * y - 6 : 2 * y + 7, 2 * x - 6 : 2 * x + 7] = (255, 0, 0) if t != 7 else 255
+        image[2 * y - 6 : 2 * y + 7, 2 * x - 6 : 2 * x + 7] = (255, 0, 0) if t != 7 else 255
         if suffix == "jpg":
-            picture[HEIGHT:] = 253
-        Image.fromarray(picture).save(labels / f"pose{t:03d}.{suffix}")
+            image[HEIGHT:] = 253
+        Image.fromarray(image).save(labels / f"pose{t:03d}.{suffix}")
     prepare_video.main(
         [str(film / "dance"), "--poses", str(labels), "--out", str(tmp_path / "data"), "--aspect", "1:1", "--overwrite"]
     )
@@ -65,8 +67,8 @@ def test_ready_made_pose_images(film, tmp_path, suffix):
         assert np.abs(red[0] - red[1]).max() < 2
 
 
-def test_images_beside_openposes_files_are_no_poses(film, tmp_path):
-    """--write_json and --write_images of OpenPose with one folder: the images are the frames with skeletons over them."""
+def test_images_next_to_openposes_files_are_not_pose_images(film, tmp_path):
+    """With --write_json and --write_images, OpenPose writes frames with skeletons drawn over them next to its keypoints."""
     both = shutil.copytree(film / "dance", tmp_path / "both")
     for t in range(FRAMES):
         values = [float(v) for name in OPENPOSE[25] for v in (*body(t).get(name, (0, 0)), name in body(t))]
@@ -78,8 +80,8 @@ def test_images_beside_openposes_files_are_no_poses(film, tmp_path):
     assert torch.equal(shown, known)
 
 
-def test_pose_images_may_be_numbered_in_other_steps(film, tmp_path):
-    """Frames 0, 5, 10, ... without one of them, pose images 0, 1, 2, ... without the same: one cut."""
+def test_the_numbers_of_pose_images_may_have_another_step(film, tmp_path):
+    """The frames are 0, 5, 10, ... and the pose images 0, 1, 2, ..., both with a gap at the same position: one cut."""
     for folder, step in [("dance", 5), ("labels", 1)]:
         (tmp_path / folder).mkdir()
         for t in {*range(FRAMES)} - {21}:
@@ -91,7 +93,7 @@ def test_pose_images_may_be_numbered_in_other_steps(film, tmp_path):
 
 
 class FakeNetwork(torch.nn.Module):
-    """In place of keypoint R-CNN: finds the red square, with what the network says of a person there; and somebody unlikely."""
+    """Replaces keypoint R-CNN: returns a person at the red square, and a second one with a low score."""
 
     def __init__(self):
         super().__init__()
@@ -112,64 +114,51 @@ class FakeNetwork(torch.nn.Module):
 
 @pytest.fixture
 def network(monkeypatch, tmp_path):
-    """The networks made, and the file of their weights."""
+    """Replace the network, write a file of its weights, and return the list of networks built."""
     made = []
     monkeypatch.setattr(detector, "build", lambda side: made.append(FakeNetwork()) or made[-1])
     torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pth")
     return made
 
 
-def test_poses_are_detected_and_a_stopped_search_goes_on(film, tmp_path, network, monkeypatch, capsys):
-    argv = [
-        str(film / "dance"),
-        "--out",
-        str(tmp_path / "data"),
-        "--weights",
-        str(tmp_path / "weights.pth"),
-        "--device",
-        "cpu",
-        "--height",
-        "64",
-    ]
-    real, looked = detector.Detector.people, []
+def test_poses_are_detected_and_an_interrupted_search_continues(film, tmp_path, network, monkeypatch, capsys):
+    weights = ["--weights", str(tmp_path / "weights.pth"), "--device", "cpu"]
+    argv = [str(film / "dance"), "--out", str(tmp_path / "data"), *weights, "--height", "64"]
+    real, calls = detector.Detector.find_people, []
 
-    def people(self, picture):
-        looked.append(1)
-        if len(looked) == 26:
+    def find_people(self, frame):
+        calls.append(1)
+        if len(calls) == 26:
             raise KeyboardInterrupt
-        return real(self, picture)
+        return real(self, frame)
 
-    monkeypatch.setattr(detector.Detector, "people", people)
+    monkeypatch.setattr(detector.Detector, "find_people", find_people)
     with pytest.raises(SystemExit):
         prepare_video.main(argv)
     with open(tmp_path / "data" / "keypoints" / "0.people.jsonl", "a") as file:
-        file.write("[[[1, 2")  # as a killed run leaves it
+        file.write("[[[1, 2")  # a killed run may leave an incomplete line
     prepare_video.main(argv)
-    assert len(looked) == FRAMES + 1  # none was looked at twice
+    assert len(calls) == FRAMES + 1  # no frame was searched twice
     texts = [(folder / "data" / "keypoints" / "0.csv").read_text().splitlines() for folder in (film, tmp_path)]
     expected, found = (list(csv.DictReader(text)) for text in texts)
     for name in OFFSETS:
         assert float(found[30][f"{name}_x"]) == pytest.approx(float(expected[30][f"{name}_x"]), abs=1)
-    assert found[30]["right_knee_x"] == ""  # which the network was not sure of
+    assert found[30]["right_knee_x"] == ""  # found with a low score only
     assert load_validation_sequences(DanceSplit(tmp_path / "data", "val", height=32, width=64, cache_dir=tmp_path), length=9)
     capsys.readouterr()
-    # Nobody is looked for again for other pictures; for other frames that would be all in vain.
+    # Other images need no new search. Other frames would make the earlier search useless, so they are refused.
     prepare_video.main([*argv, "--overwrite", "--smooth", "2", "--crop", "20", "10", "120", "60"])
-    assert len(looked) == FRAMES + 1 and json.loads((tmp_path / "data" / "manifest.json").read_text())["videos"][0]["window"] == [
-        20,
-        10,
-        140,
-        70,
-    ]
-    assert "other settings: every 1 there, 2 here; expected the same, or another" in refused(
+    window = json.loads((tmp_path / "data" / "manifest.json").read_text())["videos"][0]["window"]
+    assert len(calls) == FRAMES + 1 and window == [20, 10, 140, 70]
+    assert "other settings (every 1 in its manifest, 2 on the command line); expected the same settings, or another" in refused(
         capsys, prepare_video.main, [*argv, "--overwrite", "--every", "2"]
     )
 
 
-def test_weights_that_are_none(film, tmp_path, network, capsys):
+def test_files_that_are_not_weights_are_refused(film, tmp_path, network, capsys):
     argv = [str(film / "dance"), "--out", str(tmp_path / "data"), "--device", "cpu", "--weights"]
     assert "no such file" in refused(capsys, prepare_video.main, [*argv, tmp_path / "gone.pth"])
-    (tmp_path / "text.pth").write_text("no weights")
+    (tmp_path / "text.pth").write_text("not weights")
     assert "not a file of weights" in refused(
         capsys, prepare_video.main, [*argv[:2], str(tmp_path / "b"), *argv[3:], tmp_path / "text.pth"]
     )
@@ -179,8 +168,8 @@ def test_weights_that_are_none(film, tmp_path, network, capsys):
 
 
 def test_the_published_weights_of_2019_have_older_names(tmp_path):
-    """What torchvision renames when it loads them, read backwards, and no count of batches in a normalisation. Every tensor is one
-    number, its place in the list, so that the file is small."""
+    """torchvision renames them when it loads them. The file has the older names and no batch counts. Each tensor repeats a single
+    number, its index, so that the file is small."""
     from torchvision.models.detection import keypointrcnn_resnet50_fpn
 
     shapes = {name: value.shape for name, value in keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict().items()
@@ -196,14 +185,14 @@ def test_the_published_weights_of_2019_have_older_names(tmp_path):
         {name: torch.tensor(float(i)).expand(shape) for i, (name, shape) in enumerate(zip(older, shapes.values()))},
         tmp_path / "w.pth",
     )
-    found = detector.Detector(tmp_path / "w.pth", flag="--weights", device=torch.device("cpu"), side=480).model
+    found = detector.Detector.load(tmp_path / "w.pth", flag="--weights", device=torch.device("cpu"), side=480).model
     loaded = found.state_dict()
     assert {*loaded} == {*shapes} and all((loaded[name] == i).all() for i, name in enumerate(shapes))
-    # torchvision sets it so for the published weights, which were trained before it was added to the variances.
+    # torchvision sets eps to 0 for the published weights, which were trained before it was added to the variances.
     assert {layer.eps for layer in found.modules() if "BatchNorm" in type(layer).__name__} == {0.0}
 
 
-def test_without_a_network_the_message_says_what_else_can_be_done(film, tmp_path, network, capsys, monkeypatch):
+def test_without_internet_the_message_names_the_alternatives(film, tmp_path, network, capsys, monkeypatch):
     def offline(*_, **__):
         raise OSError("no route to host")
 
@@ -213,25 +202,25 @@ def test_without_a_network_the_message_says_what_else_can_be_done(film, tmp_path
     assert "cannot be downloaded (no route to host)" in message and "--weights" in message and "keypoints" in message
 
 
-def test_wrong_input(film, tmp_path, capsys):
+def test_wrong_input_is_refused(film, tmp_path, capsys):
     argv = [film / "dance", "--poses", film / "dance.csv", "--out", tmp_path / "data"]
     assert "no such file or folder" in refused(capsys, prepare_video.main, [tmp_path / "gone.mp4", *argv[1:]])
     assert "no such file or folder" in refused(
         capsys, prepare_video.main, [film / "dance", "--poses", tmp_path / "gone", *argv[3:]]
     )
-    assert "1 paths for 2 videos" in refused(capsys, prepare_video.main, [film / "dance", *argv])
+    assert "expected one path for each of 2 videos, got 1" in refused(capsys, prepare_video.main, [film / "dance", *argv])
     assert "frames of 160 x 90" in refused(capsys, prepare_video.main, [*argv, "--crop", "0", "0", "200", "10"])
     message = refused(
         capsys, prepare_video.main, [film / "dance", "--poses", film / "data" / "keypoints" / "0.csv", "--out", film / "data"]
     )
-    assert "is written anew in --out" in message and "expected a copy" in message
+    assert "is overwritten in --out" in message and "pass a copy" in message
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
-    assert "holds something else" in refused(capsys, prepare_video.main, [*argv[:-1], tmp_path / "full"])
+    assert "got a folder with other files" in refused(capsys, prepare_video.main, [*argv[:-1], tmp_path / "full"])
     short = write_frames(tmp_path / "short", 4)
     keypoints = write_keypoints(tmp_path / "k.csv", 4)
     message = refused(capsys, prepare_video.main, [short, "--poses", keypoints, "--out", tmp_path / "s"])
-    assert "4 frames; expected at least 10" in message
+    assert "expected at least 10 frames for training and tests, got 4" in message
     assert "leave too few" in refused(capsys, prepare_video.main, [*argv[:-1], tmp_path / "t", "--test", "0.9"])
     assert "no frame is left" in refused(capsys, prepare_video.main, [*argv[:-1], tmp_path / "u", "--skip", "99"])
     nobody = write_keypoints(tmp_path / "nobody.csv", without=range(1, FRAMES))
@@ -240,6 +229,6 @@ def test_wrong_input(film, tmp_path, capsys):
     assert "nobody was found in any frame" in message
     shutil.copytree(film / "dance", tmp_path / "few")
     (tmp_path / "few" / "0.png").unlink()
-    assert "59 pose images; expected 60" in refused(
+    assert "expected 60 pose images, one for each frame taken, got 59" in refused(
         capsys, prepare_video.main, [film / "dance", "--poses", tmp_path / "few", "--out", tmp_path / "v"]
     )

@@ -22,7 +22,7 @@ from tests.helpers.settings import ROOT, SMALL
 from tools import report
 from tools.comparing.spec import tomllib
 from tools.reporting.sections import QUESTIONS
-from visualization.videos import comparison, read_comparison, save_gif
+from visualization.videos import draw_comparison, read_comparison, save_gif
 
 pytestmark = pytest.mark.usefixtures("blank_charts")
 
@@ -168,7 +168,7 @@ def test_videos_without_truth_are_shown(tested, tmp_path, known):
         sequence = Sequence(name, torch.empty(0), torch.from_numpy(parts[0]).permute(0, 3, 1, 2), None)
         save_gif(
             run / "test" / f"compare_seq{name}.gif",
-            comparison([torch.from_numpy(parts[1]).permute(0, 3, 1, 2) / 255], sequence),
+            draw_comparison([torch.from_numpy(parts[1]).permute(0, 3, 1, 2) / 255], sequence),
             fps=20,
         )
     page, markdown = write(run, out=tmp_path / "report")

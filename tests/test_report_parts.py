@@ -13,7 +13,7 @@ from evaluation.image_metrics import psnr
 from tools.reporting.runs import group_name, short_names
 from tools.reporting.videos import dips_and_peaks, farthest_apart, sprite
 from utils import UserError
-from visualization.videos import comparison, read_comparison, save_gif
+from visualization.videos import draw_comparison, read_comparison, save_gif
 
 
 def test_names_of_groups_and_runs():
@@ -30,13 +30,13 @@ def test_videos_are_read_by_time_at_their_first_size(tmp_path):
     video[:, :, 3, 5] = 250
     sequence = Sequence("0", video[:1], 255 - video, video)
     for fps in (4, 20, 30):
-        save_gif(tmp_path / "compare.gif", comparison([video / 255], sequence), fps=fps)
+        save_gif(tmp_path / "compare.gif", draw_comparison([video / 255], sequence), fps=fps)
         with Image.open(tmp_path / "compare.gif") as gif:
             assert gif.n_frames == 3
         truth, pose, predicted = read_comparison(tmp_path / "compare.gif", fps=fps, height=16, width=32)
         assert truth.shape == (8, 16, 32, 3) and truth[:, 0, 0, 0].tolist() == levels.tolist()
         assert np.array_equal(pose, 255 - truth) and np.array_equal(predicted, truth) and (truth[:, 3, 5] == 250).all()
-    with pytest.raises(UserError, match="expected pictures of 24 x 16"):
+    with pytest.raises(UserError, match="expected images of 24 x 16"):
         read_comparison(tmp_path / "compare.gif", fps=20, height=16, width=24)
     (tmp_path / "compare.gif").write_bytes((tmp_path / "compare.gif").read_bytes()[:200])
     with pytest.raises(UserError, match="cannot be read"):

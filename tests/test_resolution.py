@@ -12,7 +12,7 @@ from data.clips import Sequence
 from modules import build_model
 from tests.helpers.refusals import refused
 from tests.helpers.settings import SMALL, SMALL_POSE_CVAE
-from visualization.videos import comparison
+from visualization.videos import draw_comparison
 
 
 @pytest.mark.parametrize("height, width", [(64, 128), pytest.param(128, 256, marks=pytest.mark.slow), (48, 32)])
@@ -59,4 +59,4 @@ def test_pictures_are_enlarged_by_whole_numbers_until_they_are_large():
     for width, zoom in [(32, 4), (64, 4), (128, 2), (200, 1), (256, 1), (512, 1)]:
         video = torch.zeros(2, 3, 16, width)
         sequence = Sequence("0", video[:1], torch.zeros(2, 4), None)
-        assert comparison([video], sequence).shape == (2, 3, 16 * zoom, width * zoom)
+        assert draw_comparison([video], sequence).shape == (2, 3, 16 * zoom, width * zoom)

@@ -47,7 +47,7 @@ CUTS = {
 @pytest.fixture(autouse=True)
 def curves_as_text(monkeypatch):
     """Write the numbers of a plot instead of drawing it, which takes half of a small run's time. test_kills.py compares plots."""
-    monkeypatch.setattr(Trainer, "draw_training", lambda runs, path: path.write_text(json.dumps(runs)))
+    monkeypatch.setattr(Trainer, "draw_training", lambda runs, path, curves: path.write_text(json.dumps([runs, curves])))
 
 
 def stop_after(monkeypatch, steps: int, number: int = signal.SIGTERM) -> None:

@@ -11,25 +11,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the 
 import runtime.openmp  # noqa: F401  (must precede torch)
 
 # isort: split
-
-
 from runtime.cli import Parser, location
-from training.metrics_log import read_metrics
+from training.metrics_log import read_curves, read_metrics
 from utils import UserError, one_line_errors
 from visualization.plots import draw_training
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser("Lay the training curves of several runs over each other.")
+    parser = Parser("Draw the training curves of several runs into one figure.")
     parser.add_argument("runs", nargs="+", type=location, help="run folders with a metrics.jsonl")
-    parser.add_argument("--out", type=location, default=Path("comparison.png"), help="the picture to write")
+    parser.add_argument("--out", type=location, default=Path("comparison.png"), help="image to write: png, pdf, svg or jpg")
     args = parser.parse_args(argv)
     if args.out.suffix.lower() not in {".png", ".pdf", ".svg", ".jpg"}:
         raise UserError(f"--out {args.out}: expected a name that ends in .png, .pdf, .svg or .jpg")
     names = [run.resolve().name for run in args.runs]
     names = names if len(set(names)) == len(names) else [str(run) for run in args.runs]
-    draw_training({name: read_metrics(run / "metrics.jsonl") for name, run in zip(names, args.runs)}, args.out)
+    rows = {name: read_metrics(run / "metrics.jsonl") for name, run in zip(names, args.runs)}
+    curves = {name: read_curves(run / "curves.jsonl") for name, run in zip(names, args.runs)}
+    draw_training(rows, args.out, curves=curves)
     print(f"wrote {args.out}")
 
 

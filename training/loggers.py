@@ -13,7 +13,7 @@ from data.clips import Sequence
 from training.metrics_log import Row
 from utils import UserError, optional_package
 from visualization.plots import draw_psnr_per_frame
-from visualization.videos import comparison, save_gif, save_videos
+from visualization.videos import draw_comparison, save_gif, save_videos
 
 PROJECT = "nextframe"  # in Weights & Biases
 MOST_FRAMES = 100  # of a logged video: the last ones, which show best whether a rollout drifts; 2 MB and 4 s on a CPU
@@ -29,13 +29,13 @@ class Preview(NamedTuple):
 
     def save(self, path: Path, kinds: tuple[str, ...]) -> None:
         """Write ground truth | pose | prediction as one file for each of `kinds`, which is appended to `path` as its suffix."""
-        save_videos(path, comparison([self.video], self.sequence), fps=self.fps, kinds=kinds)
+        save_videos(path, draw_comparison([self.video], self.sequence), fps=self.fps, kinds=kinds)
 
     def gif(self) -> bytes:
         """Return the last MOST_FRAMES frames of the same comparison as a GIF."""
         parts = {name: getattr(self.sequence, name) for name in ("ground_truth", "conditions")}
         last = {name: part[-MOST_FRAMES:] for name, part in parts.items() if part is not None}
-        video = comparison([self.video[-MOST_FRAMES:]], self.sequence._replace(**last))
+        video = draw_comparison([self.video[-MOST_FRAMES:]], self.sequence._replace(**last))
         return written_bytes(lambda file: save_gif(file, video, fps=self.fps))
 
 

@@ -1,67 +1,74 @@
-"""A short film that is drawn here, and whose poses are therefore known."""
+"""A short film that is drawn here, so that its poses are known."""
 
 import csv
+from collections.abc import Callable, Container
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from poses.keypoint_files import csv_header, csv_row
-from poses.skeleton import INDEX, JOINTS
+from poses.skeleton import JOINT_INDEX, JOINTS
 
 FRAMES, HEIGHT, WIDTH = 60, 90, 160
 OFFSETS = {"neck": (0, 0), "left_hip": (4, 20), "left_knee": (4, 32), "left_ankle": (4, 44)}
 
 
-def body(t: int) -> dict:
-    """Where somebody's joints are who walks to the right."""
+def body(t: int) -> dict[str, tuple[int, int]]:
+    """Return the joints of a person who walks to the right by a pixel per frame."""
     return {name: (50 + t + x, 30 + y) for name, (x, y) in OFFSETS.items()}
 
 
 def frame(t: int) -> np.ndarray:
-    """A red square on the neck before a gradient."""
-    picture = np.repeat(np.linspace(0, 200, WIDTH, dtype=np.uint8)[None, :, None], HEIGHT, 0).repeat(3, 2)
+    """Return a frame: a red square on the neck in front of a gradient."""
+    image = np.repeat(np.linspace(0, 200, WIDTH, dtype=np.uint8)[None, :, None], HEIGHT, 0).repeat(3, 2)
     x, y = body(t)["neck"]
-    picture[y - 3 : y + 4, x - 3 : x + 4] = (255, 0, 0)
-    return picture
+    image[y - 3 : y + 4, x - 3 : x + 4] = (255, 0, 0)
+    return image
 
 
-def write_frames(folder, count: int = FRAMES, change=None):
+def write_frames(
+    folder: Path, count: int = FRAMES, change: Callable[[int, np.ndarray], np.ndarray] = lambda t, image: image
+) -> Path:
+    """Write the frames as images, each after change(t, image)."""
     folder.mkdir()
     for t in range(count):
-        picture = frame(t) if change is None else change(t, frame(t))
-        Image.fromarray(picture).save(folder / f"{t}.png")
+        Image.fromarray(change(t, frame(t))).save(folder / f"{t}.png")
     return folder
 
 
-def write_gif(path, count: int = FRAMES):
-    pictures = [Image.fromarray(frame(t)) for t in range(count)]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40)
+def write_gif(path: Path, count: int = FRAMES) -> Path:
+    """Write the frames as a GIF."""
+    images = [Image.fromarray(frame(t)) for t in range(count)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=40)
     return path
 
 
-def write_keypoints(path, count: int = FRAMES, without=(), first: int = 0):
-    """A row for each frame, the first having that number."""
+def write_keypoints(path: Path, count: int = FRAMES, without: Container[int] = (), first: int = 0) -> Path:
+    """Write a csv with a row per frame, numbered from `first`, apart from the frames `without`."""
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(csv_header())
         for t in range(count):
             pose = np.zeros((len(JOINTS), 3))
             for name, place in body(t).items():
-                pose[INDEX[name]] = [*place, 1]
+                pose[JOINT_INDEX[name]] = [*place, 1]
             if t not in without:
                 writer.writerow(csv_row(first + t, pose))
     return path
 
 
-def necks(path) -> list[tuple[int, float]]:
-    """Of each row the frame and how far to the right the neck is."""
+def necks(path: Path) -> list[tuple[int, float]]:
+    """Return the frame and the x of the neck in each row of a csv."""
     with open(path) as file:
         return [(int(row["frame"]), float(row["neck_x"] or "nan")) for row in csv.DictReader(file)]
 
 
-def image_of(path) -> np.ndarray:
+def image_of(path: Path) -> np.ndarray:
+    """Return an image file as (H, W, 3) float in [0, 255]."""
     return np.asarray(Image.open(path)).astype(float)
 
 
-def numbers_in(folder) -> set[int]:
+def numbers_in(folder: Path) -> set[int]:
+    """Return the frame numbers in a folder of images."""
     return {int(path.stem.removeprefix("frame")) for path in folder.glob("*.png")}

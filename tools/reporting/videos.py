@@ -11,7 +11,7 @@ from PIL import Image
 from tasks import DANCE
 from tools.reporting.runs import Group, Run
 from utils import UserError
-from visualization.videos import beside, read_comparison
+from visualization.videos import join_videos, read_comparison
 
 LARGEST = 128  # pixels of a side of a stored frame: larger ones are shrunk, they would make a page of many megabytes
 
@@ -108,4 +108,4 @@ def joined(videos: list[Video], *, every: int) -> torch.Tensor:
     """Every so-manieth frame of the videos beside each other, (T', 3, H', W') in [0, 1], as save_gif() takes it."""
     frames = [np.stack([np.asarray(stored(frame)) for frame in video.frames[::every]]) for video in videos]
     parts = [torch.from_numpy(part).permute(0, 3, 1, 2) / 255 for part in frames]
-    return beside(parts, dim=-1).repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
+    return join_videos(parts, dim=-1).repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)

@@ -1,0 +1,101 @@
+"""Pose images that another program made, one for each frame taken of a video (H x W their size)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from data.images import SUFFIXES, numbered_images
+from poses.cropping import Box, View
+from poses.footage import read_upright
+from utils import UserError
+
+NOISE = 8  # of 255 levels, up to which the pixels of a JPEG's background differ
+SHAPE_TOLERANCE = 0.03  # relative difference of width / height that rounding a small size causes
+
+
+class PoseImages(NamedTuple):
+    """The pose images in a folder."""
+
+    folder: Path
+    images: dict[int, Path]  # by the number in the name, ascending
+    scale: tuple[float, float] = (1.0, 1.0)  # width and height relative to the frames'; set by matched_to()
+
+    @classmethod
+    def load(cls, folder: Path) -> PoseImages:
+        """Return the pose images in a folder. Raises UserError."""
+        return cls(folder, numbered_images(folder))
+
+    @property
+    def paths(self) -> list[Path]:
+        return list(self.images.values())
+
+    def matched_to(self, numbers: Sequence[int], *, height: int, width: int) -> PoseImages:
+        """Return these images with their scale relative to frames of height x width pixels with these `numbers`.
+
+        Raises UserError unless there is one for each frame, with gaps in their numbers in the same places, and in its shape.
+        """
+        if len(self.images) != len(numbers):
+            count = len(self.images)
+            raise UserError(f"{self.folder}: expected {len(numbers)} pose images, one for each frame taken, got {count}")
+        if number_steps(list(self.images)).tolist() != number_steps(numbers).tolist():
+            raise UserError(f"{self.folder}: expected a pose image for each frame, got gaps in other places of their numbers")
+        sizes = sorted({image_size(path) for path in self.paths})
+        own_width, own_height = sizes[0]
+        if len(sizes) > 1 or abs(own_width / own_height / (width / height) - 1) > SHAPE_TOLERANCE:
+            got = ", ".join(f"{w} x {h}" for w, h in sizes[:3])
+            expected = f"expected pose images of one size, in the shape of {width} x {height}"
+            raise UserError(f"{self.folder}: {expected}, got {got} pixels")
+        return self._replace(scale=(own_width / width, own_height / height))
+
+    def drawings(self) -> Iterator[np.ndarray]:
+        """Yield the drawn pixels (H, W) bool of each image: those of another color than the corner of the first image."""
+        background = read_upright(self.paths[0])[0, 0].astype(int)
+        for path in tqdm(self.paths, desc=f"reading {self.folder.name}", unit="image", leave=False, disable=None):
+            yield (np.abs(read_upright(path) - background) > NOISE).any(axis=-1)
+
+    def count_blank(self) -> int:
+        """Return the number of images in which nothing is drawn."""
+        return sum(not drawing.any() for drawing in self.drawings())
+
+    def view(self, height: int, width: int) -> View:
+        """Return the box around all drawings, in pixels of the frames, which are height x width large."""
+        drawn = functools.reduce(np.logical_or, self.drawings())
+        rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
+        if not len(rows):
+            return View(None, height, width)
+        x_scale, y_scale = self.scale
+        box = Box(columns[0] / x_scale, rows[0] / y_scale, (columns[-1] + 1) / x_scale, (rows[-1] + 1) / y_scale)
+        return View(box, height, width)
+
+
+def holds_pose_images(path: Path) -> bool:
+    """Return whether `path` is a folder of pose images.
+
+    Images next to JSON files are not: if OpenPose writes both into one folder, its images are the frames with the skeletons drawn
+    over them. A model conditioned on these would see the frames that it predicts.
+    """
+    suffixes = {file.suffix.lower() for file in path.iterdir() if not file.name.startswith(".")} if path.is_dir() else set()
+    return bool(suffixes & SUFFIXES) and ".json" not in suffixes
+
+
+def number_steps(numbers: Sequence[int]) -> np.ndarray:
+    """Return the difference from each number to the next, relative to the most frequent difference."""
+    differences = np.diff(numbers)
+    values, counts = np.unique(differences, return_counts=True)
+    return differences / values[np.argmax(counts)] if len(values) else differences
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return width and height of an image without decoding it. Raises UserError."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error})") from None
