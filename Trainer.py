@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.clips import identity_of
+from data.clips import sequences_hash
 from dataloader import BatchPosition, ClipBatches, build_loader
 from evaluation.rollout import rollout_sequences
 from evaluation.scores import Score, mean_per_step, score, summary
@@ -64,7 +64,7 @@ class Trainer:
             self.config = start.checkpoint["model_config"]
         else:
             self.config = self.task.model_config(args, clips, start.checkpoint and start.checkpoint["model_config"])
-            self.data = [clips.identity, identity_of(self.validation)]
+            self.data = [clips.content_hash, sequences_hash(self.validation)]
             self.batches = ClipBatches(len(clips), batch_size=args.batch_size, accumulate=args.accumulate, seed=args.seed,
                                        rank=self.ranks.rank, world=self.ranks.world)  # fmt: skip
             if self.batches.smallest(args.fast_partial if args.fast_train else 1.0) == 1 and self.config.get("norm") == "batch":

@@ -151,7 +151,7 @@ def test_poses_are_detected_and_a_stopped_search_goes_on(film, tmp_path, network
     for name in OFFSETS:
         assert float(found[30][f"{name}_x"]) == pytest.approx(float(expected[30][f"{name}_x"]), abs=1)
     assert found[30]["right_knee_x"] == ""  # which the network was not sure of
-    assert load_validation_sequences(DanceSplit(tmp_path / "data", "val", height=32, width=64, cache_dir=tmp_path), length=9)
+    assert load_validation_sequences(DanceSplit.load(tmp_path / "data", "val", height=32, width=64, cache_dir=tmp_path), length=9)
     capsys.readouterr()
     # Nobody is looked for again for other pictures; for other frames that would be all in vain.
     prepare_video.main([*argv, "--overwrite", "--smooth", "2", "--crop", "20", "10", "120", "60"])

@@ -243,8 +243,8 @@ def test_a_cut_ends_a_clip(tmp_path, capsys):
     prepare_video.main([str(tmp_path / "dance"), "--poses", str(tmp_path / "k.csv"), "--out", str(tmp_path / "data")])
     assert "1 cuts" in capsys.readouterr().out
     assert numbers_in(tmp_path / "data" / "train" / "train_img") == {*range(20), *range(21, 43)}
-    split = DanceSplit(tmp_path / "data", "train", height=32, width=64, cache_dir=tmp_path / "cache")
-    assert [len(stretch) for stretch in split.stretches(42)] == [20, 22]
+    split = DanceSplit.load(tmp_path / "data", "train", height=32, width=64, cache_dir=tmp_path / "cache")
+    assert [len(segment) for segment in split.segments(42)] == [20, 22]
 
 
 def test_several_videos_and_a_part_of_each(film, tmp_path):
@@ -286,6 +286,6 @@ def test_keypoints_that_count_from_1_are_known_by_the_films_end(tmp_path, part):
 
 
 def test_clips_of_a_prepared_data_set_hold_frames_that_follow_each_other(film):
-    split = DanceSplit(film / "data", "train", height=32, width=64, cache_dir=film / "cache")
-    clips = DanceClips(split, length=8, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=1)
+    split = DanceSplit.load(film / "data", "train", height=32, width=64, cache_dir=film / "cache")
+    clips = DanceClips(split=split, length=8, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=1)
     assert clips[(0, 0)]["frames"].shape == (8, 3, 32, 64)
