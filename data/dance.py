@@ -47,7 +47,7 @@ class DanceFiles(NamedTuple):
         """Return what is lost if all frames with an issue are skipped."""
         found = {*self.frames, *self.poses, *self.issues.by_number}
         return SkippedFrames(
-            skipped=len(self.issues), found=len(found) + len(self.issues.by_name),
+            frames=len(self.issues), found=len(found) + len(self.issues.by_name),
             segments=segment_lengths(set(self.paired) - set(self.issues.by_number)), intact_segments=segment_lengths(found),
         )  # fmt: skip
 
@@ -205,11 +205,11 @@ class SequenceFiles(NamedTuple):
 
 def scan_sequence(folder: Path, name: str) -> SequenceFiles:
     """List the files of the sequence `name` in test/."""
-    frame_folder, pose_folder, truth_folder = (folder / kind / name for kind in ("test_img", "test_label", "test_gt"))
-    images: dict[Path, dict[int, Path]] = {frame_folder: {}, pose_folder: {}, truth_folder: {}}
+    frame_folder, pose_folder, gt_folder = (folder / kind / name for kind in ("test_img", "test_label", "test_gt"))
+    images: dict[Path, dict[int, Path]] = {frame_folder: {}, pose_folder: {}, gt_folder: {}}
     issues, problems = FrameIssues(), []
     for place in images:
-        if place == truth_folder and not (place.is_dir() and any(place.iterdir())):
+        if place == gt_folder and not (place.is_dir() and any(place.iterdir())):
             continue
         try:
             images[place], found = scan_images(place)
@@ -219,10 +219,10 @@ def scan_sequence(folder: Path, name: str) -> SequenceFiles:
     first_frames, poses, ground_truth = images.values()
     if ground_truth:
         ambiguous = set(issues.by_number)
-        issues.add_all(unpaired(ground_truth, poses, frame_folder=truth_folder, pose_folder=pose_folder, ambiguous=ambiguous))
+        issues.add_all(unpaired(ground_truth, poses, frame_folder=gt_folder, pose_folder=pose_folder, ambiguous=ambiguous))
     if len(poses) == 1:
         problems.append(f"{pose_folder}: expected a pose image for the first frame and at least one more, got 1 pose image")
-    # A folder with more than one frame has the one that belongs to the first pose image.
+    # If there are several frames, the one with the number of the first pose image is used.
     fallback = first_frames[min(first_frames)] if first_frames else None
     first_frame = first_frames.get(min(poses, default=0), fallback)
     return SequenceFiles(name, first_frame, poses, ground_truth, [*issues.messages(), *problems])

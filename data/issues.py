@@ -41,14 +41,14 @@ class FrameIssues:
 class SkippedFrames(NamedTuple):
     """What --skip_bad removes from a split."""
 
-    skipped: int  # frames that cannot be used
-    found: int  # frames, the skipped ones included
+    frames: int  # that cannot be used
+    found: int  # all frames, the skipped ones included
     segments: list[int]  # lengths of the contiguous segments that remain
     intact_segments: list[int]  # lengths of the segments as they would be without any problem
 
     def summary(self, clip_length: int | None) -> str:
         """Return the counts as text, with the number of lost positions for clips of `clip_length` frames."""
-        text = f"skipped {self.skipped} of {self.found} frames that cannot be used"
+        text = f"skipped {self.frames} of {self.found} frames that cannot be used"
         if clip_length is None:
             return text
         remaining, intact = (
@@ -72,7 +72,7 @@ class Issues(NamedTuple):
         """
         if not self.messages:
             return None
-        count = f"{self.skipped.skipped} of {self.skipped.found} frames cannot be used"
+        count = f"{self.skipped.frames} of {self.skipped.found} frames cannot be used"
         if not skip_bad:
             way_out = "fix them" if skip_bad is None else "fix them, or skip them with --skip_bad"
             raise UserError(f"{self.folder}: {count}; {way_out}:", self.messages)

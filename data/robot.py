@@ -179,7 +179,7 @@ def issues_of(folder: Path, recordings: list[Recording]) -> Issues:
     for recording in recordings:
         messages += [*recording.problems, *recording.issues.messages()]
     skipped = SkippedFrames(
-        skipped=sum(recording.skipped() for recording in recordings),
+        frames=sum(recording.skipped() for recording in recordings),
         found=sum(recording.found() for recording in recordings),
         segments=[len(segment) for recording in recordings for segment in recording.segments().values()],
         intact_segments=[recording.found() for recording in recordings],

@@ -89,7 +89,7 @@ def test_a_table_of_something_else_is_refused(tmp_path, content):
 
 def test_truth_of_another_size_is_refused_with_both_sizes(tmp_path):
     write_submission(tmp_path / "gt.csv", videos(3))
-    with pytest.raises(UserError, match=r"3 frames of 24 values; expected 5 frames of 24"):
+    with pytest.raises(UserError, match=r"expected 5 frames of 24 values \(3 x 2 x 4\), got 3 frames of 24"):
         find_ground_truth(tmp_path, tmp_path / "gt.csv", {"0": 2, "1": 3}, height=2, width=4)
 
 
