@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.clips import identity_of
+from data.clips import sequences_hash
 from dataloader import BatchPosition, build_batches, build_loader
 from evaluation.validation import Validation, Validator
 from modules import build_model
@@ -71,7 +71,7 @@ class Trainer:
             self.config = start.checkpoint["model_config"]
         else:
             self.config = self.task.model_config(args, clips, start.checkpoint.get("model_config"))
-            self.data = [clips.identity, identity_of(self.validation)]
+            self.data = [clips.content_hash, sequences_hash(self.validation)]
             self.batches = build_batches(args, clips, ranks)
             if self.config.get("norm") == "batch":
                 self.batches.require_statistics(args.fast_partial if args.fast_train else 1.0)

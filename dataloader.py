@@ -14,7 +14,7 @@ from data.clips import Clips, Sequence
 from data.dance import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences
 from data.images import find_dataset
 from data.robot import RobotClips, RobotSplit, fixed_windows
-from data.truth_csv import find_truth
+from data.truth_csv import find_ground_truth
 from runtime.distributed import Ranks
 from runtime.signals import STOP_SIGNALS, end_workers, held_back, leave_stopping_to_the_main_process
 from training.presets import LEAST_EPOCH
@@ -152,54 +152,55 @@ def skips_bad(flags: Flags, split: str) -> bool | None:
 
 
 def dance_split(flags: Flags, split: str) -> DanceSplit:
-    """train/ or val/."""
-    return DanceSplit(flags.DR, split, **size_flags(flags), skip_bad=skips_bad(flags, split))
+    """Load train/ or val/."""
+    return DanceSplit.load(flags.DR, split, **size_flags(flags), skip_bad=skips_bad(flags, split))
 
 
 def dance_clips(flags: Flags) -> DanceClips:
-    """The clips of train/."""
+    """Load the clips of train/."""
     split = dance_split(flags, "train")
-    split.tell_losses(flags.train_vi_len)
-    clips = DanceClips(split, length=flags.train_vi_len, partial=flags.partial, seed=flags.seed, reference=flags.reference,
+    split.report_skipped(flags.train_vi_len)
+    clips = DanceClips(split=split, length=flags.train_vi_len, partial=flags.partial, seed=flags.seed, reference=flags.reference,
                        flip=flags.flip, shift=flags.shift, margin=flags.pose_window // 2)  # fmt: skip
     if flags.epoch_size is None:
-        clips.clips = max(len(clips), LEAST_EPOCH * flags.batch_size)
+        clips.clips_per_epoch = max(len(clips), LEAST_EPOCH * flags.batch_size)
     elif flags.epoch_size:
-        clips.clips = flags.epoch_size * flags.batch_size
+        clips.clips_per_epoch = flags.epoch_size * flags.batch_size
     return clips
 
 
 def dance_sequences(flags: Flags, split: str) -> list[Sequence]:
-    """The sequences of test/ with all truth that can be found, or train/ or val/ cut into sequences of --val_vi_len."""
+    """Load the sequences of test/ with all available ground truth, or train/ or val/ cut into sequences of --val_vi_len."""
     if split != "test":
         frames = dance_split(flags, split)
-        frames.tell_losses()
+        frames.report_skipped()
         return load_validation_sequences(frames, length=flags.val_vi_len)
     sequences = load_test_sequences(flags.DR, **size_flags(flags))
     lengths = {sequence.name: len(sequence.conditions) for sequence in sequences}
-    truth = find_truth(find_dataset(flags.DR, "test"), flags.gt, lengths, height=flags.frame_H, width=flags.frame_W)
-    return [sequence._replace(ground_truth=truth.get(sequence.name, sequence.ground_truth)) for sequence in sequences]
+    root = find_dataset(flags.DR, "test")
+    ground_truth = find_ground_truth(root, flags.gt, lengths, height=flags.frame_H, width=flags.frame_W)
+    return [sequence._replace(ground_truth=ground_truth.get(sequence.name, sequence.ground_truth)) for sequence in sequences]
 
 
 def robot_split(flags: Flags, split: str, *, shortest: int) -> RobotSplit:
-    """A split whose sequences have at least `shortest` frames."""
-    return RobotSplit(flags.DR, split, shortest=shortest, **size_flags(flags), skip_bad=skips_bad(flags, split))
+    """Load the sequences of a split that have at least `shortest` frames."""
+    return RobotSplit.load(flags.DR, split, shortest=shortest, **size_flags(flags), skip_bad=skips_bad(flags, split))
 
 
 def robot_clips(flags: Flags) -> RobotClips:
-    """Windows of the frames that are given and those that are predicted, from train/."""
+    """Load the clips of train/, of context frames and frames to predict."""
     length = flags.n_past + flags.n_future
     split = robot_split(flags, "train", shortest=length)
-    split.tell_losses(length)
-    return RobotClips(split, length=length, partial=flags.partial, seed=flags.seed, shift=flags.shift,
-                      clips=flags.epoch_size * flags.batch_size)  # fmt: skip
+    split.report_skipped(length)
+    return RobotClips(split=split, length=length, partial=flags.partial, seed=flags.seed, shift=flags.shift,
+                      clips_per_epoch=flags.epoch_size * flags.batch_size)  # fmt: skip
 
 
 def robot_sequences(flags: Flags, split: str) -> list[Sequence]:
-    """Fixed windows of --n_eval frames of any split."""
+    """Load fixed windows of --n_eval frames of any split."""
     length = flags.val_vi_len
     if length <= flags.n_past:
-        raise UserError(f"--n_eval {length}: expected more frames than the {flags.n_past} that are given")
+        raise UserError(f"--n_eval {length}: expected more frames than the {flags.n_past} context frames (--n_past)")
     frames = robot_split(flags, split, shortest=length)
-    frames.tell_losses()
+    frames.report_skipped()
     return fixed_windows(frames, context=flags.n_past, length=length, most=flags.windows)

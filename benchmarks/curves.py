@@ -73,7 +73,7 @@ def write_repeated(images: np.ndarray, count: int, path: Path) -> None:
 
 def measure_frames(options: Namespace, flags: Namespace, base: list[str], count: int) -> dict:
     """The loader over `count` training frames; see above."""
-    images = DanceSplit(options.DR, "train", **size_flags(flags)).images
+    images = DanceSplit.load(options.DR, "train", **size_flags(flags)).images
     # In --out and not in the system's temporary folder, which may be memory.
     with tempfile.TemporaryDirectory(dir=options.out, prefix=".repeated-") as folder:
         path = Path(folder) / "train.npy"
@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> None:
     flags = parse_flags(["--DR", str(options.DR), *options.trainer_flags])
     if flags.model != "pose_cvae":
         raise UserError(f"--model {flags.model}: found behind --; expected pose_cvae, the curves are over its flags")
-    DanceSplit(options.DR, "train", **size_flags(flags))  # refuses a wrong folder before anything is measured
+    DanceSplit.load(options.DR, "train", **size_flags(flags))  # refuses a wrong folder before anything is measured
     check_writable(options.out, flag="--out")
     command = shlex.join(["python", "benchmarks/curves.py", *(sys.argv[1:] if argv is None else argv)])
     report = {"command": command, "machine": machine(flags), "rows": []}

@@ -1,192 +1,270 @@
 """The dance data set (Lab 4): LAB4_Dataset folders -> training clips and whole sequences, as bytes (N frames, T of a clip)."""
 
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.clips import Clips, Sequence, hash_of, standard_scale
+from data.clips import Clips, Sequence, content_hash, standard_scale
 from data.frame_cache import BadImages, cached_frames
-from data.frame_store import FrameStore, Losses
-from data.images import Faults, find_dataset, numbered_images, problems_of, unbroken
+from data.frame_store import FrameStore, decode
+from data.images import contiguous_segments, find_dataset, scan_images
+from data.issues import FrameIssues, Issues, SkippedFrames
 from utils import UserError
 
 
-def find_lone(frames: dict[int, Path], poses: dict[int, Path], faults: Faults, *, frame_folder: Path, pose_folder: Path) -> None:
-    """Adds every frame without a pose image of its number to the faults, and every pose image without a frame."""
-    known = set(faults)  # a number that occurs twice here is there, though not used
-    for here, there, folder, kind in [(frames, poses, pose_folder, "pose image"), (poses, frames, frame_folder, "frame")]:
-        for number in sorted(set(here) - set(there) - known):
-            faults.setdefault(number, []).append(f"{folder}: no {kind} for {here[number].name}")
+def unpaired(
+    frames: dict[int, Path], poses: dict[int, Path], *, frame_folder: Path, pose_folder: Path, ambiguous: set[int]
+) -> FrameIssues:  # fmt: skip
+    """Return every frame without a pose image of its number, and every pose image without a frame, as issues.
+
+    The partner of an `ambiguous` number, one that occurs twice in a folder, exists though it is not used.
+    """
+    issues = FrameIssues()
+    for number in sorted(set(frames) - set(poses) - ambiguous):
+        issues.add(number, f"{pose_folder}: no pose image for {frames[number].name}")
+    for number in sorted(set(poses) - set(frames) - ambiguous):
+        issues.add(number, f"{frame_folder}: no frame for {poses[number].name}")
+    return issues
+
+
+class DanceFiles(NamedTuple):
+    """The frames and pose images of train/ or val/ as files, by frame number."""
+
+    folder: Path
+    frames: dict[int, Path]
+    poses: dict[int, Path]
+    issues: FrameIssues
+
+    @property
+    def paired(self) -> list[int]:
+        """The numbers that both a frame and a pose image have."""
+        return sorted(set(self.frames) & set(self.poses))
+
+    def skipped(self) -> SkippedFrames:
+        """Return what is lost if all frames with an issue are skipped."""
+        found = {*self.frames, *self.poses, *self.issues.by_number}
+        return SkippedFrames(
+            frames=len(self.issues), found=len(found) + len(self.issues.by_name),
+            segments=segment_lengths(set(self.paired) - set(self.issues.by_number)), intact_segments=segment_lengths(found),
+        )  # fmt: skip
+
+
+def segment_lengths(numbers: set[int]) -> list[int]:
+    """Return the lengths of the contiguous segments that frame numbers form."""
+    ordered = np.array(sorted(numbers), dtype=np.int64)
+    return [len(segment) for segment in contiguous_segments(ordered, np.arange(len(ordered)))]
+
+
+def scan_split(root: Path, split: str) -> DanceFiles:
+    """List the files of train/ or val/. Raises UserError if a folder is missing or empty."""
+    folder = find_dataset(root, split) / split
+    frame_folder, pose_folder = folder / f"{split}_img", folder / f"{split}_label"
+    frames, issues = scan_images(frame_folder)
+    poses, pose_issues = scan_images(pose_folder)
+    issues.add_all(pose_issues)
+    ambiguous = set(issues.by_number)
+    issues.add_all(unpaired(frames, poses, frame_folder=frame_folder, pose_folder=pose_folder, ambiguous=ambiguous))
+    return DanceFiles(folder, frames, poses, issues)
 
 
 class DanceSplit(FrameStore):
-    """The frames and pose images of train/ or val/, side by side in the frame cache.
+    """The frames and pose images of train/ or val/ in the frame cache.
 
-    images (2, N, 3, H, W) uint8: frames, then poses, in the order of the frame numbers (N,); `bad` are the positions of those
-    that cannot be decoded. Raises UserError with all that is wrong; with `skip_bad` only if nothing is left.
+    images (2, N, 3, H, W) uint8: frames, then poses, in the order of the frame numbers (N,); `usable` are the positions of
+    those that can be decoded, in ascending order.
     """
 
-    bad: tuple[int, ...] = ()
-
     def __init__(
-        self, root: Path, split: str, *, height: int, width: int, cache_dir: Path | None = None, skip_bad: bool | None = None
+        self, *, folder: Path, numbers: np.ndarray, usable: np.ndarray, images: np.memmap, digest: str,
+        skipped: SkippedFrames | None,
     ):  # fmt: skip
-        self.folder = find_dataset(root, split) / split
-        frame_folder, pose_folder = self.folder / f"{split}_img", self.folder / f"{split}_label"
-        faults: Faults = {}
-        frames, poses = numbered_images(frame_folder, faults), numbered_images(pose_folder, faults)
-        find_lone(frames, poses, faults, frame_folder=frame_folder, pose_folder=pose_folder)
-        both = sorted(set(frames) & set(poses))
-        self.numbers = np.array(both)
-        if both:
-            paths = [images[number] for images in (frames, poses) for number in both]
-            damaged = self.decode(paths, height=height, width=width, cache_dir=cache_dir, skip_bad=skip_bad)
-            for i, problem in damaged.items():
-                faults.setdefault(both[i % len(both)], []).append(problem)
-            self.bad = tuple({i % len(both) for i in damaged})
-        every = np.array(sorted({*frames, *poses, *(key for key in faults if isinstance(key, int))}))
-        losses = Losses(len(faults), len({*frames, *poses, *faults}), [len(piece) for piece in self.stretches(len(both))],
-                        [len(piece) for piece in unbroken(every, np.arange(len(every)))])  # fmt: skip
-        self.settle(problems_of(faults), losses, skip_bad=skip_bad)
-        self.images = self.images.reshape(2, len(both), *self.images.shape[1:])
+        super().__init__(folder=folder, images=images, digest=digest, skipped=skipped)
+        self.numbers, self.usable = numbers, usable
 
-    def usable(self, count: int) -> np.ndarray:
-        """The positions among the first `count` frames that can be used."""
-        return np.setdiff1d(np.arange(count), self.bad)
+    @classmethod
+    def load(
+        cls, root: Path, split: str, *, height: int, width: int, cache_dir: Path | None = None, skip_bad: bool | None = None
+    ) -> "DanceSplit":  # fmt: skip
+        """Load train/ or val/. Raises UserError with all problems; with `skip_bad` only if no frame remains."""
+        files = scan_split(root, split)
+        numbers = files.paired
+        paths = [images[number] for images in (files.frames, files.poses) for number in numbers]
+        cached, damaged = decode(paths, folder=files.folder, height=height, width=width, cache_dir=cache_dir, skip_bad=skip_bad)
+        for index, problem in damaged.items():
+            files.issues.add(numbers[index % len(numbers)], problem)
+        skipped = Issues(files.folder, files.issues.messages(), files.skipped()).raise_or_skip(skip_bad)
+        assert cached is not None  # without any frame, raise_or_skip() raises
+        usable = [position for position, number in enumerate(numbers) if number not in files.issues.by_number]
+        images = cast("np.memmap", cached.images.reshape(2, len(numbers), *cached.images.shape[1:]))
+        return cls(folder=files.folder, numbers=np.array(numbers, dtype=np.int64), usable=np.array(usable, dtype=np.int64),
+                   images=images, digest=cached.digest, skipped=skipped)  # fmt: skip
 
-    def stretches(self, count: int) -> list[range]:
-        """Positions among the first `count` frames that hold consecutive numbers, one range per unbroken piece of video."""
-        return unbroken(self.numbers, self.usable(count))
+    def segments(self, count: int) -> list[range]:
+        """Return the positions of the contiguous segments among the first `count` frames, without unusable frames."""
+        return contiguous_segments(self.numbers, self.usable[self.usable < count])
 
 
 class DanceClips(Clips):
-    """Training clips: frames (T, 3, H, W), poses (conditions) (T + 2 * margin, 3, H, W) uint8 and the reference (3, H, W), the
-    frame of the same video that the model may know: `clip`, the clip's first, or `video`, any of the same unbroken stretch.
+    """Training clips: frames (T, 3, H, W), pose images as conditions (T + 2 * margin, 3, H, W) and the reference frame
+    (3, H, W), all uint8.
 
-    The poses reach `margin` beyond the clip at either end; where the video ends, its last one is repeated.
-    All pictures of a clip are mirrored with probability `flip`. An epoch has as many clips as fit into the video, unless
-    `clips` is set. Raises UserError if no stretch is as long as a clip.
+    The reference frame is the clip's first (`reference` "clip") or any frame of the same contiguous segment ("video"). The poses
+    extend `margin` frames beyond the clip at either end; at the end of the segment, the last one is repeated. A clip is mirrored
+    with probability `flip`. An epoch has as many clips as fit into the segments; assign `clips_per_epoch` to change that.
+    Raises UserError if no segment is as long as a clip.
     """
 
     def __init__(
-        self, split: DanceSplit, *, length: int, partial: float, seed: int, reference: str, flip: float, shift: int,
+        self, *, split: DanceSplit, length: int, partial: float, seed: int, reference: str, flip: float, shift: int,
         margin: int,
     ):  # fmt: skip
-        count = max(1, int(len(split.numbers) * partial))
-        self.split, self.length, self.reference, self.flip = split, length, reference, flip
-        self.margin = margin
-        self.stretches = split.stretches(count)
-        starts = [(start, i) for i, s in enumerate(self.stretches) for start in range(s.start, s.stop - length + 1)]
+        self.split, self.length, self.reference, self.flip, self.margin = split, length, reference, flip, margin
+        self.segments = split.segments(max(1, int(len(split.numbers) * partial)))
+        starts = []  # (position of the first frame, index of its segment)
+        for index, segment in enumerate(self.segments):
+            starts += [(first, index) for first in range(segment.start, segment.stop - length + 1)]
         if not starts:
-            longest = max(map(len, self.stretches), default=0)
+            longest = max(map(len, self.segments), default=0)
             raise UserError(
-                f"{split.folder}: a clip of --train_vi_len {length} frames fits nowhere; "
-                f"the longest stretch of consecutive frame numbers has {longest} (--partial {partial})"
+                f"{split.folder}: expected a contiguous segment of at least --train_vi_len {length} frames, "
+                f"got at most {longest} (--partial {partial})"
             )
-        super().__init__(starts, clips=max(1, sum(map(len, self.stretches)) // length), seed=seed, shift=shift)
+        fitting = max(1, sum(map(len, self.segments)) // length)
+        super().__init__(starts=starts, clips_per_epoch=fitting, seed=seed, shift=shift)
 
     @property
-    def identity(self) -> str:
-        numbers = self.split.numbers[self.split.usable(len(self.split.numbers))]
-        return hash_of(self.split.digest.encode(), str(numbers.tolist()).encode())
+    def content_hash(self) -> str:
+        numbers = self.split.numbers[self.split.usable]
+        return content_hash(self.split.digest.encode(), str(numbers.tolist()).encode())
 
     def condition_scale(self) -> tuple[list[float], list[float]]:
-        usable = self.split.usable(len(self.split.numbers))
-        # By counting each of the 256 values of a byte, some images at a time: exact, and without a copy of all of them.
+        usable = self.split.usable
+        # Counting each of the 256 values of a byte, about 1024 images at a time, is exact and needs no copy of all images.
         counts = np.zeros((3, 256))
-        for some in np.array_split(usable, len(usable) // 1024 + 1):
-            poses = self.split.images[1, some]
-            counts += [np.bincount(poses[:, colour].ravel(), minlength=256) for colour in range(3)]
+        for positions in np.array_split(usable, len(usable) // 1024 + 1):
+            poses = self.split.images[1, positions]
+            counts += [np.bincount(poses[:, color].ravel(), minlength=256) for color in range(3)]
         share, values = counts / counts.sum(axis=1, keepdims=True), np.arange(256) / 255
         mean = share @ values
         return standard_scale(mean, np.sqrt((share * (values - mean[:, None]) ** 2).sum(axis=1)))
 
     def cut(self, start: tuple[int, int], rng: np.random.Generator) -> dict[str, Tensor]:
-        first, stretch = start
-        whole = self.stretches[stretch]
+        first, index = start
+        segment = self.segments[index]
         frames = torch.tensor(self.split.images[0, first : first + self.length])
-        around = np.arange(first - self.margin, first + self.length + self.margin).clip(whole.start, whole.stop - 1)
-        poses = torch.from_numpy(self.split.images[1, around])
-        known = first if self.reference == "clip" else whole.start + int(rng.integers(len(whole)))
-        clip = {"frames": frames, "conditions": poses, "reference": torch.tensor(self.split.images[0, known])}
+        extended = np.arange(first - self.margin, first + self.length + self.margin).clip(segment.start, segment.stop - 1)
+        poses = torch.from_numpy(self.split.images[1, extended])
+        reference = first if self.reference == "clip" else segment.start + int(rng.integers(len(segment)))
+        clip = {"frames": frames, "conditions": poses, "reference": torch.tensor(self.split.images[0, reference])}
         if rng.random() < self.flip:
             clip = {name: video.flip(-1) for name, video in clip.items()}
         return clip
 
 
 def load_validation_sequences(split: DanceSplit, *, length: int) -> list[Sequence]:
-    """The split cut into consecutive sequences of `length` frames, the last of each stretch shorter, single frames left out.
+    """Return the contiguous segments of a split as consecutive sequences of `length` frames, the last of a segment shorter.
 
-    Raises UserError if nothing is left.
+    A sequence of one frame is dropped. Raises UserError if none remains.
     """
     frames, poses = (torch.from_numpy(images) for images in split.images.copy())
-    stretches = split.stretches(len(split.numbers))
-    pieces = [range(i, min(i + length, s.stop)) for s in stretches for i in range(s.start, s.stop, length)]
-    sequences = [
-        Sequence(f"{split.numbers[p.start]}-{split.numbers[p.stop - 1]}", frames[p.start : p.start + 1],
-                 poses[p.start : p.stop], frames[p.start : p.stop])
-        for p in pieces if len(p) > 1
-    ]  # fmt: skip
+    sequences = []
+    for segment in split.segments(len(split.numbers)):
+        for begin in range(segment.start, segment.stop, length):
+            end = min(begin + length, segment.stop)
+            if end - begin > 1:
+                name = f"{split.numbers[begin]}-{split.numbers[end - 1]}"
+                sequences.append(Sequence(name, frames[begin : begin + 1], poses[begin:end], frames[begin:end]))
     if not sequences:
         raise UserError(f"{split.folder}: no two frames with consecutive numbers; expected a video to validate on")
     return sequences
 
 
 def sequence_folders(folder: Path) -> list[Path]:
-    """The numbered folders in `folder`, in numeric order."""
+    """Return the numbered folders in `folder`, in numeric order."""
     numbered = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
     return sorted(numbered, key=lambda path: (int(path.name), path.name))
 
 
-def load_test_sequences(root: Path, *, height: int, width: int, cache_dir: Path | None = None) -> list[Sequence]:
-    """Every sequence of test/: test_img/{i}/ with the first frame, test_label/{i}/ with T poses, test_gt/{i}/ with T true
-    frames where it exists. Any number, any lengths. Raises UserError with all that is wrong with any of them."""
-    folder = find_dataset(root, "test") / "test"
-    for name in ("test_img", "test_label"):
-        if not (folder / name).is_dir() or not sequence_folders(folder / name):
-            raise UserError(f"{folder / name}: no sequences; expected numbered folders 0/, 1/, ... in it")
-    names = [path.name for path in sequence_folders(folder / "test_label")]
-    problems: list[str] = []
-    sequences = [load_test_sequence(folder, name, problems, height=height, width=width, cache_dir=cache_dir) for name in names]
-    if problems:
-        bad = sequences.count(None)
-        raise UserError(f"{folder}: {bad} of {len(names)} sequences cannot be used; mend them:", problems)
-    return sequences
+class SequenceFiles(NamedTuple):
+    """A test sequence as files; the dicts are by frame number."""
+
+    name: str
+    first_frame: Path | None
+    poses: dict[int, Path]
+    ground_truth: dict[int, Path]  # empty if unknown
+    problems: list[str]
+
+    @property
+    def paths(self) -> list[Path]:
+        """First frame, poses and ground truth in the order in which they are cached."""
+        return [*([self.first_frame] if self.first_frame else []), *self.poses.values(), *self.ground_truth.values()]
+
+
+def scan_sequence(folder: Path, name: str) -> SequenceFiles:
+    """List the files of the sequence `name` in test/."""
+    frame_folder, pose_folder, gt_folder = (folder / kind / name for kind in ("test_img", "test_label", "test_gt"))
+    images: dict[Path, dict[int, Path]] = {frame_folder: {}, pose_folder: {}, gt_folder: {}}
+    issues, problems = FrameIssues(), []
+    for place in images:
+        if place == gt_folder and not (place.is_dir() and any(place.iterdir())):
+            continue
+        try:
+            images[place], found = scan_images(place)
+            issues.add_all(found)
+        except UserError as error:
+            problems.append(str(error))
+    first_frames, poses, ground_truth = images.values()
+    if ground_truth:
+        ambiguous = set(issues.by_number)
+        issues.add_all(unpaired(ground_truth, poses, frame_folder=gt_folder, pose_folder=pose_folder, ambiguous=ambiguous))
+    if len(poses) == 1:
+        problems.append(f"{pose_folder}: expected a pose image for the first frame and at least one more, got 1 pose image")
+    # If there are several frames, the one with the number of the first pose image is used.
+    fallback = first_frames[min(first_frames)] if first_frames else None
+    first_frame = first_frames.get(min(poses, default=0), fallback)
+    return SequenceFiles(name, first_frame, poses, ground_truth, [*issues.messages(), *problems])
 
 
 def load_test_sequence(
-    folder: Path, name: str, problems: list[str], *, height: int, width: int, cache_dir: Path | None
-) -> Sequence | None:  # fmt: skip
-    """The sequence of this name in test/; None, and all that is wrong with it added to `problems`, if it is not whole."""
-    faults: Faults = {}
-    broken: list[str] = []
-    pose_folder, truth_folder = folder / "test_label" / name, folder / "test_gt" / name
+    files: SequenceFiles, *, root: Path, height: int, width: int, cache_dir: Path | None
+) -> tuple[Sequence | None, list[str]]:  # fmt: skip
+    """Load a test sequence of the data set `root`: the sequence or None, and all its problems.
 
-    def images_in(place: Path) -> dict[int, Path]:
-        try:
-            return numbered_images(place, faults)
-        except UserError as error:
-            broken.append(str(error))
-            return {}
-
-    poses, firsts = images_in(pose_folder), images_in(folder / "test_img" / name)
-    truth = images_in(truth_folder) if truth_folder.is_dir() and any(truth_folder.iterdir()) else {}
-    if truth:
-        find_lone(truth, poses, faults, frame_folder=truth_folder, pose_folder=pose_folder)
-    if len(poses) == 1:
-        broken.append(f"{pose_folder}: 1 pose image; expected one for the given frame and at least one more")
-    first = [firsts.get(min(poses, default=0), firsts[min(firsts)])] if firsts else []
-    paths = [*first, *poses.values(), *truth.values()]
+    Raises UserError if the frame cache cannot be written.
+    """
+    problems, cached = files.problems, None
     try:
-        if paths:
-            cached = cached_frames(paths, root=folder.parent, name=f"test{name}", height=height, width=width, folder=cache_dir)
+        if files.paths:
+            cached = cached_frames(files.paths, root=root, name=f"test{files.name}", height=height, width=width, folder=cache_dir)
     except BadImages as error:
-        broken += error.problems
-    if faults or broken:
-        problems += [*problems_of(faults), *broken]
-        return None
+        problems = [*problems, *error.problems]
+    if problems or cached is None:
+        return None, problems
     images = torch.from_numpy(cached.images.copy())
-    end = 1 + len(poses)
-    return Sequence(name, images[:1], images[1:end], images[end:] if truth else None)
+    end = 1 + len(files.poses)
+    return Sequence(files.name, images[:1], images[1:end], images[end:] if files.ground_truth else None), []
+
+
+def load_test_sequences(root: Path, *, height: int, width: int, cache_dir: Path | None = None) -> list[Sequence]:
+    """Load every sequence of test/, any number of any length: test_img/{i}/ with the first frame, test_label/{i}/ with T poses
+    and, where the ground truth is known, test_gt/{i}/ with T frames. Raises UserError with all problems of all sequences."""
+    folder = find_dataset(root, "test") / "test"
+    for name in ("test_img", "test_label"):
+        if not (folder / name).is_dir() or not sequence_folders(folder / name):
+            raise UserError(f"{folder / name}: no sequences; expected numbered folders 0/, 1/, ...")
+    names = [path.name for path in sequence_folders(folder / "test_label")]
+    sequences: list[Sequence] = []
+    problems: list[str] = []
+    for name in names:
+        files = scan_sequence(folder, name)
+        sequence, found = load_test_sequence(files, root=folder.parent, height=height, width=width, cache_dir=cache_dir)
+        problems += found
+        if sequence is not None:
+            sequences.append(sequence)
+    if problems:
+        bad = len(names) - len(sequences)
+        raise UserError(f"{folder}: {bad} of {len(names)} sequences cannot be used; fix them:", problems)
+    return sequences

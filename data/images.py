@@ -1,66 +1,73 @@
-"""Numbered images of a folder, and errors found among them."""
+"""Numbered images of a folder, and the contiguous segments that their numbers form."""
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from data.issues import FrameIssues
 from utils import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
-HIGHEST_NUMBER = 2**62  # of a frame; what is computed with them must fit into 64 bits
-Faults = dict[int | str, list[str]]  # what is wrong with a frame, by its number; by the name of a file that has none
+HIGHEST_NUMBER = 2**62  # of a frame; sums and differences of frame numbers must fit into 64 bits
 
 
 def find_dataset(root: Path, split: str) -> Path:
-    """The folder that holds `split`/, which is `root` or one folder inside it (LAB4_Dataset/LAB4_Dataset). Raises UserError."""
+    """Return the folder that contains `split`/: `root` or one folder inside it (LAB4_Dataset/LAB4_Dataset). Raises UserError."""
     if not root.is_dir():
         raise UserError(f"--DR {root}: no such folder; expected a data set with a folder {split}/")
     for folder in [root, *sorted(path for path in root.iterdir() if path.is_dir())]:
         if (folder / split).is_dir():
             return folder
-    found = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "nothing"
-    raise UserError(f"--DR {root}: no folder {split}/ in it nor one level below; found {found}")
+    found = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "an empty folder"
+    raise UserError(f"--DR {root}: no folder {split}/; expected it there or one level below, got {found}")
 
 
-def numbered_images(folder: Path, faults: Faults | None = None) -> dict[int, Path]:
-    """The images of a folder by the last number in their names, in numeric order: frame9.png stands before frame12.png.
+class ImageScan(NamedTuple):
+    """The images of a folder."""
 
-    A name without a number, or with too large a one, and a number that occurs twice are left out and added to `faults`;
-    without it they raise UserError. A missing or empty folder always does.
+    images: dict[int, Path]  # by frame number, in numeric order
+    issues: FrameIssues  # of the images that are not in `images`
+
+
+def scan_images(folder: Path) -> ImageScan:
+    """List the images of a folder by the last number in their names, in numeric order: frame9.png before frame12.png.
+
+    Images without a number, with too large a one, or that share one are issues. Raises UserError for a missing or empty folder.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected images named like frame000001.png")
     paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     if not paths:
         raise UserError(f"{folder}: holds no images; expected files named like frame000001.png")
-    found: Faults = {}
+    issues = FrameIssues()
     images: dict[int, Path] = {}
     for path in paths:
         digits = re.findall(r"\d+", path.stem)
         if not digits:
-            found[path.name] = [f"{path}: no frame number in the name; expected one like frame000001.png"]
+            issues.add_file(path.name, f"{path}: no frame number in the name; expected one like frame000001.png")
         elif (number := int(digits[-1])) > HIGHEST_NUMBER:
-            found[path.name] = [f"{path}: frame number {digits[-1][:30]}; expected at most {HIGHEST_NUMBER}"]
+            issues.add_file(path.name, f"{path}: expected a frame number of at most {HIGHEST_NUMBER}, got {digits[-1][:30]}")
         elif number in images:
-            twice = f"{images[number].name} and {path.name} are both frame {number}; expected each number once"
-            found.setdefault(number, []).append(f"{folder}: {twice}")
+            same = f"{images[number].name} and {path.name} are both frame {number}"
+            issues.add(number, f"{folder}: {same}; expected each number once")
         else:
             images[number] = path
-    if found and faults is None:
-        raise UserError(f"{folder}: {len(found)} of {len(paths)} images have no number of their own:", problems_of(found))
-    for key, problems in found.items():
-        images.pop(key, None)  # of two with one number, none can be told to be the right one
-        faults.setdefault(key, []).extend(problems)
-    return dict(sorted(images.items()))
+    # Of several images with one number, none is known to be the right one.
+    return ImageScan({number: images[number] for number in sorted(images) if number not in issues.by_number}, issues)
 
 
-def problems_of(faults: Faults) -> list[str]:
-    """All problems of all frames."""
-    return [problem for problems in faults.values() for problem in problems]
+def numbered_images(folder: Path) -> dict[int, Path]:
+    """Return the images of a folder as scan_images() does. Raises UserError if there is any issue."""
+    images, issues = scan_images(folder)
+    if issues:
+        raise UserError(f"{folder}: {len(issues)} frame numbers missing or not unique; rename the images:", issues.messages())
+    return images
 
 
-def unbroken(numbers: np.ndarray, usable: np.ndarray) -> list[range]:
-    """Which of the positions `usable` hold consecutive numbers, one range per unbroken piece of video."""
+def contiguous_segments(numbers: np.ndarray, usable: np.ndarray) -> list[range]:
+    """Return the `usable` positions as ranges over which the frame numbers are consecutive, one per contiguous segment."""
     breaks = np.flatnonzero(np.diff(numbers[usable]) != 1) + 1
-    return [range(piece[0], piece[-1] + 1) for piece in map(np.ndarray.tolist, np.split(usable, breaks)) if piece]
+    segments = [segment.tolist() for segment in np.split(usable, breaks)]
+    return [range(segment[0], segment[-1] + 1) for segment in segments if segment]

@@ -9,219 +9,264 @@ import os
 import re
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.clips import Clips, Sequence, hash_of, standard_scale
-from data.frame_store import FrameStore, Losses
-from data.images import SUFFIXES, Faults, find_dataset, numbered_images, problems_of, unbroken
+from data.clips import Clips, Sequence, content_hash, standard_scale
+from data.frame_cache import CachedFrames
+from data.frame_store import FrameStore, decode
+from data.images import SUFFIXES, contiguous_segments, find_dataset, scan_images
+from data.issues import FrameIssues, Issues, SkippedFrames
 from utils import RANK, UserError
 
 ACTIONS, POSITIONS = "actions.csv", "endeffector_positions.csv"
-LARGEST = float(np.finfo(np.float32).max)  # of a condition value
-NAMED = 5  # sequences that a message names before it only counts them
+LARGEST_VALUE = float(np.finfo(np.float32).max)  # of a condition
+MAX_NAMED = 5  # sequences that a message names; it counts the others
 
 
 def natural_order(path: Path) -> list:
-    """Sort key by which traj_9/2 stands before traj_10/1."""
+    """Return a sort key that puts traj_9/2 before traj_10/1."""
     return [[int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] for name in path.parts]
 
 
 def find_sequences(folder: Path) -> list[Path]:
-    """Every folder below that holds images or actions, at any depth, in numeric order. Raises UserError if there is none."""
+    """Return every folder below that contains images or actions, at any depth, in numeric order. Raises UserError for none."""
     found = []
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         if ACTIONS in files or any(Path(name).suffix.lower() in SUFFIXES for name in files):
             found.append(Path(place))
     if not found:
-        raise UserError(f"{folder}: no sequences in it; expected folders with 0.png, 1.png, ... and {ACTIONS}")
+        raise UserError(f"{folder}: no sequences; expected folders with 0.png, 1.png, ... and {ACTIONS}")
     return sorted(found, key=natural_order)
 
 
-def read_table(path: Path, numbers: list[int], problems: list[str]) -> np.ndarray | None:
-    """A csv without a header, a row for each of the frame `numbers` -> (frames, values) float32.
+def read_table(path: Path, numbers: list[int]) -> tuple[np.ndarray | None, list[str]]:
+    """Read a csv without a header, a row for each of the frame `numbers`: (frames, values) float32 or None, and its problems.
 
-    Where frames are missing between others, their rows may still be there. A table that cannot be used adds to `problems` and
-    gives None.
+    Rows of frames that are missing between others may be present.
     """
     if not path.is_file():
-        problems.append(f"{path}: no such file; expected one line of numbers per frame")
-        return None
+        return None, [f"{path}: no such file; expected one row of numbers per frame"]
     try:
         lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (UnicodeDecodeError, OSError) as error:
-        what = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"cannot be read ({error.strerror})"
-        problems.append(f"{path}: {what}; expected numbers with commas between")
-        return None
-    found = []
+    except UnicodeDecodeError:
+        return None, [f"{path}: expected comma-separated numbers, got text that is not UTF-8"]
+    except OSError as error:
+        return None, [f"{path}: expected comma-separated numbers, got a file that cannot be read ({error.strerror})"]
+    problems = []
     if len(lines) not in (len(numbers), numbers[-1] - numbers[0] + 1):
-        found.append(f"{path}: {len(lines)} rows for {len(numbers)} frames; expected a row for each")
+        problems.append(f"{path}: expected a row for each of {len(numbers)} frames, got {len(lines)} rows")
     table: list[list[float]] = []
     for row, line in enumerate(lines, start=1):
         try:
             values = [float(value) for value in line.split(",")]
         except ValueError:
-            found.append(f"{path}: row {row} is {line[:60]!r}; expected numbers with commas between")
+            problems.append(f"{path}: row {row}: expected comma-separated numbers, got {line[:60]!r}")
             continue
         table.append(values)
-        if not all(abs(value) <= LARGEST for value in values) or len(values) != len(table[0]):
-            found.append(f"{path}: row {row} is {line[:60]!r}; expected {len(table[0])} finite numbers up to {LARGEST:.1e}")
-    problems += found
-    if found:
-        return None
-    rows = range(len(numbers)) if len(lines) == len(numbers) else [number - numbers[0] for number in numbers]
-    return np.array(table, dtype=np.float32)[rows]
+        if not all(abs(value) <= LARGEST_VALUE for value in values) or len(values) != len(table[0]):
+            wanted = f"{len(table[0])} finite numbers up to {LARGEST_VALUE:.1e}"
+            problems.append(f"{path}: row {row}: expected {wanted}, got {line[:60]!r}")
+    if problems:
+        return None, problems
+    if len(lines) == len(numbers):
+        return np.array(table, dtype=np.float32), []
+    return np.array(table, dtype=np.float32)[[number - numbers[0] for number in numbers]], []
 
 
-def read_conditions(folder: Path, numbers: list[int], problems: list[str]) -> np.ndarray | None:
-    """(frames, A) float32: the actions, and the end effector's positions beside them where they were recorded."""
-    tables = [read_table(folder / ACTIONS, numbers, problems)]
-    if (folder / POSITIONS).exists():
-        tables.append(read_table(folder / POSITIONS, numbers, problems))
-    return None if any(table is None for table in tables) else np.concatenate(tables, axis=1)
+def read_conditions(folder: Path, numbers: list[int]) -> tuple[np.ndarray | None, list[str]]:
+    """Read the actions followed, if recorded, by the end effector's positions: (frames, A) float32 or None, and the problems."""
+    names = [ACTIONS, POSITIONS] if (folder / POSITIONS).exists() else [ACTIONS]
+    tables, problems = [], []
+    for name in names:
+        table, found = read_table(folder / name, numbers)
+        problems += found
+        if table is not None:
+            tables.append(table)
+    return (None if problems else np.concatenate(tables, axis=1)), problems
 
 
-@dataclass
-class Recording:
-    """One sequence as it lies in its folder, with all that is wrong with it."""
+class Recording(NamedTuple):
+    """One sequence as its folder has it, with its problems."""
 
     name: str
-    frames: dict[int, Path]
-    conditions: np.ndarray | None  # (frames, A) float32; None if they cannot be used, nor then any of the frames
+    frames: dict[int, Path]  # by frame number
+    conditions: np.ndarray | None  # (frames, A) float32; None if they cannot be used, and then none of the frames can
     problems: list[str]  # of the whole sequence
-    faults: Faults  # of single frames
+    issues: FrameIssues  # of single frames
     missing: int  # frames in the gaps between others
 
     def found(self) -> int:
-        """How many frames there are or should be, at least one."""
-        return max(1, len({*self.frames, *self.faults}) + self.missing)
+        """Return the number of frames, the missing ones included, at least one."""
+        return max(1, len({*self.frames, *self.issues.by_number}) + len(self.issues.by_name) + self.missing)
 
-    def left_out(self) -> int:
-        """How many of them cannot be used."""
-        return self.found() if self.conditions is None else len(self.faults) + self.missing
+    def skipped(self) -> int:
+        """Return the number of frames that cannot be used."""
+        return self.found() if self.conditions is None else len(self.issues) + self.missing
 
-    def pieces(self) -> dict[str, range]:
-        """Names and positions among the frames of its unbroken pieces; a later piece bears the number of its first frame."""
+    def segments(self) -> dict[str, range]:
+        """Return the positions of each contiguous segment of usable frames by its name; later ones end in their first number."""
         if self.conditions is None:
             return {}
-        numbers = list(self.frames)
-        usable = np.array([i for i, number in enumerate(numbers) if number not in self.faults], dtype=int)
-        pieces = unbroken(np.array(numbers), usable)
-        return {self.name if piece.start == 0 else f"{self.name}+{numbers[piece.start]}": piece for piece in pieces}
+        numbers = np.array(list(self.frames), dtype=np.int64)
+        usable = [position for position, number in enumerate(self.frames) if number not in self.issues.by_number]
+        named = {}
+        for segment in contiguous_segments(numbers, np.array(usable, dtype=np.int64)):
+            named[self.name if segment.start == 0 else f"{self.name}+{numbers[segment.start]}"] = segment
+        return named
 
 
-def read_recording(folder: Path, name: str) -> Recording:
-    """The sequence in a folder; its images are not decoded yet."""
-    faults: Faults = {}
+def scan_recording(folder: Path, name: str) -> Recording:
+    """List the files of the sequence in a folder and read its conditions; its images are not decoded."""
     try:
-        frames = numbered_images(folder, faults)
+        frames, issues = scan_images(folder)
     except UserError as error:
-        return Recording(name, {}, None, [str(error)], faults, 0)
+        return Recording(name, {}, None, [str(error)], FrameIssues(), 0)
     problems, missing = [], 0
-    numbers = sorted({*frames, *(key for key in faults if isinstance(key, int))})
+    numbers = sorted({*frames, *issues.by_number})
     for before, after in zip(numbers, numbers[1:]):
         if after - before > 1:  # the row of a condition could belong to another frame
             gap = f"frame {before + 1}" if after - before == 2 else f"frames {before + 1} to {after - 1}"
-            problems.append(f"{folder}: no {gap} between {before} and {after}; expected frames without gaps")
+            problems.append(f"{folder}: no {gap} between {before} and {after}; expected consecutive frame numbers")
             missing += after - before - 1
-    conditions = read_conditions(folder, numbers, problems) if numbers else None
+    conditions = None
+    if numbers:
+        conditions, found = read_conditions(folder, numbers)
+        problems += found
     if conditions is not None:
-        conditions = conditions[[i for i, number in enumerate(numbers) if number in frames]]
-    return Recording(name, frames, conditions, problems, faults, missing)
+        conditions = conditions[[row for row, number in enumerate(numbers) if number in frames]]
+    return Recording(name, frames, conditions, problems, issues, missing)
 
 
-def check_columns(root: Path, recordings: list[Recording]) -> None:
-    """Takes the conditions, as a problem, from those recordings that have other columns than most."""
-    known = [recording for recording in recordings if recording.conditions is not None]
-    counts = Counter(recording.conditions.shape[1] for recording in known)
+def check_columns(folder: Path, recordings: list[Recording]) -> list[Recording]:
+    """Return the recordings of a split, without conditions where these have another number of columns than in most recordings."""
+    counts = Counter(recording.conditions.shape[1] for recording in recordings if recording.conditions is not None)
     usual = max(counts, key=counts.__getitem__, default=0)
-    like = [recording.name for recording in known if recording.conditions.shape[1] == usual]
-    for recording in known:
-        if (columns := recording.conditions.shape[1]) != usual:
-            recording.conditions = None
-            recording.problems.append(
-                f"{root / recording.name}: {columns} condition values a frame, but {like[0]} has {usual}; "
-                f"expected the same columns in every {ACTIONS} and {POSITIONS}"
+    example = next((r.name for r in recordings if r.conditions is not None and r.conditions.shape[1] == usual), "")
+    checked = []
+    for recording in recordings:
+        if recording.conditions is not None and (columns := recording.conditions.shape[1]) != usual:
+            problem = (
+                f"{folder / recording.name}: expected {usual} condition values a frame as in {example}, got {columns}; "
+                f"every {ACTIONS} and {POSITIONS} needs the same columns"
             )
+            recording = recording._replace(conditions=None, problems=[*recording.problems, problem])
+        checked.append(recording)
+    return checked
+
+
+def decode_recordings(
+    folder: Path, recordings: list[Recording], *, height: int, width: int, cache_dir: Path | None, skip_bad: bool | None
+) -> CachedFrames | None:  # fmt: skip
+    """Decode the images of the recordings one after another as decode() does; adds those that cannot be decoded to the issues."""
+    frames = [(recording, number, path) for recording in recordings for number, path in recording.frames.items()]
+    paths = [path for _, _, path in frames]
+    cached, damaged = decode(paths, folder=folder, height=height, width=width, cache_dir=cache_dir, skip_bad=skip_bad)
+    for index, problem in damaged.items():
+        recording, number, _ = frames[index]
+        recording.issues.add(number, problem)
+    return cached
+
+
+def issues_of(folder: Path, recordings: list[Recording]) -> Issues:
+    """Return all problems of the split in `folder`."""
+    messages = []
+    for recording in recordings:
+        messages += [*recording.problems, *recording.issues.messages()]
+    skipped = SkippedFrames(
+        frames=sum(recording.skipped() for recording in recordings),
+        found=sum(recording.found() for recording in recordings),
+        segments=[len(segment) for recording in recordings for segment in recording.segments().values()],
+        intact_segments=[recording.found() for recording in recordings],
+    )
+    return Issues(folder, messages, skipped)
+
+
+def long_segments(folder: Path, recordings: list[Recording], *, shortest: int) -> dict[str, range]:
+    """Return the sequences with at least `shortest` frames by their names: positions in the cache of the recordings that long.
+
+    Prints one line on stderr about shorter ones. Raises UserError if all are shorter.
+    """
+    sequences, short, begin = {}, [], 0
+    for recording in recordings:
+        for name, segment in recording.segments().items():
+            if len(segment) < shortest:
+                short.append(f"{name} ({len(segment)})")
+            else:
+                sequences[name] = range(begin + segment.start, begin + segment.stop)
+        if len(recording.frames) >= shortest:
+            begin += len(recording.frames)
+    listed = ", ".join(short[:MAX_NAMED]) + (f" and {len(short) - MAX_NAMED} more" if len(short) > MAX_NAMED else "")
+    if not sequences:
+        raise UserError(f"{folder}: every sequence is shorter than {shortest} frames: {listed}")
+    if short and RANK == "0":  # every process finds the same
+        print(f"{folder}: skipped sequences shorter than {shortest} frames: {listed}", file=sys.stderr)
+    return sequences
 
 
 class RobotSplit(FrameStore):
-    """All sequences of one split, at least `shortest` frames each, in the frame cache one after another.
+    """The sequences of a split in the frame cache, one after another.
 
-    images (N, 3, H, W) uint8, conditions (N, A) float32, and for each sequence its name and its frames. Shorter sequences
-    are left out, which one line on stderr says. Raises UserError with all that is wrong, also if none is long enough.
-
-    With `skip_bad`, a sequence whose conditions cannot be used is left out, and one with a gap or a frame that cannot be used
-    is cut there into sequences of their own.
+    images (N, 3, H, W) uint8, conditions (N, A) float32, and the positions of each sequence's frames by its name. Frames in no
+    sequence cannot be used; the conditions of some of them are zeros.
     """
 
     def __init__(
-        self, root: Path, split: str, *, height: int, width: int, shortest: int, cache_dir: Path | None = None,
-        skip_bad: bool | None = None,
+        self, *, folder: Path, sequences: dict[str, range], conditions: np.ndarray, images: np.memmap, digest: str,
+        skipped: SkippedFrames | None,
     ):  # fmt: skip
-        self.folder = find_dataset(root, split) / split
-        folders = find_sequences(self.folder)
-        recordings = [read_recording(folder, folder.relative_to(self.folder).as_posix()) for folder in folders]
-        check_columns(self.folder, recordings)
-        # Also those whose conditions are bad: so all that is wrong is found at once, and a csv can be mended under the cache.
-        decoded = [recording for recording in recordings if len(recording.frames) >= shortest]
-        if paths := [path for recording in decoded for path in recording.frames.values()]:
-            damaged = self.decode(paths, height=height, width=width, cache_dir=cache_dir, skip_bad=skip_bad)
-            places = [(recording, number) for recording in decoded for number in recording.frames] if damaged else []
-            for i, problem in damaged.items():
-                recording, number = places[i]
-                recording.faults.setdefault(number, []).append(problem)
-        problems = [line for recording in recordings for line in [*recording.problems, *problems_of(recording.faults)]]
-        pieces = [len(piece) for recording in recordings for piece in recording.pieces().values()]
-        losses = Losses(sum(recording.left_out() for recording in recordings), sum(recording.found() for recording in recordings),
-                        pieces, [recording.found() for recording in recordings])  # fmt: skip
-        self.settle(problems, losses, skip_bad=skip_bad)
-        self.arrange(recordings, shortest)
+        super().__init__(folder=folder, images=images, digest=digest, skipped=skipped)
+        self.sequences, self.conditions = sequences, conditions
 
-    def arrange(self, recordings: list[Recording], shortest: int) -> None:
-        """Sets the sequences and their conditions. Raises UserError if none is long enough."""
-        self.sequences: dict[str, range] = {}
-        short, tables, begin = [], [], 0
-        width = next(recording.conditions.shape[1] for recording in recordings if recording.conditions is not None)
-        for recording in recordings:
-            for name, piece in recording.pieces().items():
-                if len(piece) < shortest:
-                    short.append(f"{name} ({len(piece)})")
-                else:
-                    self.sequences[name] = range(begin + piece.start, begin + piece.stop)
-            if len(recording.frames) >= shortest:  # its images are in the cache
-                begin += len(recording.frames)
-                unused = np.zeros((len(recording.frames), width), dtype=np.float32)
-                tables.append(unused if recording.conditions is None else recording.conditions)
-        listed = ", ".join(short[:NAMED]) + (f" and {len(short) - NAMED} more" if len(short) > NAMED else "")
-        if not self.sequences:
-            raise UserError(f"{self.folder}: every sequence is shorter than {shortest} frames: {listed}")
-        if short and RANK == "0":  # all processes find the same
-            print(f"{self.folder}: left out, shorter than {shortest} frames: {listed}", file=sys.stderr)
-        self.conditions = np.concatenate(tables)
+    @classmethod
+    def load(
+        cls, root: Path, split: str, *, height: int, width: int, shortest: int, cache_dir: Path | None = None,
+        skip_bad: bool | None = None,
+    ) -> "RobotSplit":  # fmt: skip
+        """Load the sequences with at least `shortest` frames. Raises UserError with all problems, or if none is that long.
+
+        With `skip_bad`, a sequence whose conditions cannot be used is skipped, and one with a gap or an unusable frame is cut
+        there into sequences of their own.
+        """
+        folder = find_dataset(root, split) / split
+        found = [scan_recording(path, path.relative_to(folder).as_posix()) for path in find_sequences(folder)]
+        recordings = check_columns(folder, found)
+        # Recordings with bad conditions are decoded too: all problems are found at once, and fixing a csv keeps the cache.
+        long = [recording for recording in recordings if len(recording.frames) >= shortest]
+        cached = decode_recordings(folder, long, height=height, width=width, cache_dir=cache_dir, skip_bad=skip_bad)
+        skipped = issues_of(folder, recordings).raise_or_skip(skip_bad)
+        sequences = long_segments(folder, recordings, shortest=shortest)
+        assert cached is not None  # without any usable frame, raise_or_skip() or long_segments() raises
+        columns = next(recording.conditions.shape[1] for recording in long if recording.conditions is not None)
+        tables = []
+        for recording in long:
+            unused = np.zeros((len(recording.frames), columns), dtype=np.float32)
+            tables.append(unused if recording.conditions is None else recording.conditions)
+        return cls(folder=folder, sequences=sequences, conditions=np.concatenate(tables), images=cached.images,
+                   digest=cached.digest, skipped=skipped)  # fmt: skip
 
 
 class RobotClips(Clips):
     """Training clips: frames (T, 3, H, W) uint8 and conditions (T, A) float32 from a random window of a random sequence.
 
-    `partial` keeps the first sequences only. An epoch has `clips` clips.
+    `partial` is the fraction of the sequences that are used, from the first on. An epoch has `clips_per_epoch` clips.
     """
 
-    def __init__(self, split: RobotSplit, *, length: int, clips: int, partial: float, seed: int, shift: int):
+    def __init__(self, *, split: RobotSplit, length: int, clips_per_epoch: int, partial: float, seed: int, shift: int):
         self.split, self.length = split, length
         kept = list(split.sequences.values())[: max(1, int(len(split.sequences) * partial))]
         starts = [start for frames in kept for start in range(frames.start, frames.stop - length + 1)]
-        super().__init__(starts, clips=clips, seed=seed, shift=shift)
+        super().__init__(starts=starts, clips_per_epoch=clips_per_epoch, seed=seed, shift=shift)
 
     @property
-    def identity(self) -> str:
+    def content_hash(self) -> str:
         ends = [(frames.start, frames.stop) for frames in self.split.sequences.values()]
-        return hash_of(self.split.digest.encode(), self.split.conditions.astype("<f4").tobytes(), str(ends).encode())
+        return content_hash(self.split.digest.encode(), self.split.conditions.astype("<f4").tobytes(), str(ends).encode())
 
     def condition_scale(self) -> tuple[list[float], list[float]]:
         used = np.concatenate([self.split.conditions[frames.start : frames.stop] for frames in self.split.sequences.values()])
@@ -233,12 +278,12 @@ class RobotClips(Clips):
 
 
 def fixed_windows(split: RobotSplit, *, context: int, length: int, most: int | None) -> list[Sequence]:
-    """Windows of `length` frames one after another from the start of each sequence, at most `most` of each sequence."""
+    """Return consecutive windows of `length` frames from the start of each sequence, at most `most` per sequence."""
     windows = []
     for name, frames in split.sequences.items():
         for start in list(range(frames.start, frames.stop - length + 1, length))[:most]:
-            truth = torch.tensor(split.images[start : start + length])
+            ground_truth = torch.tensor(split.images[start : start + length])
             conditions = torch.tensor(split.conditions[start : start + length])
-            title = f"{name.replace('/', '--')}-{start - frames.start}"  # serves in file names as well
-            windows.append(Sequence(title, truth[:context], conditions, truth))
+            title = f"{name.replace('/', '--')}-{start - frames.start}"  # also part of file names
+            windows.append(Sequence(title, ground_truth[:context], conditions, ground_truth))
     return windows

@@ -9,35 +9,36 @@ from utils import UserError
 
 
 def read_frames(path: Path) -> np.ndarray:
-    """The pixel columns of a csv with one frame a row -> (rows, 3*H*W) uint8.
+    """Read the pixel columns of a csv with one frame per row -> (rows, 3*H*W) uint8.
 
-    A header, an id column in front and a text column such as Usage behind are found and passed over. Raises UserError.
+    A header, an id column before the pixels and a text column such as Usage after them are recognized and ignored.
+    Raises UserError.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
             first, second = (file.readline().strip().split(",") for _ in range(2))
             counts = {line.count(",") + 1 for line in file if line.strip()}
-        # Names, or numbers from 0 on, which a table of pixels would hardly begin with.
+        # A header consists of names, or of the numbers from 0 on, which are hardly pixels.
         header = not is_number(first[0]) or (len(first) > 3 and first == [str(i) for i in range(len(first))])
         row = second if header else first
         if row == [""]:
             raise ValueError("no row of values")
-        counts |= {len(second)} - {1}  # there may be a single row
-        if counts - {len(row)}:  # loadtxt takes the columns that it is asked for of rows of any length
-            raise ValueError(f"a row of {len(row)} and one of {max(counts - {len(row)})} values")
+        counts |= {len(second)} - {1}  # a second row need not exist
+        if counts - {len(row)}:  # loadtxt would read the requested columns from rows of any length
+            raise ValueError(f"a row of {len(row)} values and one of {max(counts - {len(row)})}")
         end = len(row) if is_number(row[-1]) else len(row) - 1
-        begin = end % 3  # a frame has three channels, so a column left over is the id
+        begin = end % 3  # a frame has three channels, so a remaining column is the id
         values = np.loadtxt(path, delimiter=",", skiprows=int(header), usecols=range(begin, end), ndmin=2,
                             comments=None, encoding="utf-8-sig")  # fmt: skip
     except (ValueError, IndexError) as error:
-        raise UserError(f"{path}: not a table of frames ({error}); expected a row of integers 0..255 per frame") from None
+        raise UserError(f"{path}: expected one row of integers 0..255 per frame, got something else ({error})") from None
     if values.size == 0 or not ((values >= 0) & (values <= 255) & (values == np.rint(values))).all():
-        raise UserError(f"{path}: holds values other than the integers 0..255")
+        raise UserError(f"{path}: expected integers 0..255, got other values")
     return values.astype(np.uint8)
 
 
 def is_number(text: str) -> bool:
-    """Whether a csv field holds a number."""
+    """Return whether a csv field is a number."""
     try:
         float(text)
     except ValueError:
@@ -45,26 +46,30 @@ def is_number(text: str) -> bool:
     return True
 
 
-def read_truth(path: Path, lengths: list[int], *, height: int, width: int) -> list[torch.Tensor]:
-    """True videos (T, 3, H, W) uint8 from one csv, cut into sequences of `lengths` frames. Raises UserError."""
+def read_ground_truth(path: Path, lengths: list[int], *, height: int, width: int) -> list[torch.Tensor]:
+    """Read ground truth from one csv: a video (T, 3, H, W) uint8 for each of the `lengths` T. Raises UserError."""
     rows = read_frames(path)
     if rows.shape != (sum(lengths), 3 * height * width):
         raise UserError(
-            f"{path}: {rows.shape[0]} frames of {rows.shape[1]} values; "
-            f"expected {sum(lengths)} frames of {3 * height * width} (3 x {height} x {width})"
+            f"{path}: expected {sum(lengths)} frames of {3 * height * width} values (3 x {height} x {width}), "
+            f"got {rows.shape[0]} frames of {rows.shape[1]}"
         )
     return list(torch.from_numpy(rows).reshape(-1, 3, height, width).split(lengths))
 
 
-def find_truth(root: Path, gt: Path | None, lengths: dict[str, int], *, height: int, width: int) -> dict[str, torch.Tensor]:
-    """Truth in csv form, for sequences {name: frames}: `gt`, one file for all, or Demo_Test/GT{name}.csv in or beside the
-    data set, as many as there are. Raises UserError for a missing or unfit file.
+def find_ground_truth(
+    root: Path, gt: Path | None, lengths: dict[str, int], *, height: int, width: int
+) -> dict[str, torch.Tensor]:  # fmt: skip
+    """Read the ground truth of sequences {name: frames} from csv files.
+
+    The file is `gt`, one for all sequences, or else Demo_Test/GT{name}.csv in the data set or next to it, as many as exist.
+    Raises UserError if a file is missing or does not fit.
     """
-    size = {"height": height, "width": width}
     if gt is not None:
         if not gt.is_file():
             raise UserError(f"--gt {gt}: no such file")
-        return dict(zip(lengths, read_truth(gt, list(lengths.values()), **size)))
-    files = {name: folder / f"GT{name}.csv" for folder in (root.parent / "Demo_Test", root / "Demo_Test") for name in lengths
-             if (folder / f"GT{name}.csv").is_file()}  # fmt: skip
-    return {name: read_truth(file, [lengths[name]], **size)[0] for name, file in files.items()}
+        return dict(zip(lengths, read_ground_truth(gt, list(lengths.values()), height=height, width=width)))
+    files = {}
+    for folder in (root.parent / "Demo_Test", root / "Demo_Test"):
+        files.update({name: folder / f"GT{name}.csv" for name in lengths if (folder / f"GT{name}.csv").is_file()})
+    return {name: read_ground_truth(file, [lengths[name]], height=height, width=width)[0] for name, file in files.items()}

@@ -21,14 +21,14 @@ def test_the_same_seed_renders_the_same_pictures(tmp_path):
 
 
 def test_the_layout_is_the_courses_with_a_gap_in_training_and_test_truth(rendered):
-    split = DanceSplit(rendered, "train", height=32, width=64)
-    assert [len(stretch) for stretch in split.stretches(40)] == [20, 20]
+    split = DanceSplit.load(rendered, "train", height=32, width=64)
+    assert [len(segment) for segment in split.segments(40)] == [20, 20]
     sequences = load_test_sequences(rendered, height=32, width=64)
     assert [(len(s.conditions), len(s.ground_truth)) for s in sequences] == [(9, 9), (9, 9)]
 
 
 def test_splits_share_no_video(rendered):
-    train, val = (DanceSplit(rendered, name, height=32, width=64).images[0] for name in ("train", "val"))
+    train, val = (DanceSplit.load(rendered, name, height=32, width=64).images[0] for name in ("train", "val"))
     distances = [np.abs(train.astype(int) - frame).mean() for frame in val]
     assert min(distances) > 0 and len({frame.tobytes() for frame in val}) == len(val)
 

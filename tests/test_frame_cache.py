@@ -1,3 +1,5 @@
+"""The frame cache: what it contains, when it is rebuilt, and failures while it is written."""
+
 import hashlib
 import os
 import shutil
@@ -92,7 +94,7 @@ def spoiled(whole: bytes, damage: str) -> bytes:
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
 def test_a_link_to_itself_is_an_image_that_cannot_be_read(paths):
-    """stat() of it raises another error than of a link to nowhere, which ended --skip_bad too."""
+    """stat() raises another error for it than for a broken link, and that error ended the program even with --skip_bad."""
     paths[2].unlink()
     paths[2].symlink_to(paths[2].name)
     with pytest.raises(BadImages, match=r"2\.png: cannot be read as an image \(Too many levels"):
@@ -113,8 +115,8 @@ def test_a_damaged_cache_is_built_again(paths, damage):
     assert file.read_bytes() == whole
 
 
-def test_a_cache_of_other_images_is_not_believed_by_its_name(paths, tmp_path):
-    """Copied between data sets of the same number of frames, or renamed: the name alone said whose it is."""
+def test_a_cache_of_other_images_is_not_accepted_by_its_name(paths, tmp_path):
+    """A cache copied between data sets of the same number of frames, or renamed, was accepted: only its name identified it."""
     others = [write_image(tmp_path / "other" / f"{i}.png", seed=50 + i) for i in range(5)]
     expected = load(others).copy()
     load(paths)
@@ -132,7 +134,7 @@ def test_a_cache_of_an_earlier_format_is_removed(paths, monkeypatch):
 
 
 def test_the_digest_is_that_of_the_pixels(paths, tmp_path):
-    """Whatever the files are called and wherever they lie; known when the cache is opened again as well."""
+    """It does not depend on the names and folders of the files, and is also known when an existing cache is opened."""
     pixels = b"".join(np.asarray(Image.open(path)).transpose(2, 0, 1).tobytes() for path in paths)
     elsewhere = [Path(shutil.copy(path, tmp_path / f"copy-{path.name}")) for path in paths]
     found = {open_or_build(files).digest for files in (paths, paths, elsewhere)}
@@ -143,10 +145,10 @@ def damage(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
-def test_all_damaged_images_are_named_and_nothing_is_left_behind(paths):
+def test_all_damaged_images_are_named_and_no_file_remains(paths):
     for i in (1, 3):
         damage(paths[i])
-    for _ in range(2):  # nor is it remembered that they were
+    for _ in range(2):  # nor is the damage remembered
         with pytest.raises(BadImages, match="2 of 5") as raised:
             load(paths)
         assert list(raised.value.bad) == [1, 3] and cache_files(paths) == []
@@ -155,8 +157,8 @@ def test_all_damaged_images_are_named_and_nothing_is_left_behind(paths):
         )
 
 
-def test_damaged_images_can_be_passed_over(paths, monkeypatch):
-    """They are black, and only they are looked at again; without skip_bad the same cache refuses them."""
+def test_damaged_images_can_be_skipped(paths, monkeypatch):
+    """They are black, and only they are decoded again; without skip_bad the same cache is refused."""
     damage(paths[3])
     expected = [np.zeros((3, 32, 64), np.uint8) if i == 3 else read_image(paths[i], height=32, width=64) for i in range(5)]
     first = open_or_build(paths, skip_bad=True)
@@ -171,8 +173,8 @@ def test_damaged_images_can_be_passed_over(paths, monkeypatch):
 
 
 @pytest.mark.parametrize("skip_bad", [True, False])
-def test_an_image_that_can_be_read_again_gets_into_the_cache(paths, monkeypatch, skip_bad):
-    """A network disk had a hiccup when the cache was built: the file itself never changed."""
+def test_an_image_that_becomes_readable_enters_the_cache(paths, monkeypatch, skip_bad):
+    """A network disk failed temporarily while the cache was built; the file itself never changed."""
     decode = read_image
 
     def hiccup(path, **size):
@@ -192,13 +194,13 @@ def test_a_broken_link_is_a_damaged_image(paths):
     try:
         paths[1].symlink_to("nowhere.png")
     except OSError:
-        pytest.skip("this machine makes no links")
+        pytest.skip("this machine cannot create links")
     with pytest.raises(BadImages, match=r"1\.png: cannot be read as an image \(No such file"):
         load(paths)
 
 
 @pytest.mark.parametrize("place", ["header", "trailer"])
-def test_a_full_disk_is_told_and_leaves_nothing_behind(paths, monkeypatch, place):
+def test_a_full_disk_is_reported_and_no_file_remains(paths, monkeypatch, place):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -206,12 +208,12 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(paths, monkeypatch, place
         monkeypatch.setattr(frame_cache, "write_array_header_1_0", full)
     else:
         monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room, or .* --cache_dir$"):
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); free some space, or .* --cache_dir$"):
         load(paths)
     assert cache_files(paths) == []
 
 
-def test_a_cache_folder_that_vanishes_is_told(paths, monkeypatch):
+def test_a_cache_folder_that_vanishes_is_reported(paths, monkeypatch):
     decode, folder = read_image, paths[0].parent / frame_cache.FOLDER
 
     def vanish(path, **size):
@@ -225,8 +227,8 @@ def test_a_cache_folder_that_vanishes_is_told(paths, monkeypatch):
     assert not folder.exists()
 
 
-def test_the_part_of_a_killed_build_is_removed_and_that_of_a_live_one_kept(paths):
-    """A killed build left its part, up to 16 GB, for good."""
+def test_the_unfinished_file_of_a_killed_build_is_removed_and_that_of_a_live_one_kept(paths):
+    """The unfinished file of a killed build, up to 16 GB, was never removed."""
     code = (
         "import sys, time; from pathlib import Path; from data import frame_cache\n"
         "frame_cache.read_image = lambda *_, **__: time.sleep(600)\n"
@@ -245,14 +247,14 @@ def test_the_part_of_a_killed_build_is_removed_and_that_of_a_live_one_kept(paths
     finally:
         run.kill()
         run.wait()
-    if os.name == "nt":  # there a process cannot be asked whether it lives
+    if os.name == "nt":  # there is no way to check whether a process is alive
         os.utime(part, (0, 0))
     load(paths)
     assert not part.exists() and len(cache_files(paths)) == 1
 
 
 @pytest.mark.parametrize("name", [".train-32x64-0.npy@another.machine@1@1.part", ".train-32x64-0.npy.1-1.part", ".a@b@c@d.part"])
-def test_a_part_of_unknown_origin_is_removed_after_an_hour_of_silence(paths, name):
+def test_an_unfinished_file_of_unknown_origin_is_removed_after_an_hour_without_a_write(paths, name):
     load(paths)
     part = paths[0].parent / frame_cache.FOLDER / name
     for age, kept in [(3000, True), (4000, False)]:
@@ -264,7 +266,7 @@ def test_a_part_of_unknown_origin_is_removed_after_an_hour_of_silence(paths, nam
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
 def test_an_open_cache_outlives_the_change_of_its_images(paths):
-    """A training run goes on with the pixels that it began with while another process builds the cache anew."""
+    """A training run keeps the pixels it started with while another process rebuilds the cache."""
     running = load(paths)
     before = running.copy()
     (file,) = cache_files(paths)
@@ -274,7 +276,7 @@ def test_an_open_cache_outlives_the_change_of_its_images(paths):
     assert np.array_equal(running, before)
 
 
-def test_two_processes_that_start_together_both_get_the_whole_cache(tmp_path):
+def test_two_processes_that_start_together_both_get_the_complete_cache(tmp_path):
     folder = tmp_path / "data"
     for i in range(60):
         write_image(folder / f"{i}.png", size=(256, 128), seed=i)
@@ -299,7 +301,7 @@ def test_data_that_cannot_be_written_is_cached_in_the_users_folder(paths, tmp_pa
     assert len(list((tmp_path / "home").rglob("*.npy"))) == 1
     monkeypatch.setattr(frame_cache, "read_image", lambda *_, **__: pytest.fail("an image was decoded"))
     load(paths)
-    # With nowhere to write, the way out is named.
+    # If no folder can be written, the message names the way out.
     shutil.rmtree(tmp_path / "home")
     (tmp_path / "home").write_text("in the way")
     with pytest.raises(UserError, match="--cache_dir"):
@@ -313,7 +315,7 @@ def test_a_chosen_folder_is_used(paths, tmp_path):
 
 
 def test_two_data_sets_can_share_a_chosen_folder(paths, tmp_path, monkeypatch):
-    """Both have a split called train; neither may take the other's file for an old one of its own."""
+    """Both have a split called train; neither may remove the other's file as an outdated one of its own."""
     others = [write_image(tmp_path / "other" / "1.png", seed=7)]
     load(paths, folder=tmp_path / "chosen")
     load(others, folder=tmp_path / "chosen")
@@ -322,7 +324,7 @@ def test_two_data_sets_can_share_a_chosen_folder(paths, tmp_path, monkeypatch):
 
 
 def test_the_course_data_fit_in_300_megabytes(paths):
-    """23,410 frames and as many poses; the file is its pixels, a short header and a short trailer."""
+    """23,410 frames and as many poses; the file consists of the pixels, a short header and a short trailer."""
     load(paths)
     (file,) = cache_files(paths)
     more = file.stat().st_size - 5 * 3 * 32 * 64

@@ -50,8 +50,7 @@ def test_actions(fresh):
         path = folder / "actions.csv"
         text = end.join(",".join(row) for row in rows) + (end if closed else "")
         path.write_bytes(begin + text.encode())
-        problems: list[str] = []
-        found = read_table(path, list(range(5, 5 + frames)), problems)
+        found, problems = read_table(path, list(range(5, 5 + frames)))
         rows = [[number(cell) for cell in ",".join(row).split(",")] for row in rows if ",".join(row).strip()]
         good = (
             begin != b"\xff\xfe"
@@ -79,8 +78,7 @@ def test_tables_of_any_bytes(fresh):
     )
     def check(content):
         path.write_bytes(content)
-        problems: list[str] = []
-        found = read_table(path, [0, 1], problems)
+        found, problems = read_table(path, [0, 1])
         assert (found is None) == bool(problems) and (found is None or (len(found) == 2 and np.isfinite(found).all()))
         frames = outcome(lambda: read_frames(path))
         assert isinstance(frames, UserError) or (frames.dtype == np.uint8 and frames.size)

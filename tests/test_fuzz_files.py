@@ -1,5 +1,4 @@
-"""Drawn names and images: each one is read as what it is, or refused by a UserError; nothing else is raised and nothing half-made is
-left."""
+"""Random file names and images: each is read correctly or refused by a UserError; no unfinished file remains."""
 
 import functools
 import io
@@ -38,7 +37,7 @@ KINDS = st.sampled_from(["image"] * 12 + ["folder", "dangling link", "loop", "li
 
 
 def put(path: Path, kind: str) -> None:
-    """An image, or something else with its name."""
+    """Write an image, or something else with its name."""
     if kind == "folder":
         path.mkdir()
     elif kind == "image":
@@ -70,7 +69,7 @@ def test_file_names_of_a_dance(fresh):
                 (folder / name).write_bytes(b"nothing")
         whole &= present[0] == present[1] and len(set(present[0])) == len(present[0])
         try:
-            split = DanceSplit(root, "train", height=8, width=16, skip_bad=skip_bad)
+            split = DanceSplit.load(root, "train", height=8, width=16, skip_bad=skip_bad)
         except UserError as error:
             assert not whole and str(root) in str(error)
             assert not list(root.rglob(".*.part"))
@@ -78,20 +77,20 @@ def test_file_names_of_a_dance(fresh):
         assert whole or skip_bad
         if whole:
             assert split.numbers.tolist() == sorted(present[0])
-            assert [len(piece) for piece in split.stretches(len(present[0]))] == lengths(sorted(present[0]))
-        assert (split.images[:, list(split.usable(len(split.numbers)))] == np.array([10, 20, 30]).reshape(3, 1, 1)).all()
+            assert [len(segment) for segment in split.segments(len(present[0]))] == lengths(sorted(present[0]))
+        assert (split.images[:, split.usable] == np.array([10, 20, 30]).reshape(3, 1, 1)).all()
 
     check()
 
 
 def lengths(numbers: list[int]) -> list[int]:
-    """Of the pieces of consecutive numbers."""
+    """Return the lengths of the contiguous segments that sorted frame numbers form."""
     ends = [i for i, number in enumerate(numbers, start=1) if number + 1 not in numbers]
     return [end - begin for begin, end in zip([0, *ends], ends)]
 
 
 def test_folder_names_of_sequences(fresh):
-    """Numbered ones of the dance's test, any of the robot's."""
+    """Those of dance test sequences are numbers, those of robot sequences have any name."""
 
     @cases(40)
     @given(
@@ -117,7 +116,7 @@ def test_folder_names_of_sequences(fresh):
             ):
                 (root / image.replace("{}", name)).write_bytes(PNG.getvalue())
             (root / "train" / name / "actions.csv").write_text("1\n2\n")
-        found = outcome(lambda: RobotSplit(root, "train", height=8, width=16, shortest=2))
+        found = outcome(lambda: RobotSplit.load(root, "train", height=8, width=16, shortest=2))
         hidden = [name for name in folders if name.startswith(".")]
         assert isinstance(found, UserError) if len(hidden) == len(folders) else set(found.sequences) == set(folders) - set(hidden)
         found = outcome(lambda: load_test_sequences(root, height=8, width=16))
@@ -135,7 +134,7 @@ FORMATS = ["PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "TGA", "PCX", "IC
 
 @st.composite
 def images(draw) -> bytes:
-    """An image file, or b"" where the format cannot hold the mode."""
+    """Draw an image file, or b"" if the format does not support the mode."""
     mode, kind = draw(st.sampled_from(MODES)), draw(st.sampled_from(FORMATS[:5]) | st.sampled_from(FORMATS))
     width, height = draw(
         st.sampled_from([(1, 1), (4, 3), (64, 32), (300, 3), (3, 300), (17, 19)])
@@ -154,21 +153,28 @@ def images(draw) -> bytes:
         if mode in ("P", "PA"):
             image.putpalette(rng.integers(0, 256, 3 * draw(st.sampled_from([4, 256])), dtype=np.uint8).tobytes())
         image.save(file, kind, **more)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SystemError):  # each writer's way to say that it cannot
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        SystemError,
+    ):  # which the writers raise for unsupported modes
         return b""
     return file.getvalue()
 
 
 @functools.cache
 def exif_of(orientation: int) -> bytes:
-    """Metadata that ask a viewer to turn the picture; the course does not."""
+    """Return metadata that ask a viewer to rotate the image; the course ignores them."""
     metadata = Image.Exif()
     metadata[0x0112] = orientation
     return metadata.tobytes()
 
 
 def as_pil_reads(path: Path) -> np.ndarray | None:
-    """What PIL makes of it, (3, 8, 24); None if it cannot."""
+    """Return the image as PIL decodes and resizes it, (3, 8, 24); None if it cannot."""
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB").resize((24, 8), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
@@ -179,7 +185,7 @@ def as_pil_reads(path: Path) -> np.ndarray | None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("whole, count", [(True, 150), (False, 250)])
 def test_images(fresh, whole, count):
-    """PIL's reader of a damaged file may raise anything."""
+    """For a damaged file, PIL may raise any exception; read_image() raises only ValueError."""
     folder = fresh()
 
     @cases(count)

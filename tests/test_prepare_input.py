@@ -144,7 +144,7 @@ def test_poses_are_detected_and_an_interrupted_search_continues(film, tmp_path, 
     for name in OFFSETS:
         assert float(found[30][f"{name}_x"]) == pytest.approx(float(expected[30][f"{name}_x"]), abs=1)
     assert found[30]["right_knee_x"] == ""  # found with a low score only
-    assert load_validation_sequences(DanceSplit(tmp_path / "data", "val", height=32, width=64, cache_dir=tmp_path), length=9)
+    assert load_validation_sequences(DanceSplit.load(tmp_path / "data", "val", height=32, width=64, cache_dir=tmp_path), length=9)
     capsys.readouterr()
     # Other images need no new search. Other frames would make the earlier search useless, so they are refused.
     prepare_video.main([*argv, "--overwrite", "--smooth", "2", "--crop", "20", "10", "120", "60"])

@@ -225,8 +225,8 @@ def test_no_clip_crosses_a_cut(tmp_path, capsys):
     prepare_video.main([str(tmp_path / "dance"), "--poses", str(tmp_path / "k.csv"), "--out", str(tmp_path / "data")])
     assert "1 cut between scenes" in capsys.readouterr().out
     assert numbers_in(tmp_path / "data" / "train" / "train_img") == {*range(20), *range(21, 43)}
-    split = DanceSplit(tmp_path / "data", "train", height=32, width=64, cache_dir=tmp_path / "cache")
-    assert [len(segment) for segment in split.stretches(42)] == [20, 22]
+    split = DanceSplit.load(tmp_path / "data", "train", height=32, width=64, cache_dir=tmp_path / "cache")
+    assert [len(segment) for segment in split.segments(42)] == [20, 22]
 
 
 def test_a_part_of_several_videos_is_taken(film, tmp_path):
@@ -268,6 +268,6 @@ def test_keypoints_that_count_from_1_are_recognized_by_the_number_of_frames(tmp_
 
 
 def test_clips_of_a_prepared_data_set_have_consecutive_frames(film):
-    split = DanceSplit(film / "data", "train", height=32, width=64, cache_dir=film / "cache")
-    clips = DanceClips(split, length=8, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=1)
+    split = DanceSplit.load(film / "data", "train", height=32, width=64, cache_dir=film / "cache")
+    clips = DanceClips(split=split, length=8, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=1)
     assert clips[(0, 0)]["frames"].shape == (8, 3, 32, 64)

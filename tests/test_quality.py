@@ -41,10 +41,10 @@ def test_only_errors_near_the_skeleton_count_and_only_in_frames_that_have_one():
 
 def test_frames_held_out_are_all_of_the_validation_and_none_of_the_training(rendered, tmp_path):
     size = {"height": 32, "width": 64}
-    whole = DanceSplit(rendered, "train", **size)
+    whole = DanceSplit.load(rendered, "train", **size)
     numbers = whole.numbers.tolist()
     root = quality.hold_out(rendered, range(numbers[10], numbers[15]), tmp_path / "data")
-    kept, held = (DanceSplit(root, split, **size, cache_dir=tmp_path / "cache") for split in ("train", "val"))
+    kept, held = (DanceSplit.load(root, split, **size, cache_dir=tmp_path / "cache") for split in ("train", "val"))
     assert held.numbers.tolist() == numbers[10:15] and kept.numbers.tolist() == numbers[:10] + numbers[15:]
     assert np.array_equal(held.images, whole.images[:, 10:15])
     quality.hold_out(rendered, range(numbers[0], numbers[3]), tmp_path / "data")
@@ -80,7 +80,7 @@ def test_the_budget_sets_the_epochs(monkeypatch, tmp_path):
 
 def test_quality_trains_every_seed_and_prints_a_table(rendered, tmp_path, capsys):
     """With the precision of a user who says nothing about it, which once ended a half-hour training in a KeyError."""
-    numbers = DanceSplit(rendered, "train", height=32, width=64).numbers
+    numbers = DanceSplit.load(rendered, "train", height=32, width=64).numbers
     held = f"{numbers[0]}-{numbers[11]}"
     quality.main(["--DR", str(rendered), "--save_root", str(tmp_path), "--epochs", "1", "--seeds", "1", "2", "--hold_out", held,
                   "--", *SMALL, "--amp", "auto"])  # fmt: skip

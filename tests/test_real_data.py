@@ -1,4 +1,4 @@
-"""Real frames of the course's video, where they are at hand; everything else in tests/ runs without them."""
+"""Tests on real frames of the course's video, if available; all other tests run without them."""
 
 from pathlib import Path
 
@@ -20,21 +20,21 @@ def cache(tmp_path_factory) -> Path:
 
 
 def test_the_native_first_frame_is_resized_to_the_frame_the_course_sees(cache):
-    """1024x512 to 64x32; the recovered truth is within 46 dB, another resize filter would be at 40 to 42."""
+    """1024x512 to 64x32; the PSNR with the recovered ground truth is above 44 dB; another resize filter gives 40 to 42 dB."""
     (sequence,) = load_test_sequences(REAL, **SIZE, cache_dir=cache)
     assert psnr(sequence.context_frames[0] / 255, sequence.ground_truth[0] / 255) > 44
     assert len(sequence.conditions) == 630
 
 
 def test_no_clip_crosses_the_gap_in_the_training_frames(cache):
-    split = DanceSplit(REAL, "train", **SIZE, cache_dir=cache)
-    clips = DanceClips(split, length=16, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=0)
-    assert [(split.numbers[s.start], split.numbers[s.stop - 1]) for s in clips.stretches] == [(0, 1889), (2520, 3149)]
+    split = DanceSplit.load(REAL, "train", **SIZE, cache_dir=cache)
+    clips = DanceClips(split=split, length=16, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=0)
+    assert [(split.numbers[s.start], split.numbers[s.stop - 1]) for s in clips.segments] == [(0, 1889), (2520, 3149)]
     assert len(clips.starts) == 1890 - 15 + 630 - 15 and len(clips) == 157
 
 
 def test_copying_the_first_frame_scores_what_is_published(cache):
-    split = DanceSplit(REAL, "val", **SIZE, cache_dir=cache)
+    split = DanceSplit.load(REAL, "val", **SIZE, cache_dir=cache)
     (sequence,) = load_validation_sequences(split, length=630)
     still = (sequence.context_frames / 255).expand(630, -1, -1, -1)
     means = summary([score(still, sequence)])

@@ -1,4 +1,4 @@
-"""The Lab 5 layout as it comes: at any depth, with and without positions, of any length, and damaged."""
+"""The Lab 5 layout as distributed: at any depth, with and without positions, of any length, and damaged."""
 
 import pickle
 import shutil
@@ -16,7 +16,7 @@ SIZE = {"height": 32, "width": 32}
 
 
 def write_sequence(folder, frames: int, *, actions: int = 4, positions: int | None = 3, first: int = 0) -> None:
-    """A sequence whose action k of frame t is 10 t + k and whose positions are 1000 more."""
+    """Write a sequence whose action k of frame t is 10 t + k and whose positions are 1000 more."""
     for i in range(frames):
         write_image(folder / f"{first + i}.png", size=(32, 32), seed=i)
     rows = 10 * np.arange(frames)[:, None]
@@ -34,15 +34,15 @@ def data(tmp_path):
 
 
 def split_of(root, shortest: int = 4) -> RobotSplit:
-    return RobotSplit(root, "train", shortest=shortest, **SIZE)
+    return RobotSplit.load(root, "train", shortest=shortest, **SIZE)
 
 
 def clips_of(split, **flags) -> RobotClips:
-    return RobotClips(split, **{"length": 4, "clips": 6, "partial": 1.0, "seed": 1, "shift": 0} | flags)
+    return RobotClips(split=split, **{"length": 4, "clips_per_epoch": 6, "partial": 1.0, "seed": 1, "shift": 0} | flags)
 
 
-def test_sequences_stand_in_numeric_order_with_their_conditions(data):
-    """9 before 10; action and position beside each other as the course has them, a row to each frame."""
+def test_sequences_are_in_numeric_order_with_their_conditions(data):
+    """9 before 10; a row per frame, actions followed by positions as in the course."""
     split = split_of(data)
     assert split.sequences == {"traj_0_to_255.tfrecords/9": range(5), "traj_0_to_255.tfrecords/10": range(5, 12)}
     assert split.images.shape == (12, 3, 32, 32) and split.conditions.dtype == np.float32
@@ -57,8 +57,8 @@ def test_any_depth_of_folders_is_found(tmp_path, place):
     assert [len(frames) for frames in split_of(tmp_path).sequences.values()] == [4]
 
 
-def test_a_folder_may_be_named_by_any_character(tmp_path):
-    """A superscript two is a digit to str.isdigit(), and none to int()."""
+def test_a_folder_name_may_contain_any_character(tmp_path):
+    """str.isdigit() accepts a superscript two, int() does not."""
     for name in ("10", "9", "²", "half ½"):
         write_sequence(tmp_path / "train" / name, 5)
     assert set(split_of(tmp_path).sequences) == {"9", "10", "²", "half ½"}
@@ -70,28 +70,29 @@ def test_folders_may_be_links(tmp_path):
     try:
         (tmp_path / "train" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     except OSError:
-        pytest.skip("this machine makes no links")
+        pytest.skip("this machine cannot create links")
     assert list(split_of(tmp_path).sequences) == ["linked/3"]
 
 
-def test_the_widths_of_the_tables_are_found(tmp_path):
+def test_tables_may_have_any_number_of_columns(tmp_path):
     write_sequence(tmp_path / "train" / "0", 4, actions=2, positions=None)
     assert split_of(tmp_path).conditions.shape == (4, 2)
 
 
-def test_frame_numbers_may_begin_anywhere(tmp_path):
+def test_frame_numbers_may_start_anywhere(tmp_path):
     write_sequence(tmp_path / "train" / "0", 4, first=1)
     assert split_of(tmp_path).conditions[0].tolist() == [0, 1, 2, 3, 1000, 1001, 1002]
 
 
-def test_short_sequences_are_named_and_left_out(data, capsys):
+def test_short_sequences_are_named_and_skipped(data, capsys):
     assert list(split_of(data, shortest=6).sequences) == ["traj_0_to_255.tfrecords/10"]
-    assert "shorter than 6 frames: traj_0_to_255.tfrecords/9 (5)" in capsys.readouterr().err
+    assert "skipped sequences shorter than 6 frames: traj_0_to_255.tfrecords/9 (5)" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"every sequence is shorter than 8 frames: .*/9 .5., .*/10 .7."):
         split_of(data, shortest=8)
 
 
 def spoil(folder, fault: str) -> None:
+    """Damage a sequence."""
     actions = folder / "actions.csv"
     lines = actions.read_text().splitlines()
     if fault == "no csv":
@@ -99,7 +100,7 @@ def spoil(folder, fault: str) -> None:
     elif fault == "few rows":
         actions.write_text("\n".join(lines[:-1]))
     elif fault == "many rows":
-        (folder / "0.png").unlink()  # the row of each frame left would be that of the frame before it
+        (folder / "0.png").unlink()  # each remaining frame would get the row of the previous one
     elif fault == "not text":
         actions.write_bytes(actions.read_text().encode("utf-16"))
     elif fault == "words":
@@ -108,7 +109,7 @@ def spoil(folder, fault: str) -> None:
         actions.write_text("\n".join([*lines[:2], "1,2,3", *lines[3:]]))
     elif fault == "nan":
         actions.write_text("\n".join([*lines[:2], "1,nan,3,4", *lines[3:]]))
-    elif fault == "huge":  # a float() that single precision, which the model has, makes inf
+    elif fault == "huge":  # valid for float(), but infinite in the model's single precision
         actions.write_text("\n".join([*lines[:2], "1,1e39,3,4", *lines[3:]]))
     elif fault == "gap":
         (folder / "2.png").unlink()
@@ -122,13 +123,13 @@ def spoil(folder, fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault, message", [
-    ("no csv", "actions.csv: no such file"), ("few rows", "6 rows for 7 frames"), ("many rows", "7 rows for 6 frames"), ("not text", "not UTF-8"),
-    ("words", "row 3 is 'up,down"),
-    ("ragged", "row 3 is '1,2,3'; expected 4 finite numbers"), ("nan", "row 3 is '1,nan,3,4'"), ("huge", "row 3 is '1,1e39,3,4'"), ("gap", "no frame 2 between 1 and 3"),
-    ("other width", "4 condition values a frame, but traj_0_to_255.tfrecords/9 has 7"), ("damaged image", "2.png: cannot be read"),
+    ("no csv", "actions.csv: no such file"), ("few rows", "row for each of 7 frames, got 6 rows"), ("many rows", "row for each of 6 frames, got 7 rows"), ("not text", "got text that is not UTF-8"),
+    ("words", "row 3: expected comma-separated numbers, got 'up,down"),
+    ("ragged", "row 3: expected 4 finite numbers up to 3.4e.38, got '1,2,3'"), ("nan", "row 3: expected 4 finite .* got '1,nan,3,4'"), ("huge", "row 3: expected 4 finite .* got '1,1e39,3,4'"), ("gap", "no frame 2 between 1 and 3"),
+    ("other width", "expected 7 condition values a frame as in traj_0_to_255.tfrecords/9, got 4"), ("damaged image", "2.png: cannot be read"),
     ("no images", "holds no images"),
 ])  # fmt: skip
-def test_faults_are_named(data, fault, message):
+def test_problems_are_named(data, fault, message):
     spoil(data / "train" / "traj_0_to_255.tfrecords" / "10", fault)
     with pytest.raises(UserError, match=message):
         split_of(data)
@@ -136,14 +137,14 @@ def test_faults_are_named(data, fault, message):
 
 def test_an_empty_split_is_refused(tmp_path):
     (tmp_path / "train").mkdir()
-    with pytest.raises(UserError, match="no sequences in it"):
+    with pytest.raises(UserError, match="no sequences; expected"):
         split_of(tmp_path)
     with pytest.raises(UserError, match="no folder validate/"):
-        RobotSplit(tmp_path, "validate", shortest=4, **SIZE)
+        RobotSplit.load(tmp_path, "validate", shortest=4, **SIZE)
 
 
 def test_a_clip_is_a_window_of_one_sequence(data):
-    """Frames and conditions of the same times, never across the border of two sequences, every window sooner or later."""
+    """Frames and conditions belong to the same times of one sequence, and every window occurs."""
     split = split_of(data)
     clips, seen = clips_of(split), set()
     for epoch in range(30):
@@ -152,12 +153,12 @@ def test_a_clip_is_a_window_of_one_sequence(data):
             start = next(i for i in range(12) if np.array_equal(split.conditions[i : i + 4], clip["conditions"]) and
                          np.array_equal(split.images[i : i + 4], clip["frames"]))  # fmt: skip
             seen.add((start, clip["conditions"][0, 0].item()))
-    # The two sequences begin alike, so the first match of a window may be the other's: times tell.
+    # Both sequences start with the same frames, so a match may be in the other one; the times are decisive.
     assert {time for _, time in seen} == {0, 10, 20, 30}
 
 
-def test_an_epoch_has_the_batches_that_were_asked_for_and_other_clips_than_the_last(data):
-    clips = clips_of(split_of(data), clips=40)
+def test_an_epoch_has_the_requested_batches_and_other_clips_than_the_previous_one(data):
+    clips = clips_of(split_of(data), clips_per_epoch=40)
     order = ClipBatches(len(clips), batch_size=4, accumulate=1, seed=1)
     batches = [batch for _, batch in build_loader(clips, order, workers=0, pin=False)]
     assert len(batches) == 10 and batches[0]["frames"].shape == (4, 4, 3, 32, 32) and batches[0]["conditions"].shape == (4, 4, 7)
@@ -165,18 +166,18 @@ def test_an_epoch_has_the_batches_that_were_asked_for_and_other_clips_than_the_l
     assert any(not torch.equal(clips[0, i]["conditions"], clips[1, i]["conditions"]) for i in range(40))
 
 
-def test_a_shift_moves_pictures_and_leaves_conditions(data):
+def test_a_shift_changes_frames_but_not_conditions(data):
     split = split_of(data)
-    moved, still = clips_of(split, shift=3), clips_of(split)
-    assert any(not torch.equal(moved[0, i]["frames"], still[0, i]["frames"]) for i in range(6))
-    assert all(torch.equal(moved[0, i]["conditions"], still[0, i]["conditions"]) for i in range(6))
+    shifted, still = clips_of(split, shift=3), clips_of(split)
+    assert any(not torch.equal(shifted[0, i]["frames"], still[0, i]["frames"]) for i in range(6))
+    assert all(torch.equal(shifted[0, i]["conditions"], still[0, i]["conditions"]) for i in range(6))
 
 
 def test_partial_keeps_the_first_sequences(data):
     assert {start for start in clips_of(split_of(data), partial=0.5).starts} == {0, 1}
 
 
-def test_fixed_windows_follow_each_other(data):
+def test_fixed_windows_are_consecutive(data):
     windows = fixed_windows(split_of(data, shortest=3), context=2, length=3, most=None)
     assert [window.name for window in windows] == [
         "traj_0_to_255.tfrecords--9-0",
@@ -208,7 +209,7 @@ def test_a_loaders_worker_opens_the_cache_itself(data):
 
 
 def test_a_sequence_that_moved_is_decoded_again(data):
-    """Folders of different trajectories have the same names and files: the fingerprint must tell them apart."""
+    """Folders of different trajectories have the same names and files: their fingerprints must differ."""
     before = split_of(data).images.filename
     shutil.move(data / "train" / "traj_0_to_255.tfrecords" / "9", data / "train" / "traj_256_to_511.tfrecords" / "9")
     assert split_of(data).images.filename != before

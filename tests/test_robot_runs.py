@@ -52,7 +52,7 @@ def test_both_priors_train_under_every_annealing(rendered_robot, tmp_path, model
 def test_the_validation_is_the_mean_over_all_fixed_windows(rendered_robot, trained_robot):
     """Three sequences of 11 frames hold two windows of 5 each; only the last batch was scored in SVG's code."""
     row = read_metrics(trained_robot / "metrics.jsonl")[-1]
-    split = RobotSplit(rendered_robot, "validate", height=64, width=64, shortest=5)
+    split = RobotSplit.load(rendered_robot, "validate", height=64, width=64, shortest=5)
     windows = fixed_windows(split, context=2, length=5, most=None)
     assert len(windows) == 6
     copies = [psnr((w.ground_truth[1] / 255).expand(3, -1, -1, -1), w.ground_truth[2:] / 255) for w in windows]
@@ -255,7 +255,7 @@ def test_a_real_bair_sequence_goes_through(trained_robot, tmp_path):
 @pytest.mark.skipif(not (REAL / "robot_sim").is_dir(), reason="the simulated episodes are not on this machine")
 @pytest.mark.parametrize("split, expected", [("train", 32.1), ("validate", 32.5)])
 def test_copying_the_given_frame_scores_what_is_known_of_the_simulated_episodes(tmp_path, split, expected):
-    data = RobotSplit(REAL / "robot_sim", split, height=64, width=64, shortest=12, cache_dir=tmp_path)
+    data = RobotSplit.load(REAL / "robot_sim", split, height=64, width=64, shortest=12, cache_dir=tmp_path)
     windows = fixed_windows(data, context=2, length=12, most=None)
     copies = [psnr((w.ground_truth[1] / 255).expand(10, -1, -1, -1), w.ground_truth[2:] / 255) for w in windows]
     assert torch.cat(copies).mean().item() == pytest.approx(expected, abs=0.05)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.truth_csv import find_truth, read_frames
+from data.truth_csv import find_ground_truth, read_frames
 from evaluation import submission
 from evaluation.submission import course_score, write_submission
 from utils import UserError
@@ -35,7 +35,7 @@ def test_the_graders_file_is_read_with_its_usage_column(tmp_path):
         f"{i},{','.join(str(v) for v in frame.flatten())},{'Public' if i < 3 else 'Private'}" for i, frame in enumerate(video)
     ]
     (tmp_path / "gt.csv").write_text("\n".join(["id," + ",".join(map(str, range(24))) + ",Usage", *rows]) + "\n")
-    truth = find_truth(tmp_path, tmp_path / "gt.csv", {"0": 4}, height=2, width=4)
+    truth = find_ground_truth(tmp_path, tmp_path / "gt.csv", {"0": 4}, height=2, width=4)
     assert np.array_equal(truth["0"].numpy(), video)
 
 
@@ -62,9 +62,9 @@ def test_one_truth_file_per_sequence_is_found(tmp_path):
     write_submission(tmp_path / "Demo_Test" / "GT0.csv", [a])
     write_submission(tmp_path / "Demo_Test" / "GT1.csv", [b])
     for root in (tmp_path, tmp_path / "LAB4_Dataset"):  # in the data set or beside it
-        truth = find_truth(root, None, {"0": 3, "1": 2, "2": 4}, height=2, width=4)
+        truth = find_ground_truth(root, None, {"0": 3, "1": 2, "2": 4}, height=2, width=4)
         assert list(truth) == ["0", "1"] and all(np.array_equal(truth[n].numpy(), v) for n, v in (("0", a), ("1", b)))
-    assert find_truth(tmp_path / "else" / "where", None, {"0": 3}, height=2, width=4) == {}
+    assert find_ground_truth(tmp_path / "else" / "where", None, {"0": 3}, height=2, width=4) == {}
 
 
 @pytest.mark.parametrize(
@@ -84,13 +84,13 @@ def test_a_table_of_something_else_is_refused(tmp_path, content):
     """Of a row with a value too many, the first were read, each one place off."""
     (tmp_path / "gt.csv").write_text(content)
     with pytest.raises(UserError, match=r"gt\.csv"):
-        find_truth(tmp_path, tmp_path / "gt.csv", {"0": 1}, height=2, width=4)
+        find_ground_truth(tmp_path, tmp_path / "gt.csv", {"0": 1}, height=2, width=4)
 
 
 def test_truth_of_another_size_is_refused_with_both_sizes(tmp_path):
     write_submission(tmp_path / "gt.csv", videos(3))
-    with pytest.raises(UserError, match=r"3 frames of 24 values; expected 5 frames of 24"):
-        find_truth(tmp_path, tmp_path / "gt.csv", {"0": 2, "1": 3}, height=2, width=4)
+    with pytest.raises(UserError, match=r"expected 5 frames of 24 values \(3 x 2 x 4\), got 3 frames of 24"):
+        find_ground_truth(tmp_path, tmp_path / "gt.csv", {"0": 2, "1": 3}, height=2, width=4)
 
 
 def test_the_course_scores_frames_1_to_600_of_each_sequence_by_hand():

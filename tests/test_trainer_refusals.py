@@ -60,7 +60,7 @@ WRONG_FLAGS = [
     (["--device", "cuda:7"], "--device cuda:7"),
     (["--test"], "--ckpt_path"),
     (["--ckpt_path", "nowhere"], "nowhere: no such file"),
-    (["--train_vi_len", "21"], "has 20"),
+    (["--train_vi_len", "21"], "got at most 20"),
 ]
 
 

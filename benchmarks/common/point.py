@@ -30,14 +30,12 @@ from runtime.devices import find_device
 from utils import one_line_errors
 
 
-class FileSplit(DanceSplit):
-    """A split whose frame cache is the file at `path`, (2 * N, 3, H, W) uint8, frames then poses: one unbroken video."""
-
-    def __init__(self, path: Path):
-        cached = np.load(path, mmap_mode="r")
-        self.images = cached.reshape(2, len(cached) // 2, *cached.shape[1:])
-        self.numbers = np.arange(self.images.shape[1])
-        self.folder = path
+def file_split(path: Path) -> DanceSplit:
+    """Return a split whose frame cache is the file at `path`, (2 * N, 3, H, W) uint8, frames then poses: one contiguous video."""
+    cached = np.load(path, mmap_mode="r")
+    count = len(cached) // 2
+    images = cached.reshape(2, count, *cached.shape[1:])
+    return DanceSplit(folder=path, numbers=np.arange(count), usable=np.arange(count), images=images, digest="", skipped=None)
 
 
 def training(args, steps: int) -> dict:
@@ -55,7 +53,7 @@ def training(args, steps: int) -> dict:
 def loading(args, steps: int, images: Path) -> dict:
     """Seconds per batch, the median's, from the training clips of the cache file; start_up lasts until the first is there."""
     begin = time.perf_counter()
-    clips = DanceClips(FileSplit(images), length=args.train_vi_len, partial=args.partial, seed=args.seed,
+    clips = DanceClips(split=file_split(images), length=args.train_vi_len, partial=args.partial, seed=args.seed,
                        reference=args.reference, flip=args.flip, shift=args.shift, margin=args.pose_window // 2)  # fmt: skip
     clips.condition_scale()  # looks at every pose image, as a training does when it starts
     batches = ClipBatches(len(clips), batch_size=args.batch_size, accumulate=1, seed=args.seed)

@@ -1,4 +1,4 @@
-"""What tells training data apart, and what a running job sees of data that change."""
+"""The content hash of training data, and what a running job sees of data that change."""
 
 import os
 import pickle
@@ -18,48 +18,48 @@ from utils import UserError
 
 
 def dance_clips(root, *, skip_bad: bool = False) -> DanceClips:
-    split = DanceSplit(root, "train", height=32, width=64, skip_bad=skip_bad)
-    return DanceClips(split, length=5, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=0)
+    split = DanceSplit.load(root, "train", height=32, width=64, skip_bad=skip_bad)
+    return DanceClips(split=split, length=5, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=0)
 
 
 def robot_clips(root) -> RobotClips:
-    split = RobotSplit(root, "train", height=32, width=32, shortest=4)
-    return RobotClips(split, length=4, clips=6, partial=1.0, seed=1, shift=0)
+    split = RobotSplit.load(root, "train", height=32, width=32, shortest=4)
+    return RobotClips(split=split, length=4, clips_per_epoch=6, partial=1.0, seed=1, shift=0)
 
 
 def change_spot(path) -> None:
-    """Large enough not to vanish when the picture is resized."""
+    """Change a spot that is large enough not to vanish when the image is resized."""
     pixels = np.array(Image.open(path))
     pixels[4:8, 4:8] ^= 64
     Image.fromarray(pixels).save(path)
 
 
-def test_the_same_dance_has_one_identity_wherever_it_lies(dataset, tmp_path):
-    before = dance_clips(dataset).identity
+def test_a_dance_has_the_same_hash_in_every_folder(dataset, tmp_path):
+    before = dance_clips(dataset).content_hash
     assert len(before) == 16 and int(before, 16) >= 0
-    assert dance_clips(dataset).identity == before  # from the cache file
-    moved = shutil.copytree(dataset, tmp_path / "elsewhere", ignore=shutil.ignore_patterns(".frame_cache"))
-    for path in moved.rglob("*.png"):
+    assert dance_clips(dataset).content_hash == before  # from the cache file
+    copy = shutil.copytree(dataset, tmp_path / "elsewhere", ignore=shutil.ignore_patterns(".frame_cache"))
+    for path in copy.rglob("*.png"):
         os.utime(path, (1e9, 1e9))
-    assert dance_clips(moved).identity == before
+    assert dance_clips(copy).content_hash == before
 
 
-@pytest.mark.parametrize("change", ["frame", "pose", "number", "left out"])
-def test_another_dance_has_another_identity(dataset, change):
-    before = dance_clips(dataset).identity
+@pytest.mark.parametrize("change", ["frame", "pose", "number", "skipped"])
+def test_another_dance_has_another_hash(dataset, change):
+    before = dance_clips(dataset).content_hash
     frame, pose = (dataset / "train" / f"train_{kind}" / "frame001039.png" for kind in ("img", "label"))
     if change in ("frame", "pose"):
         change_spot({"frame": frame, "pose": pose}[change])
-    elif change == "number":  # the same pictures, the last one behind a cut
+    elif change == "number":  # the same images, but the last one after a cut
         for path in (frame, pose):
             path.rename(path.with_name("frame001050.png"))
     else:
         frame.write_bytes(b"")
-    assert dance_clips(dataset, skip_bad=change == "left out").identity != before
+    assert dance_clips(dataset, skip_bad=change == "skipped").content_hash != before
 
 
 def write_sequences(folder, lengths: list[int]) -> None:
-    """The same pictures and actions in a row, whatever the lengths of the sequences."""
+    """Write the same images and actions one after another for any lengths of the sequences."""
     t = 0
     for name, frames in enumerate(lengths):
         times = range(t, t + frames)
@@ -70,7 +70,7 @@ def write_sequences(folder, lengths: list[int]) -> None:
 
 
 @pytest.mark.parametrize("change", ["nothing", "pixel", "action", "border"])
-def test_the_identity_of_the_robots_data(tmp_path, change):
+def test_the_hash_of_the_robots_data(tmp_path, change):
     write_sequences(tmp_path / "one", [5, 4])
     write_sequences(tmp_path / "two", [4, 5] if change == "border" else [5, 4])
     if change == "pixel":
@@ -78,14 +78,14 @@ def test_the_identity_of_the_robots_data(tmp_path, change):
     elif change == "action":
         table = tmp_path / "two" / "train" / "0" / "actions.csv"
         table.write_text(table.read_text().replace("1.000000000000000000e+00", "1.000001000000000000e+00", 1))
-    one, two = (robot_clips(tmp_path / name).identity for name in ("one", "two"))
+    one, two = (robot_clips(tmp_path / name).content_hash for name in ("one", "two"))
     assert (one == two) == (change == "nothing") and len(one) == 16
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_running_job_keeps_the_pixels_that_it_began_with(dataset, workers):
-    """Another process makes the cache anew for changed images and removes the old file; also under running workers."""
+def test_a_running_job_keeps_the_pixels_it_started_with(dataset, workers):
+    """Another process rebuilds the cache for changed images and removes the old file, also while workers read it."""
     clips = dance_clips(dataset)
     expected = [[clips[epoch, index]["frames"] for index in range(len(clips))] for epoch in (0, 1)]
     batches = ClipBatches(len(clips), batch_size=1, accumulate=1, seed=1)
@@ -99,14 +99,14 @@ def test_a_running_job_keeps_the_pixels_that_it_began_with(dataset, workers):
         if epoch == 0:
             for path in (dataset / "train" / "train_img").iterdir():
                 write_image(path, seed=5)
-            assert dance_clips(dataset).identity != clips.identity
+            assert dance_clips(dataset).content_hash != clips.content_hash
             assert not file.exists()
     assert len(seen) == 2 * len(clips) and all(seen)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
-def test_a_worker_that_would_find_no_cache_is_refused_in_one_line(dataset):
-    """Where processes are not forked, the clips are pickled for each worker, which opens the cache by its name."""
+def test_a_worker_without_a_cache_is_refused_in_one_line(dataset):
+    """Processes that are not forked get the clips by pickling and open the cache by its name."""
     clips = dance_clips(dataset)
     shutil.rmtree(dataset / ".frame_cache")
     with pytest.raises(UserError, match=r"\.npy: the frame cache was removed"):

@@ -1,0 +1,11 @@
+"""Training clips of a dance, with defaults for tests."""
+
+from data.dance import DanceClips, DanceSplit
+
+SIZE = {"height": 32, "width": 64}
+
+
+def clips_of(split: DanceSplit, **flags) -> DanceClips:
+    """Return clips of 5 frames without augmentation, but for `flags`."""
+    defaults = {"length": 5, "partial": 1.0, "seed": 1, "reference": "video", "flip": 0.0, "shift": 0, "margin": 0}
+    return DanceClips(split=split, **defaults | flags)
