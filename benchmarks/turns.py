@@ -37,10 +37,11 @@ for line in sys.stdin:
     forced, steps = map(int, line.split())
     print("took", measure.train_steps(trainer, source, steps, forced=bool(forced)).seconds, flush=True)
 """
-# By the path of measure.py in a checkout; the second layout is that of older commits.
+# By the path of measure.py in a checkout; the second layout is that of older commits. sys.path[0] is the current folder, whose
+# modules must not be imported instead.
 IMPORTS = {
-    "benchmarks/common/measure.py": "sys.path.insert(0, checkout)\nfrom benchmarks.common import measure",
-    "benchmarks/measure.py": "sys.path.insert(0, checkout + '/benchmarks')\nimport measure",
+    "benchmarks/common/measure.py": "sys.path[0] = checkout\nfrom benchmarks.common import measure",
+    "benchmarks/measure.py": "sys.path[0] = checkout + '/benchmarks'\nimport measure",
 }
 
 
