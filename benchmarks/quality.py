@@ -107,7 +107,7 @@ def hold_out(root: Path, frames: range, folder: Path) -> Path:
             held_out += number in frames
             link_or_copy(path, folder / split / f"{split}_{kind}" / path.name)
     if not held_out:
-        raise UserError(f"--hold_out {frames.start}-{frames.stop - 1}: expected numbers of frames in {train}, got none that exist")
+        raise UserError(f"--hold_out {frames.start}-{frames.stop - 1}: expected frame numbers of {train}, got none that exist")
     return folder
 
 
