@@ -178,14 +178,14 @@ def curves_parser() -> Parser:
     add = parser.add_argument
     add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set in the layout of Lab 4")
     add("--out", type=Path, required=True, metavar="FOLDER", help="folder for curves.json, curves.md and curves.png")
-    add("--only", nargs="+", choices=CURVES, default=list(CURVES), help="curves to measure")
+    add("--only", nargs="+", choices=CURVES, default=list(CURVES), help="curves to measure (default: all)")
     add("--steps", type=COUNT, default=5, help="training steps, or batches of the loader, to time at each point")
     add("--clip", type=COUNT, nargs="+", default=[8, 16, 32, 64, 128], metavar="T", help="clip lengths in frames")
     add("--batch", type=COUNT, nargs="+", default=[1, 2, 4, 8, 16, 32], metavar="N", help="batch sizes in clips")
     add("--size", type=frame_size, nargs="+", default=[(32, 64), (64, 128), (96, 192), (128, 256)], metavar="HxW",
         help="frame sizes in pixels (default: 32x64 64x128 96x192 128x256)")  # fmt: skip
     add("--frames", type=COUNT, nargs="+", default=[630, 2520, 10_000, 100_000], metavar="N", help="numbers of training frames")
-    add("trainer_flags", nargs="*", help="after --: flags of Trainer.py")
+    add("trainer_flags", nargs="*", metavar="-- FLAG", help="flags of Trainer.py")
     return parser
 
 

@@ -137,7 +137,7 @@ def overhead_parser() -> Parser:
     add("--epochs", type=COUNT, nargs=2, default=[1, 4], metavar="N", help="epochs of the shorter and of the longer run")
     add("--scratch", type=Path, metavar="FOLDER",
         help="folder for the runs, which are removed (default: the system's temporary folder)")  # fmt: skip
-    add("trainer_flags", nargs="*", help="after --: flags of Trainer.py, for both sides")
+    add("trainer_flags", nargs="*", metavar="-- FLAG", help="flags of Trainer.py, for both sides")
     return parser
 
 

@@ -215,14 +215,22 @@ def quality_parser() -> Parser:
     """Return the parser of this program's flags."""
     parser = Parser("Train with a fixed budget and print the scores of the rollouts as a Markdown table.")
     add = parser.add_argument
-    add("--DR", type=Path, required=True, help="data set")
-    add("--save_root", type=Path, required=True, help="folder for the runs, quality.json and the split of --hold_out")
+    add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set, as for Trainer.py")
+    add(
+        "--save_root",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder for the runs, quality.json and the split of --hold_out",
+    )
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--minutes", type=POSITIVE, help="training time of a run on this machine; determines the epochs")
+    budget.add_argument(
+        "--minutes", type=POSITIVE, help="training time of a run in minutes on this machine; determines the epochs"
+    )
     budget.add_argument("--epochs", type=COUNT, help="epochs of a run (default: those of the recipe)")
-    add("--seeds", type=INDEX, nargs="+", default=[1], help="seeds, one run each")
+    add("--seeds", type=INDEX, nargs="+", default=[1], help="seeds of the runs, one run each")
     add("--hold_out", type=frame_range, metavar="A-B", help="frames of train/ that are scored instead of val/ and not trained on")
-    add("trainer_flags", nargs="*", help="after --: flags of Trainer.py")
+    add("trainer_flags", nargs="*", metavar="-- FLAG", help="flags of Trainer.py")
     return parser
 
 

@@ -113,7 +113,7 @@ def rollouts_parser() -> Parser:
     """Return the parser of this program's flags."""
     parser = Parser("Score samples of the prior and a very long rollout of a trained model and print Markdown tables.")
     add = parser.add_argument
-    add("--DR", type=Path, required=True, help="data set")
+    add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set, as for Trainer.py")
     add("--ckpt_path", type=Path, required=True, help="checkpoint, or run folder (its last.ckpt)")
     add("--split", default="test", help="folder of the data set with the sequences to roll out")
     add("--samples", type=number(int, 2), default=20, help="samples of the prior per sequence")

@@ -65,13 +65,13 @@ from utils import UserError, one_line_errors
 
 # The assumptions: default, type, meaning. Where a GPU was measured, the first two are not used.
 ASSUMPTIONS = {
-    "gpu_tflops": (20.0, POSITIVE, "TFLOP/s that one GPU sustains in this model"),
-    "launch_us": (10.0, NOT_NEGATIVE, "microseconds that Python and torch need to launch one operator"),
+    "gpu_tflops": (20.0, POSITIVE, "speed of one GPU in this model in TFLOP/s"),
+    "launch_us": (10.0, NOT_NEGATIVE, "time in which Python and torch launch one operator, in microseconds"),
     "node_gpus": (8, COUNT, "GPUs of a node"),
-    "node_gbytes": (150.0, POSITIVE, "GB/s from one GPU to the next within a node"),
-    "net_gbytes": (12.5, POSITIVE, "GB/s from one node to the next"),
-    "latency_us": (5.0, NOT_NEGATIVE, "microseconds of one hop of the ring"),
-    "bucket_mb": (25.0, POSITIVE, "MiB of gradients per collective (25 is torch's default)"),
+    "node_gbytes": (150.0, POSITIVE, "bandwidth between two GPUs of a node in GB/s"),
+    "net_gbytes": (12.5, POSITIVE, "bandwidth between two nodes in GB/s"),
+    "latency_us": (5.0, NOT_NEGATIVE, "latency of one hop of the ring in microseconds"),
+    "bucket_mb": (25.0, POSITIVE, "gradients per collective in MiB; torch uses 25"),
 }
 EPOCH_HEADER = ["GPUs", "frames", "frames per step", "steps", "compute, ms", "loading, ms", "communication, ms", "sent, MB",
                 "epoch", "epoch with overlap", "efficiency", "efficiency with overlap"]  # fmt: skip
@@ -294,8 +294,8 @@ def scaling_parser() -> Parser:
     add("--steps", type=COUNT, default=5, help="training steps of a round")
     add("--batches", type=COUNT, default=50, help="batches of the loader in a round")
     for name, (default, kind, meaning) in ASSUMPTIONS.items():
-        add(f"--{name}", type=kind, default=default, metavar="N", help=f"assumed: {meaning}")
-    add("trainer_flags", nargs="*", help="after --: flags of Trainer.py")
+        add(f"--{name}", type=kind, default=default, help=f"assumed: {meaning}")
+    add("trainer_flags", nargs="*", metavar="-- FLAG", help="flags of Trainer.py")
     return parser
 
 

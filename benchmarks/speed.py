@@ -252,7 +252,7 @@ def speed_parser() -> Parser:
     parser = Parser("Measure speed, memory and arithmetic of training and rollout and print Markdown tables.")
     add = parser.add_argument
     add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set, as for Trainer.py")
-    add("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure")
+    add("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure (default: all)")
     add("--skip", nargs="+", choices=PARTS, default=[], help="parts to skip (default: none)")
     add("--rounds", type=COUNT, default=5, help="rounds of every candidate, after one to warm up")
     add("--steps", type=COUNT, default=5, help="training steps of a round")
@@ -262,7 +262,7 @@ def speed_parser() -> Parser:
     add("--yardstick", type=Path, default=COURSE_FILE, metavar="FILE",
         help="Python file that defines the course's CourseNetwork; without it, the rows of that network are omitted "
              "(default: ../shared/baseline/course_network.py, next to the repository)")  # fmt: skip
-    add("trainer_flags", nargs="*", help="after --: flags of Trainer.py")
+    add("trainer_flags", nargs="*", metavar="-- FLAG", help="flags of Trainer.py")
     return parser
 
 

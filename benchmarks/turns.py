@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         help="another checkout of this repository (default: this one, which measures the noise)")  # fmt: skip
     add("--rounds", type=COUNT, default=20, help="turns of each checkout, after one to warm up")
     add("--steps", type=COUNT, default=4, help="training steps of a turn")
-    add("trainer_flags", nargs="*", help="after --: flags of Trainer.py, for both checkouts")
+    add("trainer_flags", nargs="*", metavar="-- FLAG", help="flags of Trainer.py, for both checkouts")
     options = parser.parse_args(argv)
     server_program(options.other)  # raises UserError for a wrong folder before anything starts
     flags = ["--DR", str(options.DR), *options.trainer_flags]

@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser("Measure time and memory of training, or of the loader, in this process and print them as JSON.")
     parser.add_argument("--steps", type=COUNT, default=3, help="training steps, or batches, to time after the first one")
     parser.add_argument("--images", type=Path, help="cache file of frames and poses; measures the loader alone")
-    parser.add_argument("trainer_flags", nargs="*", help="after --: flags of Trainer.py")
+    parser.add_argument("trainer_flags", nargs="*", metavar="-- FLAG", help="flags of Trainer.py")
     options = parser.parse_args(argv)
     flags = parse_flags(options.trainer_flags)
     # When memory runs out, the kernel is to kill this process and no other.
