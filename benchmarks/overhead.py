@@ -84,12 +84,12 @@ def training_alone(short: list[float], long: list[float]) -> list[float]:
     return differences
 
 
-def comparison(what: str, names: list[str], ours: list[float], theirs: list[float]) -> list[Row]:
+def comparison(title: str, names: list[str], ours: list[float], theirs: list[float]) -> list[Row]:
     """Return rows with the seconds of both sides and the ratio of each round."""
     return [
-        Row(f"{what}: {names[0]}", "s", ours),
-        Row(f"{what}: {names[1]}", "s", theirs),
-        Row(f"{what}: ratio", "times", ratios_by_round(ours, theirs)),
+        Row(f"{title}: {names[0]}", "s", ours),
+        Row(f"{title}: {names[1]}", "s", theirs),
+        Row(f"{title}: ratio", "times", ratios_by_round(ours, theirs)),
     ]
 
 
