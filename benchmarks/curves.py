@@ -1,21 +1,21 @@
-"""Cost curves: time and peak memory of training against clip length, batch, frame size and number of training frames.
+"""Measure time and peak memory of training against clip length, batch size, frame size and number of training frames.
 
     python benchmarks/curves.py --DR LAB4_Dataset --out results/curves
     python benchmarks/curves.py --DR LAB4_Dataset --out results/curves --only clip batch -- --amp bfloat16
 
-Everything behind -- goes to Trainer.py. Every point is a fresh process, so that its memory is its own, and takes a few
-training steps with the model's own frames fed back, batches from the loader included: seconds per predicted frame of the
-median step, and the process's peak (with CUDA, that of its tensors on the GPU), beside what importing the packages alone
-takes. A step whose cost is linear in clip length or in batch is a level line of seconds per frame. Start-up is the time to
-the first step without the imports; where a frame size has no frame cache yet, decoding is part of it.
+Everything after -- is passed to Trainer.py. Every point is a fresh process, so that its memory is its own. It takes a few
+autoregressive training steps, with batches from the loader, and records the seconds per predicted frame of the median step
+and the process's peak memory (with CUDA: that of its tensors on the GPU), next to the peak after the imports alone. If the
+cost of a step is linear in clip length or batch size, the seconds per frame are constant. Start-up is the time from the end
+of the imports to the first step. It includes decoding where the frame cache does not yet have a frame size.
 
-The number of training frames changes no step, only what stands before it. `frames` therefore measures no training: the
-data set's own frames, repeated to that number in a temporary cache file, go through the real DanceClips and loader; start-up
-is from opening the file to the first batch, the scale of all pose images included, time that of one batch from the loader,
-memory that of the process. The file is fresh in the system's memory; listing the folder and decoding its images are not in it
-(`speed.py --only cache`).
+The number of training frames changes the start of a training but not its steps. The curve `frames` therefore does not train.
+It repeats the data set's frames to the required number in a temporary cache file and reads that with the real DanceClips and
+loader. Start-up is then the time from opening the file to the first batch, which includes the mean and deviation of all pose
+images. Time is that of one batch from the loader, memory that of the process. The file has just been written, so it is still
+in the system's file cache. Listing the folder and decoding its images are not included (`speed.py --only cache` has them).
 
-Writes curves.json (after every point), curves.md and curves.png into --out.
+Writes curves.json (after every point), curves.md and curves.png to --out.
 """
 
 import sys
@@ -27,9 +27,9 @@ import runtime.openmp  # noqa: F401  (must precede torch)
 
 # isort: split
 import json
-import shlex
 import tempfile
 from argparse import ArgumentTypeError, Namespace
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -37,7 +37,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from numpy.lib.format import write_array_header_1_0
 
-from benchmarks.common.measure import machine, markdown, number, parse_flags, run_point
+from benchmarks.common.machine import describe_machine
+from benchmarks.common.measure import parse_flags
+from benchmarks.common.processes import run_point
+from benchmarks.common.tables import command_of, format_number, machine_table, markdown_table
 from data.dance import DanceSplit
 from dataloader import size_flags
 from runtime.cli import COUNT, Parser
@@ -45,25 +48,42 @@ from runtime.files import check_writable
 from utils import UserError, one_line_errors
 from visualization.plots import COLORS, new_figure
 
-# Of each curve: what it is drawn over, what its seconds are of, and whether these grow with it when the cost is linear.
+
+class Curve(NamedTuple):
+    """The axes of one curve."""
+
+    x_label: str
+    unit: str  # of the work whose seconds are measured
+    time_grows: bool  # whether the seconds grow with x when the cost is linear; else they are constant
+
+
 CURVES = {
-    "clip": ("frames of a clip", "predicted frame", False),
-    "batch": ("clips of a batch", "predicted frame", False),
-    "size": ("pixels of a frame", "predicted frame", True),
-    "frames": ("training frames", "batch of the loader", True),
+    "clip": Curve("frames of a clip", "predicted frame", False),
+    "batch": Curve("clips of a batch", "predicted frame", False),
+    "size": Curve("pixels of a frame", "predicted frame", True),
+    "frames": Curve("training frames", "batch of the loader", True),
 }
 
 
-def size(text: str) -> tuple[int, int]:
-    """An argparse type: HxW."""
+class Point(NamedTuple):
+    """One point of a curve."""
+
+    curve: str  # a key of CURVES
+    x: int
+    label: str  # of x in tables and plots
+    flags: list[str]  # that set x in Trainer.py
+
+
+def frame_size(text: str) -> tuple[int, int]:
+    """Parse HxW; an argparse type."""
     height, _, width = text.partition("x")
     if not (height.isdigit() and width.isdigit()):
-        raise ArgumentTypeError(f"{text!r} found, a frame size like 32x64 (height x width) expected")
+        raise ArgumentTypeError(f"expected a frame size like 32x64 (height x width), got {text!r}")
     return int(height), int(width)
 
 
 def write_repeated(images: np.ndarray, count: int, path: Path) -> None:
-    """(2, N, 3, H, W) frames and poses, over and over -> a cache file (2 * count, 3, H, W), written as a stream."""
+    """Write a cache file (2 * count, 3, H, W) that repeats frames and poses (2, N, 3, H, W), without a copy in memory."""
     with open(path, "wb") as file:
         write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (2 * count, *images.shape[2:])})
         for kind in images:
@@ -72,114 +92,120 @@ def write_repeated(images: np.ndarray, count: int, path: Path) -> None:
 
 
 def measure_frames(options: Namespace, flags: Namespace, base: list[str], count: int) -> dict:
-    """The loader over `count` training frames; see above."""
+    """Measure the loader with `count` training frames."""
     images = DanceSplit.load(options.DR, "train", **size_flags(flags)).images
-    # In --out and not in the system's temporary folder, which may be memory.
+    # The system's temporary folder may be in memory, --out is not.
     with tempfile.TemporaryDirectory(dir=options.out, prefix=".repeated-") as folder:
         path = Path(folder) / "train.npy"
         write_repeated(images, count, path)
         return run_point(["--steps", str(options.steps), "--images", str(path)], base)
 
 
-def measure(curve: str, value, options: Namespace, flags: Namespace) -> dict:
-    """One point as a row of curves.json; every row has the same keys."""
+def measure(point: Point, options: Namespace, flags: Namespace) -> dict[str, Any]:
+    """Measure one point and return its row of curves.json; every row has the same keys."""
     base = ["--DR", str(options.DR), *options.trainer_flags]
-    x = value[0] * value[1] if curve == "size" else value
-    if curve == "frames":
-        found = measure_frames(options, flags, base, value)
+    if point.curve == "frames":
+        measured = measure_frames(options, flags, base, point.x)
     else:
-        changed = {"clip": ["--train_vi_len", str(value)], "batch": ["--batch_size", str(value)]}
-        sides = ["--frame_H", str(value[0]), "--frame_W", str(value[1])] if curve == "size" else []
-        found = run_point(["--steps", str(options.steps)], [*base, *changed.get(curve, sides)])
-    blank = dict.fromkeys(["seconds", "start_up", "peak_mib", "imports_mib", "memory_of", "precision"])
-    label = "x".join(map(str, value)) if curve == "size" else str(value)
-    return {"curve": curve, "value": label, "x": x, "seconds_per": CURVES[curve][1]} | blank | found
+        measured = run_point(["--steps", str(options.steps)], [*base, *point.flags])
+    missing = dict.fromkeys(["seconds", "start_up", "peak_mib", "imports_mib", "memory_of", "precision"])
+    row = {"curve": point.curve, "value": point.label, "x": point.x, "seconds_per": CURVES[point.curve].unit}
+    return row | missing | measured
 
 
-def table(rows: list[dict]) -> str:
-    """The rows as Markdown; what could not be measured says why."""
-    lines = []
-    for row in rows:
-        measured = [row["seconds"] and 1000 * row["seconds"], row["start_up"], row["peak_mib"], row["imports_mib"]]
-        cells = ["" if value is None else number(value) for value in measured]
-        note = row["problem"] or ("" if row["peak_mib"] else row["memory_of"])
-        lines.append(
-            [
-                row["curve"],
-                row["value"],
-                f"{cells[0]} per {row['seconds_per']}" if cells[0] else "",
-                *cells[1:],
-                row["precision"] or "",
-                note,
-            ]
-        )
-    header = ["against", "value", "time, ms", "start-up, s", "peak memory, MiB", "imports alone, MiB", "precision", "note"]
-    return markdown(header, lines)
+def table_line(row: dict[str, Any]) -> list[str]:
+    """Return the cells of one row; the last one is the reason why something was not measured."""
+
+    def cell(value: float | None) -> str:
+        return "" if value is None else format_number(value)
+
+    time = "" if row["seconds"] is None else f"{format_number(1000 * row['seconds'])} per {row['seconds_per']}"
+    note = row["problem"] or ("" if row["peak_mib"] else row["memory_of"])
+    measured = [time, cell(row["start_up"]), cell(row["peak_mib"]), cell(row["imports_mib"]), row["precision"] or ""]
+    return [row["curve"], row["value"], *measured, note]
 
 
-def draw(rows: list[dict], path: Path) -> None:
-    """A panel per curve: time on the left axis, memory on the right, dotted what a linear cost would make of the first point."""
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as a Markdown table."""
+    header = ["curve", "value", "time, ms", "start-up, s", "peak memory, MiB", "imports alone, MiB", "precision", "note"]
+    return markdown_table(header, [table_line(row) for row in rows])
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw a plot per curve: time on the left axis, memory on the right, a linear cost from the first point on dotted."""
     figure, panels = new_figure(2, 2, (12, 8))
-    for ax, (curve, (x_label, unit, grows)) in zip(panels, CURVES.items()):
-        own = [row for row in rows if row["curve"] == curve]
-        ax.set(title=curve, xlabel=x_label, ylabel=f"seconds per {unit}")
+    for ax, (name, curve) in zip(panels, CURVES.items()):
+        points = [row for row in rows if row["curve"] == name]
+        ax.set(title=name, xlabel=curve.x_label, ylabel=f"seconds per {curve.unit}")
         right = ax.twinx()
         right.set_ylabel("peak memory, MiB")
-        lines = draw_points(ax, own, "seconds", label="time", grows=grows, colour=COLORS[0])
-        lines += draw_points(right, own, "peak_mib", label="memory", grows=True, colour=COLORS[1])
+        lines = draw_points(ax, points, "seconds", label="time", grows=curve.time_grows, color=COLORS[0])
+        lines += draw_points(right, points, "peak_mib", label="memory", grows=True, color=COLORS[1])
         if lines:
             ax.xaxis.set_minor_locator(NullLocator())
-            ax.set_xticks([row["x"] for row in own], labels=[row["value"] for row in own])
+            ax.set_xticks([row["x"] for row in points], labels=[row["value"] for row in points])
             ax.legend(handles=lines, fontsize="small")
     figure.savefig(path)
 
 
-def draw_points(axis: Axes, rows: list[dict], name: str, *, label: str, grows: bool, colour: str) -> list[Line2D]:
-    """One value of the rows that have it, and the dotted line; returns the lines for the legend."""
+def draw_points(axis: Axes, rows: list[dict[str, Any]], key: str, *, label: str, grows: bool, color: str) -> list[Line2D]:
+    """Draw one value of the rows that have it, and the dotted line; return both lines for the legend."""
     axis.set(xscale="log", yscale="log")
-    axis.yaxis.label.set_color(colour)
-    rows = [row for row in rows if row[name] is not None]
-    if not rows:
+    axis.yaxis.label.set_color(color)
+    measured = [row for row in rows if row[key] is not None]
+    if not measured:
         return []
-    x, y = np.array([(row["x"], row[name]) for row in rows], dtype=float).T
-    measured = axis.plot(x, y, marker="o", color=colour, label=label)
+    x = np.array([row["x"] for row in measured], dtype=float)
+    y = np.array([row[key] for row in measured], dtype=float)
+    lines = axis.plot(x, y, marker="o", color=color, label=label)
     linear = y[0] * x / x[0] if grows else np.full_like(y, y[0])
-    return measured + axis.plot(x, linear, linestyle=":", color=colour, label=f"{label}, if linear")
+    return lines + axis.plot(x, linear, linestyle=":", color=color, label=f"{label}, if linear")
 
 
-def points(options: Namespace) -> list[tuple[str, object]]:
-    """(curve, value) of everything that is asked for."""
-    return [(curve, value) for curve in CURVES if curve in options.only for value in getattr(options, curve)]
+def points_of(options: Namespace) -> list[Point]:
+    """Return the points of the curves that --only selects, in the order of CURVES."""
+    points = [Point("clip", length, str(length), ["--train_vi_len", str(length)]) for length in options.clip]
+    points += [Point("batch", clips, str(clips), ["--batch_size", str(clips)]) for clips in options.batch]
+    for height, width in options.size:
+        points.append(Point("size", height * width, f"{height}x{width}", ["--frame_H", str(height), "--frame_W", str(width)]))
+    points += [Point("frames", count, str(count), []) for count in options.frames]
+    return [point for point in points if point.curve in options.only]
+
+
+def curves_parser() -> Parser:
+    """Return the parser of this program's flags."""
+    parser = Parser("Measure time and peak memory against clip length, batch size, frame size and number of training frames.")
+    add = parser.add_argument
+    add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set in the layout of Lab 4")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="folder for curves.json, curves.md and curves.png")
+    add("--only", nargs="+", choices=CURVES, default=list(CURVES), help="curves to measure (default: all)")
+    add("--steps", type=COUNT, default=5, help="training steps, or batches of the loader, to time at each point")
+    add("--clip", type=COUNT, nargs="+", default=[8, 16, 32, 64, 128], metavar="T", help="clip lengths in frames")
+    add("--batch", type=COUNT, nargs="+", default=[1, 2, 4, 8, 16, 32], metavar="N", help="batch sizes in clips")
+    add("--size", type=frame_size, nargs="+", default=[(32, 64), (64, 128), (96, 192), (128, 256)], metavar="HxW",
+        help="frame sizes in pixels (default: 32x64 64x128 96x192 128x256)")  # fmt: skip
+    add("--frames", type=COUNT, nargs="+", default=[630, 2520, 10_000, 100_000], metavar="N", help="numbers of training frames")
+    add("trainer_flags", nargs="*", metavar="-- FLAG", help="flags of Trainer.py")
+    return parser
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser("Measure time and peak memory against clip length, batch, frame size and number of training frames.")
-    add = parser.add_argument
-    add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set in the layout of Lab 4")
-    add("--out", type=Path, required=True, metavar="FOLDER", help="where curves.json, curves.md and curves.png go")
-    add("--only", nargs="+", choices=CURVES, default=list(CURVES), help="curves to measure")
-    add("--steps", type=COUNT, default=5, help="training steps, or batches, that are timed at a point")
-    add("--clip", type=COUNT, nargs="+", default=[8, 16, 32, 64, 128], metavar="T", help="frames of a clip")
-    add("--batch", type=COUNT, nargs="+", default=[1, 2, 4, 8, 16, 32], metavar="N", help="clips of a batch")
-    add("--size", type=size, nargs="+", default=[(32, 64), (64, 128), (96, 192), (128, 256)], metavar="HxW", help="frame size")
-    add("--frames", type=COUNT, nargs="+", default=[630, 2520, 10_000, 100_000], metavar="N", help="training frames")
-    add("trainer_flags", nargs="*", help="behind --: flags of Trainer.py")
-    options = parser.parse_args(argv)
+    options = curves_parser().parse_args(argv)
     flags = parse_flags(["--DR", str(options.DR), *options.trainer_flags])
     if flags.model != "pose_cvae":
-        raise UserError(f"--model {flags.model}: found behind --; expected pose_cvae, the curves are over its flags")
-    DanceSplit.load(options.DR, "train", **size_flags(flags))  # refuses a wrong folder before anything is measured
+        raise UserError(f"--model {flags.model}: expected pose_cvae after --; the curves vary flags of that model")
+    DanceSplit.load(options.DR, "train", **size_flags(flags))  # raises UserError for a wrong folder before the first measurement
     check_writable(options.out, flag="--out")
-    command = shlex.join(["python", "benchmarks/curves.py", *(sys.argv[1:] if argv is None else argv)])
-    report = {"command": command, "machine": machine(flags), "rows": []}
-    for curve, value in points(options):
-        report["rows"].append(measure(curve, value, options, flags))
+    command, machine = command_of("curves.py", argv), describe_machine(flags)
+    rows: list[dict[str, Any]] = []
+    for point in points_of(options):
+        rows.append(measure(point, options, flags))
+        report = {"command": command, "machine": machine, "rows": rows}
         (options.out / "curves.json").write_text(json.dumps(report, indent=2) + "\n")
-    lines = markdown(["machine", ""], [list(line) for line in report["machine"].items()])
-    text = f"`{command}`\n\n{lines}\n\n{table(report['rows'])}\n"
+    text = f"`{command}`\n\n{machine_table(machine)}\n\n{table(rows)}\n"
     (options.out / "curves.md").write_text(text)
-    draw(report["rows"], options.out / "curves.png")
+    draw(rows, options.out / "curves.png")
     print(text, end="")
 
 

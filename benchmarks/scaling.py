@@ -1,20 +1,21 @@
-"""What 1, 8 and 64 GPUs would make of an epoch: a table on paper, from what one process does on this machine.
+"""Estimate an epoch on 1, 8 and 64 GPUs from the measured training step of one process on this machine.
 
     python benchmarks/scaling.py --DR LAB4_Dataset
     python benchmarks/scaling.py --DR LAB4_Dataset --gpu_tflops 40 -- --amp bfloat16 --num_workers 2
 
-Everything behind -- goes to Trainer.py. Measured are the training step, the loader, and what the data set's lists take;
-counted are gradients, arithmetic and operators. True and own frames fed back are weighted as in the recipe. All the rest is
-assumed: a flag each, printed above the table. On a GPU the step's compute is the measured one; on a CPU it is the longer of
-the arithmetic at --gpu_tflops and the launching of the operators, which goes on beside it.
+Everything after -- is passed to Trainer.py. The benchmark measures the training step, the loader, and the memory and time of
+the data set's lists. It counts gradients, arithmetic and operators. Teacher-forced and autoregressive steps are averaged as in
+the recipe. All other values are assumptions; each is a flag and is printed above the table. On a GPU, the compute of a step is
+the measured one. On a CPU, it is the longer of the arithmetic at --gpu_tflops and the launches of the operators, which run in
+parallel.
 
---batch_size is per process: N GPUs take N times as many clips a step and so N times fewer steps. An epoch is one pass, frames
-/ frames of a clip, as with --epoch_size 0. Data parallel training averages the gradients after every step by a ring
-all-reduce, for which each of N processes sends 2 (N - 1) / N times their bytes in 2 (N - 1) hops; the ring is as fast as its
-slowest link, with several nodes the network. Without overlap this follows the compute; with overlap the shorter of the two
-costs nothing, which is a bound: the model is unrolled in time, so a gradient is complete only when the backward pass has
-reached the first frame. Loading is added to the step if the training process does it (--num_workers 0), else the step takes
-the longer of the two.
+--batch_size is per process: N GPUs take N times as many clips per step, so an epoch has N times fewer steps. An epoch is one
+pass over the frames, as with --epoch_size 0. Data-parallel training averages the gradients after every step with a ring
+all-reduce. Each of N processes sends 2 (N - 1) / N times their bytes in 2 (N - 1) hops. The ring is as fast as its slowest
+link, which with several nodes is the network. Without overlap, communication follows the compute. With overlap, the shorter of
+the two costs nothing. That is a lower bound: the model is unrolled in time, so a gradient is complete only when the backward
+pass has reached the first frame. With --num_workers 0, the training process loads the batches itself, so the loading time is
+added to the step. Otherwise a step takes the longer of the two.
 """
 
 import sys
@@ -26,239 +27,294 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the 
 import runtime.openmp  # noqa: F401  (must precede torch)
 
 # isort: split
-import shlex
 import statistics
 import tracemalloc
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 
-from benchmarks.common.cluster import Cluster, Epoch, Work, compute_on_gpu, efficiency, on_paper, weighted
+from benchmarks.common.cluster import (
+    Cluster,
+    EpochEstimate,
+    StepCost,
+    efficiency,
+    estimate_epoch,
+    gpu_compute_seconds,
+    recipe_mean,
+)
 from benchmarks.common.flops import count_operators, training_gflop
+from benchmarks.common.machine import describe_machine
 from benchmarks.common.measure import (
-    Row,
     batches,
+    dtype_name,
     forcing_ratios,
-    interleaved,
-    machine,
-    markdown,
-    name_of,
+    interleave,
     new_trainer,
-    number,
     parse_flags,
     precision_in_use,
-    seconds,
-    tabulate,
+    time_work,
     train_steps,
 )
+from benchmarks.common.tables import Row, command_of, format_number, machine_table, markdown_table, measurement_table
 from modules import build_model
 from runtime.cli import COUNT, NOT_NEGATIVE, POSITIVE, Parser
 from runtime.devices import find_device
-from Trainer import Trainer
 from training.learner import model_inputs
 from utils import UserError, one_line_errors
 
-# What the table assumes: default, type, meaning. The first two are of no use where a GPU was measured.
-ASSUMED = {
-    "gpu_tflops": (20.0, POSITIVE, "TFLOP/s that one GPU sustains in this model"),
-    "launch_us": (10.0, NOT_NEGATIVE, "microseconds that Python and torch take to launch one operator"),
+# The assumptions: default, type, meaning. Where a GPU was measured, the first two are not used.
+ASSUMPTIONS = {
+    "gpu_tflops": (20.0, POSITIVE, "speed of one GPU in this model in TFLOP/s"),
+    "launch_us": (10.0, NOT_NEGATIVE, "time in which Python and torch launch one operator, in microseconds"),
     "node_gpus": (8, COUNT, "GPUs of a node"),
-    "node_gbytes": (150.0, POSITIVE, "GB/s from one GPU to the next within a node"),
-    "net_gbytes": (12.5, POSITIVE, "GB/s from one node to the next"),
-    "latency_us": (5.0, NOT_NEGATIVE, "microseconds of one hop of the ring"),
-    "bucket_mb": (25.0, POSITIVE, "MiB of gradients in one collective, torch's own default"),
+    "node_gbytes": (150.0, POSITIVE, "bandwidth between two GPUs of a node in GB/s"),
+    "net_gbytes": (12.5, POSITIVE, "bandwidth between two nodes in GB/s"),
+    "latency_us": (5.0, NOT_NEGATIVE, "latency of one hop of the ring in microseconds"),
+    "bucket_mb": (25.0, POSITIVE, "gradients per collective in MiB; torch uses 25"),
 }
-LEFT_OUT = (
-    "Also assumed: every process has cores and a loader of its own, as fast as here, with the frame cache in memory. Left out: "
-    "start-up, validation, checkpoints, copies to the GPU, waiting for the slowest process, and that a batch N times as large "
-    "trains differently. Frames a step are predicted ones; sent is by each process in a step; efficiency is the time of one "
-    "GPU over N times that of N."
+EPOCH_HEADER = ["GPUs", "frames", "frames per step", "steps", "compute, ms", "loading, ms", "communication, ms", "sent, MB",
+                "epoch", "epoch with overlap", "efficiency", "efficiency with overlap"]  # fmt: skip
+EPOCH_NOTE = (
+    "Also assumed: every process has its own cores and a loader as fast as here, with the frame cache in memory. Not included: "
+    "start-up, validation, checkpoints, copies to the GPU, waiting for the slowest process, and the effect of an N times larger "
+    "batch on the training. Frames per step are predicted frames. MB sent are per process and step. Efficiency is the time of "
+    "one GPU divided by N times the time of N GPUs."
 )
+DATA_HEADER = ["frames", "frame cache, GB", "order of an epoch, GB per process", "list of clips, GB per process",
+               "peak while listing, GB per process", "peak while listing, GB per node", "start-up"]  # fmt: skip
 DATA_NOTE = (
-    "Measured on this data set and taken to grow with the frames. Every process has these lists, and every loader worker a copy "
-    "of what it touches of them. Start-up lists and checks the files and looks at every condition. A cache that does not fit "
-    "into memory is read from the disk clip by clip, which the loader's time above does not show."
+    "Measured on this data set and extrapolated linearly in the frames. Every process has these lists, and every loader worker "
+    "copies the parts of them that it touches. Start-up lists and checks the files and reads every condition. A cache that does "
+    "not fit into memory is read from disk clip by clip; the loading time above does not include that."
 )
 
 
-def span(taken: float) -> str:
-    """Seconds in the unit that reads best."""
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if taken >= 2 * size:
-            return f"{number(taken / size)} {unit}"
-    return f"{number(taken)} s"
+class StepTimes(NamedTuple):
+    """Seconds in each round."""
 
-
-def bytes_each(build: Callable[[], object], count: int) -> tuple[float, float]:
-    """Bytes that what `build` returns holds, and the most at once in between, for each of `count`; linear in them, so assumed."""
-    tracemalloc.start()
-    try:
-        result = build()
-        kept, most = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    del result
-    return kept / count, most / count
-
-
-def time_loader(source: Iterator[tuple[int, int, dict]], count: int) -> float:
-    """Seconds per batch of the loader alone."""
-    return seconds(lambda: [next(source) for _ in range(count)], torch.device("cpu")) / count
+    forced: list[float]  # of a teacher-forced step, without loading
+    autoregressive: list[float]  # of an autoregressive step, without loading
+    loading: list[float]  # of a batch from the loader
 
 
 class Bench:
-    """The Trainer that the flags describe, and what was measured and counted of it."""
+    """The Trainer that the flags describe, and the sizes and times of its steps."""
 
     def __init__(self, options: Namespace, flags: Namespace):
         self.options = options
         self.trainer = new_trainer(flags)
-        self.aside = self.trainer.loader.num_workers > 0
         self.source = batches(self.trainer)
         _, self.position, self.batch = next(self.source)
         self.clips, self.length = self.batch["frames"].shape[:2]
-        parameters = [weights for weights in self.trainer.learner.model.parameters() if weights.requires_grad]
-        self.parameters = sum(weights.numel() for weights in parameters)
-        self.gradients = sum(weights.numel() * weights.element_size() for weights in parameters)
+        weights = [weight for weight in self.trainer.learner.model.parameters() if weight.requires_grad]
+        self.parameters = sum(weight.numel() for weight in weights)
+        self.gradient_bytes = sum(weight.numel() * weight.element_size() for weight in weights)
         ratios = forcing_ratios(flags)
         self.ratio = sum(ratios) / len(ratios)
 
-    def times(self) -> tuple[list[float], list[float], list[float]]:
-        """Seconds of a step without loading by round, true frames and own frames fed back, and of a batch from the loader."""
-        candidates = {fed: lambda fed=fed: train_steps(self.trainer, self.source, self.options.steps, forced=fed)
-                      for fed in (True, False)}  # fmt: skip
-        timings = interleaved(candidates, self.options.rounds)
-        loading = interleaved({"": lambda: time_loader(self.source, self.options.batches)}, self.options.rounds)[""]
-        forced, own = ([(t.seconds - t.loading) / self.options.steps for t in timings[fed]] for fed in (True, False))
-        return forced, own, loading
+    def time_steps(self) -> StepTimes:
+        """Time training steps in both modes in turns, and the loader."""
+        steps, rounds = self.options.steps, self.options.rounds
 
-    def flop(self) -> float:
-        """Floating-point operations of a step over the recipe, counted on a model as it is built, in float32."""
+        def step_seconds(forced: bool) -> float:
+            timing = train_steps(self.trainer, self.source, steps, forced=forced)
+            return (timing.seconds - timing.loading) / steps
+
+        taken = interleave({True: lambda: step_seconds(True), False: lambda: step_seconds(False)}, rounds)
+        loading = interleave({"loader": lambda: time_loader(self.source, self.options.batches)}, rounds)
+        return StepTimes(taken[True], taken[False], loading["loader"])
+
+    def count_flop(self) -> float:
+        """Return the mean floating-point operations of a step, counted on a new, uncompiled model in float32."""
         model = build_model(self.trainer.config).to(self.trainer.device)
         inputs = model_inputs(self.batch, self.trainer.device)
-        forced, own = (training_gflop(model, inputs, forced=fed) for fed in (True, False))
-        return weighted(self.ratio, forced, own) * 1e9 * self.clips * (self.length - 1)
+        forced = training_gflop(model, inputs, forced=True)
+        autoregressive = training_gflop(model, inputs, forced=False)
+        return recipe_mean(self.ratio, forced, autoregressive) * 1e9 * self.clips * (self.length - 1)
 
-    def operators(self) -> float:
-        """Operators of a step over the recipe, optimizer and averaged weights included; times() has been there before.
+    def count_step_operators(self) -> float:
+        """Return the mean number of operators of a step, with the optimizer and the EMA weights.
 
-        The optimizer's first step makes its state, which no later one does.
+        Call time_steps() before: the first step also creates the optimizer's state.
         """
         self.trainer.learner.model.train()
         step = partial(self.trainer.train_step, self.batch, self.position, beta=1.0)
-        forced, own = (count_operators(partial(step, teacher_forced=fed)) for fed in (True, False))
-        return weighted(self.ratio, forced, own)
+        forced = count_operators(partial(step, teacher_forced=True))
+        autoregressive = count_operators(partial(step, teacher_forced=False))
+        return recipe_mean(self.ratio, forced, autoregressive)
 
 
-def measure(bench: Bench) -> tuple[Work, Work, list[Row]]:
-    """A step of this machine's process, a step on a GPU, and the rows that say what they were made of."""
-    forced, own, loading = bench.times()
-    steps = [weighted(bench.ratio, a, b) for a, b in zip(forced, own)]
-    here = Work(statistics.median(steps), statistics.median(loading), bench.aside, bench.gradients, bench.clips, bench.length)
-    flop, on_gpu, device, options = bench.flop(), here, bench.trainer.device, bench.options
+class Measurement(NamedTuple):
+    """The cost of a step, and the rows of the table that explain it."""
+
+    here: StepCost  # on this machine
+    on_gpu: StepCost  # on one GPU: the measured one, or the assumed one where a CPU was measured
+    rows: list[Row]
+
+
+def span(seconds: float) -> str:
+    """Return a duration in its most readable unit."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{format_number(seconds / size)} {unit}"
+    return f"{format_number(seconds)} s"
+
+
+def bytes_per_item(build: Callable[[], object], count: int) -> tuple[float, float]:
+    """Return the bytes that the result of `build` holds, and the peak during `build`, both divided by `count`."""
+    tracemalloc.start()
+    try:
+        result = build()
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    del result
+    return kept / count, peak / count
+
+
+def time_loader(source: Iterator, count: int) -> float:
+    """Return the seconds per batch of the loader alone."""
+
+    def load() -> None:
+        for _ in range(count):
+            next(source)
+
+    return time_work(load, torch.device("cpu")) / count
+
+
+def measure(bench: Bench) -> Measurement:
+    """Measure the step of a process on this machine and derive that of a GPU."""
+    times, workers = bench.time_steps(), bench.trainer.loader.num_workers
+    recipe = [recipe_mean(bench.ratio, forced, own) for forced, own in zip(times.forced, times.autoregressive)]
+    here = StepCost(
+        compute=statistics.median(recipe), loading=statistics.median(times.loading), parallel_loading=workers > 0,
+        gradient_bytes=bench.gradient_bytes, clips=bench.clips, length=bench.length,
+    )  # fmt: skip
+    flop = bench.count_flop()
     rows = [
-        Row("step, true frames fed back, without loading", "ms", [1e3 * taken for taken in forced]),
-        Row("step, own frames fed back, without loading", "ms", [1e3 * taken for taken in own]),
-        Row(f"step over the recipe, {100 * bench.ratio:.0f} % of true frames", "ms", [1e3 * taken for taken in steps]),
-        Row(f"a batch from the loader, {bench.trainer.loader.num_workers} workers", "ms", [1e3 * taken for taken in loading]),
-        Row("the loader alone", "frames/s", [bench.clips * bench.length / taken for taken in loading]),
+        Row("teacher-forced step, without loading", "ms", [1e3 * seconds for seconds in times.forced]),
+        Row("autoregressive step, without loading", "ms", [1e3 * seconds for seconds in times.autoregressive]),
+        Row(f"mean step of the recipe, {100 * bench.ratio:.0f} % teacher-forced", "ms", [1e3 * seconds for seconds in recipe]),
+        Row(f"a batch from the loader, {workers} workers", "ms", [1e3 * seconds for seconds in times.loading]),
+        Row("the loader alone", "frames/s", [bench.clips * bench.length / seconds for seconds in times.loading]),
         Row("clips of a batch", "", [float(bench.clips)]),
         Row("frames of a clip", "", [float(bench.length)]),
         Row("parameters", "", [float(bench.parameters)]),
-        Row("gradients", "MB", [bench.gradients / 1e6]),
-        Row("arithmetic of a step over the recipe", "GFLOP", [flop / 1e9]),
+        Row("gradients", "MB", [bench.gradient_bytes / 1e6]),
+        Row("arithmetic of the mean step", "GFLOP", [flop / 1e9]),
     ]
-    if device.type == "cpu":
-        operators = bench.operators()
-        rows.append(Row("operators of a step over the recipe", "", [operators]))
-        compute = compute_on_gpu(flop, operators, tflops=options.gpu_tflops, launch_us=options.launch_us)
-        on_gpu = here._replace(compute=compute)
-        rows.append(Row("a step on the assumed GPU: arithmetic", "ms", [flop / options.gpu_tflops / 1e9]))
-        rows.append(Row("a step on the assumed GPU: launches", "ms", [operators * options.launch_us / 1e3]))
-    return here, on_gpu, rows
+    if bench.trainer.device.type != "cpu":
+        return Measurement(here, here, rows)
+    return assumed_gpu(bench, Measurement(here, here, rows), flop)
 
 
-def epoch_line(name: str, gpus: int, frames: int, work: Work, epoch: Epoch) -> list[str]:
-    """A line of the table of epochs, without the efficiencies."""
-    milliseconds = [number(1e3 * taken) for taken in (work.compute, work.loading, epoch.communication)]
-    counts = [f"{count:,}" for count in (frames, gpus * work.clips * (work.length - 1), epoch.steps)]
-    return [name, *counts, *milliseconds, number(epoch.sent / 1e6), span(epoch.apart), span(epoch.overlapped)]
+def assumed_gpu(bench: Bench, measured: Measurement, flop: float) -> Measurement:
+    """Return the measurement with the compute of the assumed GPU, for a machine without one."""
+    tflops, launch_us = bench.options.gpu_tflops, bench.options.launch_us
+    operators = bench.count_step_operators()
+    on_gpu = measured.here._replace(compute=gpu_compute_seconds(flop, operators, tflops=tflops, launch_us=launch_us))
+    rows = [
+        Row("operators of the mean step", "", [operators]),
+        Row("mean step on the assumed GPU: arithmetic", "ms", [flop / tflops / 1e9]),
+        Row("mean step on the assumed GPU: launches", "ms", [operators * launch_us / 1e3]),
+    ]
+    return measured._replace(on_gpu=on_gpu, rows=measured.rows + rows)
 
 
-def table_of_epochs(here: Work, on_gpu: Work, cluster: Cluster, options: Namespace) -> str:
-    """For each number of frames this machine's process as measured, and every number of GPUs on paper."""
+def epoch_line(name: str, gpus: int, frames: int, cost: StepCost, epoch: EpochEstimate) -> list[str]:
+    """Return a line of the table of epochs, without the two efficiencies."""
+    counts = [f"{count:,}" for count in (frames, gpus * cost.clips * (cost.length - 1), epoch.steps)]
+    milliseconds = [format_number(1e3 * seconds) for seconds in (cost.compute, cost.loading, epoch.communication)]
+    return [name, *counts, *milliseconds, format_number(epoch.sent_bytes / 1e6), span(epoch.sequential), span(epoch.overlapped)]
+
+
+def epoch_table(measured: Measurement, options: Namespace) -> str:
+    """Return for each --frames the epoch of this machine as measured, and that of each --gpus as estimated."""
+    cluster = Cluster(
+        node_gpus=options.node_gpus, node_bandwidth=1e9 * options.node_gbytes, network_bandwidth=1e9 * options.net_gbytes,
+        hop_latency=1e-6 * options.latency_us, bucket_bytes=2**20 * options.bucket_mb,
+    )  # fmt: skip
     lines = []
     for frames in options.frames:
-        measured = on_paper(here, cluster, gpus=1, frames=frames)
-        lines.append(epoch_line("this machine, as measured", 1, frames, here, measured) + ["", ""])
-        alone = on_paper(on_gpu, cluster, gpus=1, frames=frames)
+        here = estimate_epoch(measured.here, cluster, gpus=1, frames=frames)
+        lines.append([*epoch_line("this machine, as measured", 1, frames, measured.here, here), "", ""])
+        one = estimate_epoch(measured.on_gpu, cluster, gpus=1, frames=frames)
         for gpus in options.gpus:
-            epoch = on_paper(on_gpu, cluster, gpus=gpus, frames=frames)
-            shares = [efficiency(alone.apart, epoch.apart, gpus), efficiency(alone.overlapped, epoch.overlapped, gpus)]
-            lines.append(epoch_line(str(gpus), gpus, frames, on_gpu, epoch) + [f"{share:.0f} %" for share in shares])
-    return markdown(["GPUs", "frames", "frames a step", "steps", "compute, ms", "loading, ms", "communication, ms", "sent, MB",
-                     "epoch", "epoch with overlap", "efficiency", "efficiency with overlap"], lines)  # fmt: skip
+            epoch = estimate_epoch(measured.on_gpu, cluster, gpus=gpus, frames=frames)
+            sequential = efficiency(one.sequential, epoch.sequential, gpus)
+            overlapped = efficiency(one.overlapped, epoch.overlapped, gpus)
+            line = epoch_line(str(gpus), gpus, frames, measured.on_gpu, epoch)
+            lines.append([*line, f"{sequential:.0f} %", f"{overlapped:.0f} %"])
+    return markdown_table(EPOCH_HEADER, lines)
 
 
-def table_of_data(trainer: Trainer, options: Namespace) -> str:
-    """What the frame cache and the lists of a process take; measured on this data set, taken to be linear."""
+def data_table(bench: Bench) -> str:
+    """Return the memory and start-up time of the frame cache and of a process's lists, extrapolated to --frames."""
+    trainer, options = bench.trainer, bench.options
     task, args = trainer.task, trainer.args
-    clips = task.clips(args)
-    images = clips.split.images  # (..., N, 3, H, W)
+    images = task.clips(args).split.images  # type: ignore[attr-defined]  # (..., N, 3, H, W), for every task
     count = images.shape[-4]
-    kept, most = bytes_each(lambda: task.clips(args), count)
-    _, order = bytes_each(lambda: list(trainer.batches), trainer.batches.epoch_clips)
-    start_up = seconds(lambda: task.clips(args).condition_scale(), torch.device("cpu")) / count
+    kept, peak = bytes_per_item(lambda: task.clips(args), count)
+    _, order = bytes_per_item(lambda: list(trainer.batches), trainer.batches.epoch_clips)
+    start_up = time_work(lambda: task.clips(args).condition_scale(), torch.device("cpu")) / count
+    bytes_per_frame = [images.nbytes / count, order / bench.length, kept, peak, options.node_gpus * peak]
     lines = []
     for frames in options.frames:
-        sizes = [images.nbytes / count, order / clips.length, kept, most, options.node_gpus * most]
-        lines.append([f"{frames:,}", *(number(frames * size / 1e9) for size in sizes), span(frames * start_up)])
-    return markdown(["frames", "frame cache, GB", "order of an epoch, GB a process", "list of clips, GB a process",
-                     "most while that is made, GB a process", "the same, GB a node", "start-up"], lines)  # fmt: skip
+        gigabytes = [format_number(frames * size / 1e9) for size in bytes_per_frame]
+        lines.append([f"{frames:,}", *gigabytes, span(frames * start_up)])
+    return markdown_table(DATA_HEADER, lines)
 
 
-def table_of_assumptions(options: Namespace, device: torch.device) -> str:
-    """What was assumed, with the flag that changes it."""
-    names = list(ASSUMED)[0 if device.type == "cpu" else 2 :]
-    return markdown(["assumed", "", "flag"], [[ASSUMED[name][2], number(getattr(options, name)), f"--{name}"] for name in names])
+def assumption_table(options: Namespace, device: torch.device) -> str:
+    """Return the assumptions that were used, with their flags."""
+    lines = []
+    for name, (_, _, meaning) in ASSUMPTIONS.items():
+        if device.type == "cpu" or name not in ("gpu_tflops", "launch_us"):
+            lines.append([meaning, format_number(getattr(options, name)), f"--{name}"])
+    return markdown_table(["assumed", "", "flag"], lines)
 
 
-def refuse(flags: Namespace, device: torch.device) -> None:
-    """Raises UserError for flags under which the counts would be wrong."""
+def check_flags(flags: Namespace) -> None:
+    """Raise UserError for flags of Trainer.py with which the counts would be wrong, or for a missing device."""
     if flags.accumulate > 1:
-        raise UserError(f"--accumulate {flags.accumulate}: found behind --; expected 1, every batch of the table is a step")
-    if flags.compile and device.type == "cpu":
-        raise UserError("--compile: found behind --; expected none on a CPU, the operators are counted as they are written")
+        raise UserError(f"--accumulate {flags.accumulate}: expected 1 after --; the table counts every batch as a step")
+    if flags.compile and find_device(flags.device).type == "cpu":
+        raise UserError("--compile: not expected after -- on a CPU; operators are counted without compilation")
 
 
-@one_line_errors
-def main(argv: list[str] | None = None) -> None:
-    parser = Parser("What N GPUs would make of an epoch, on paper; everything is printed as Markdown.")
+def scaling_parser() -> Parser:
+    """Return the parser of this program's flags."""
+    parser = Parser("Estimate an epoch on N GPUs from the step of this machine and print Markdown tables.")
     add = parser.add_argument
     add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set, as for Trainer.py")
     add("--gpus", type=COUNT, nargs="+", default=[1, 8, 64], metavar="N", help="numbers of GPUs")
     add("--frames", type=COUNT, nargs="+", default=[23_410, 100_000_000], metavar="N", help="training frames of an epoch")
-    add("--rounds", type=COUNT, default=5, help="turns of everything that is timed, behind one to warm up")
-    add("--steps", type=COUNT, default=5, help="training steps of a turn")
-    add("--batches", type=COUNT, default=50, help="batches of a turn of the loader")
-    for name, (default, kind, meaning) in ASSUMED.items():
-        add(f"--{name}", type=kind, default=default, metavar="N", help=f"assumed: {meaning}")
-    add("trainer_flags", nargs="*", help="behind --: flags of Trainer.py")
-    options = parser.parse_args(argv)
+    add("--rounds", type=COUNT, default=5, help="rounds of every measurement, after one to warm up")
+    add("--steps", type=COUNT, default=5, help="training steps of a round")
+    add("--batches", type=COUNT, default=50, help="batches of the loader in a round")
+    for name, (default, kind, meaning) in ASSUMPTIONS.items():
+        add(f"--{name}", type=kind, default=default, help=f"assumed: {meaning}")
+    add("trainer_flags", nargs="*", metavar="-- FLAG", help="flags of Trainer.py")
+    return parser
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    options = scaling_parser().parse_args(argv)
     flags = parse_flags(["--DR", str(options.DR), *options.trainer_flags])
-    about = machine(flags)
-    refuse(flags, find_device(flags.device))
+    machine = describe_machine(flags)
+    check_flags(flags)
     bench = Bench(options, flags)
-    about["precision"] = name_of(precision_in_use(bench.trainer))
-    here, on_gpu, rows = measure(bench)
-    cluster = Cluster(options.node_gpus, 1e9 * options.node_gbytes, 1e9 * options.net_gbytes, 1e-6 * options.latency_us,
-                      2**20 * options.bucket_mb)  # fmt: skip
-    print(f"`{shlex.join(['python', 'benchmarks/scaling.py', *(sys.argv[1:] if argv is None else argv)])}`\n")
-    print(markdown(["machine", ""], [list(line) for line in about.items()]))
-    print(tabulate("measured and counted", rows))
-    print(f"\n{table_of_assumptions(options, bench.trainer.device)}\n\n{LEFT_OUT}")
-    print(f"\n**an epoch, on paper**\n\n{table_of_epochs(here, on_gpu, cluster, options)}")
-    print(f"\n**its data**\n\n{table_of_data(bench.trainer, options)}\n\n{DATA_NOTE}")
+    machine["precision"] = dtype_name(precision_in_use(bench.trainer))
+    measured = measure(bench)
+    print(f"`{command_of('scaling.py', argv)}`\n")
+    print(machine_table(machine))
+    print(measurement_table("measured and counted", measured.rows))
+    print(f"\n{assumption_table(options, bench.trainer.device)}\n\n{EPOCH_NOTE}")
+    print(f"\n**estimated epoch**\n\n{epoch_table(measured, options)}")
+    print(f"\n**data of an epoch**\n\n{data_table(bench)}\n\n{DATA_NOTE}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""How fast this machine trains, rolls out and reads, beside the course's network and the machine's own arithmetic.
+"""Measure how fast this machine trains, rolls out and reads, compared with the course's network and the machine's own limits.
 
     python benchmarks/speed.py --DR demo_data
     python benchmarks/speed.py --DR demo_data --skip cache -- --device cuda --amp bfloat16
 
-Everything behind -- goes to Trainer.py, whose Trainer is what is measured. What is compared takes turns, round by round, in
-one process. train: predicted frames/s with true frames fed back, with the model's own, and over the recipe's whole
-teacher-forcing schedule. rollout: frames/s from prior samples. memory: the peak of a training process of its own.
-compute: arithmetic per frame (torch counts convolutions and matrix products) against the rate of a plain matrix product.
-cache: the frame cache's building against reading and resizing the same images.
+Everything after -- is passed to Trainer.py. Candidates that are compared take turns, round by round, in one process. The parts:
+train    predicted frames/s, teacher-forced, autoregressive, and averaged over the teacher-forcing schedule of the recipe
+rollout  frames/s from prior samples
+memory   the peak of a training in a process of its own
+compute  arithmetic per frame (torch counts convolutions and matrix products), compared with the rate of a matrix product
+cache    building the frame cache, compared with decoding and resizing the same images
 """
 
 import sys
@@ -18,50 +19,50 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the 
 import runtime.openmp  # noqa: F401  (must precede torch)
 
 # isort: split
-import shlex
 from argparse import Namespace
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 
 import torch
 
-from benchmarks.common.course_network import load_course
-from benchmarks.common.flops import count_gflop, matrix_rate, training_gflop
-from benchmarks.common.image_decoding import building_rate, decoding_rate
+from benchmarks.common.course_network import CourseBenchmark, load_course_network
+from benchmarks.common.flops import count_gflop, matmul_gflops, training_gflop
+from benchmarks.common.image_decoding import caching_rate, decoding_rate
+from benchmarks.common.machine import describe_machine
 from benchmarks.common.measure import (
     ROOT,
-    Row,
     Timing,
     batches,
-    by_round,
+    dtype_name,
     forcing_ratios,
-    interleaved,
-    machine,
-    markdown,
-    name_of,
+    frame_rates,
+    interleave,
     new_trainer,
     parse_flags,
-    per_second,
     precision_in_use,
-    run_point,
-    seconds,
-    tabulate,
+    ratios_by_round,
+    time_work,
     train_steps,
 )
+from benchmarks.common.processes import run_point
+from benchmarks.common.tables import Row, command_of, machine_table, measurement_table
 from data.images import SUFFIXES, find_dataset
 from evaluation.rollout import pad_time
 from modules import build_model
+from modules.base import VideoModel
 from runtime.cli import COUNT, Parser
 from runtime.devices import autocast
 from Trainer import Trainer
 from training.learner import model_inputs
 from utils import UserError, one_line_errors, to_model
 
-SIDE_BY_SIDE = 5  # sequences, as many as the course's test set has
+TEST_SEQUENCES = 5  # of the course's test set
 COURSE = "course network, float32"
+COURSE_FILE = ROOT.parent / "shared" / "baseline" / "course_network.py"
 
 
 class Bench:
-    """What the parts share: the run that the flags describe, the yardstick, and the rates found so far, a value per round."""
+    """What the parts share: the flags, the Trainer, the course's network, and the rates measured so far (one per round)."""
 
     def __init__(self, options: Namespace, flags: Namespace):
         self.options, self.flags = options, flags
@@ -69,183 +70,215 @@ class Bench:
 
     @cached_property
     def trainer(self) -> Trainer:
+        """The Trainer that the flags describe."""
         return new_trainer(self.flags)
 
     @cached_property
-    def course(self):
-        """The yardstick or None, and the note in place of its rows."""
-        return load_course(self.options.yardstick, self.trainer)
+    def course(self) -> tuple[CourseBenchmark | None, str]:
+        """The course's network, or None and the reason why its rows are omitted."""
+        return load_course_network(self.options.yardstick, self.trainer)
 
 
-def recipe_rate(forced: float, own: float, ratios: list[float]) -> float:
-    """Frames/s over epochs of equal length in which a share `ratio` of the frames is trained at one rate, the rest at the other.
+def recipe_rate(forced: float, autoregressive: float, ratios: list[float]) -> float:
+    """Return frames/s over epochs of equal length, given the rates of both modes and each epoch's teacher-forcing ratio.
 
-    Times add up, rates do not: a harmonic mean.
+    This is a harmonic mean, because times add up and rates do not.
     """
-    return len(ratios) / sum(ratio / forced + (1 - ratio) / own for ratio in ratios)
+    return len(ratios) / sum(ratio / forced + (1 - ratio) / autoregressive for ratio in ratios)
 
 
-def utilisation(device: torch.device) -> list[float]:
-    """The GPU's utilisation in percent over the last moments; nothing where it cannot be asked."""
+def gpu_utilization(device: torch.device) -> list[float]:
+    """Return the GPU's recent utilization in percent, or an empty list where it is not available."""
     try:
         return [float(torch.cuda.utilization(device))] if device.type == "cuda" else []
-    except (ImportError, RuntimeError):  # no package nvidia-ml-py, or a driver that does not tell
+    except (ImportError, RuntimeError):  # nvidia-ml-py is not installed, or the driver does not report it
         return []
 
 
-def training(bench: Bench) -> list[Row]:
-    """Training, and what of it is waiting for data."""
-    trainer, steps, busy = bench.trainer, bench.options.steps, []
+def measure_training(bench: Bench) -> list[Row]:
+    """Measure training, and the share of its time that is spent waiting for data."""
+    trainer, utilization = bench.trainer, []
     source = batches(trainer)
 
     def ours(forced: bool) -> Timing:
-        timing = train_steps(trainer, source, steps, forced=forced)
-        busy.extend(utilisation(trainer.device))
+        timing = train_steps(trainer, source, bench.options.steps, forced=forced)
+        utilization.extend(gpu_utilization(trainer.device))
         return timing
 
-    candidates = {"forced": lambda: ours(True), "own": lambda: ours(False)}
-    course, note = bench.course
+    candidates = {"teacher-forced": lambda: ours(True), "autoregressive": lambda: ours(False)}
+    course, _ = bench.course
     if course:
-        candidates["course"] = course.training
-    timings = interleaved(candidates, bench.options.rounds)
-    forced, own = (per_second(timings[name]) for name in ("forced", "own"))
-    ratios = forcing_ratios(trainer.args)
-    recipe = [recipe_rate(a, b, ratios) for a, b in zip(forced, own)]
-    bench.rates |= {"training, true frames fed back": forced, "training, own frames fed back": own}
+        candidates["course"] = course.time_training
+    timings = interleave(candidates, bench.options.rounds)
+    rows = training_rows(bench, timings)
+    for name in ("teacher-forced", "autoregressive"):
+        shares = [100 * timing.loading / timing.seconds for timing in timings[name]]
+        rows.append(Row(f"data loading, share of a step, {name}", "%", shares))
+    if utilization:
+        rows.append(Row("GPU utilization", "%", utilization))
+    return rows
+
+
+def training_rows(bench: Bench, timings: dict[str, list[Timing]]) -> list[Row]:
+    """Return the rates of training, over the recipe and compared with the course's network."""
+    forced, autoregressive = frame_rates(timings["teacher-forced"]), frame_rates(timings["autoregressive"])
+    ratios = forcing_ratios(bench.trainer.args)
+    recipe = [recipe_rate(a, b, ratios) for a, b in zip(forced, autoregressive)]
+    bench.rates |= {"training, teacher-forced": forced, "training, autoregressive": autoregressive}
+    course, note = bench.course
+    theirs = frame_rates(timings["course"]) if course else []
     rows = [
-        Row("true frames fed back", "frames/s", forced),
-        Row("own frames fed back", "frames/s", own),
+        Row("teacher-forced", "frames/s", forced),
+        Row("autoregressive", "frames/s", autoregressive),
         Row(f"whole recipe, {len(ratios)} epochs", "frames/s", recipe),
-        Row(f"{COURSE}, own frames fed back", "frames/s", per_second(timings.get("course", [])), note),
+        Row(f"{COURSE}, autoregressive", "frames/s", theirs, note),
     ]
     if course:
-        theirs = rows[-1].values
-        rows.append(Row("own frames fed back / course network", "times", by_round(own, theirs)))
-        rows.append(Row("whole recipe / course network", "times", by_round(recipe, theirs)))
-    for name, fed in (("forced", "true"), ("own", "own")):
-        shares = [100 * timing.loading / timing.seconds for timing in timings[name]]
-        rows.append(Row(f"data loading of a step, {fed} frames fed back", "%", shares))
-    return rows + ([Row("GPU utilisation", "%", busy)] if busy else [])
+        rows.append(Row("autoregressive / course network", "times", ratios_by_round(autoregressive, theirs)))
+        rows.append(Row("whole recipe / course network", "times", ratios_by_round(recipe, theirs)))
+    return rows
 
 
-def roll_outs(bench: Bench) -> list[Row]:
-    """Roll-outs of one sequence and of several side by side."""
-    trainer = bench.trainer
+def time_rollout(bench: Bench, batch_size: int) -> Timing:
+    """Time the rollout of a batch of --rollout_frames frames with the EMA weights."""
+    trainer, frames = bench.trainer, bench.options.rollout_frames
     model, device = trainer.learner.ema.module.eval(), trainer.device
-    sequence, length = trainer.validation[0], bench.options.rollout_frames + trainer.learner.model.context
+    assert isinstance(model, VideoModel)
+    sequence, length = trainer.validation[0], frames + trainer.learner.model.context
+    conditions = pad_time(sequence.conditions[:length], length)
+    inputs = [to_model(torch.stack([part] * batch_size), device) for part in (sequence.context_frames, conditions)]
+    with autocast(device, trainer.args.amp):
+        seconds = time_work(lambda: model.rollout(*inputs), device)
+    return Timing(batch_size * frames, seconds)
 
-    def ours(width: int) -> Timing:
-        conditions = pad_time(sequence.conditions[:length], length)
-        inputs = [to_model(torch.stack([part] * width), device) for part in (sequence.context_frames, conditions)]
-        with autocast(device, trainer.args.amp):
-            taken = seconds(lambda: model.rollout(*inputs), device)
-        return Timing(width * bench.options.rollout_frames, taken)
 
+def measure_rollouts(bench: Bench) -> list[Row]:
+    """Measure rollouts of one sequence and of a batch of them."""
     course, note = bench.course
-    widths = {1: "one sequence", SIDE_BY_SIDE: f"{SIDE_BY_SIDE} side by side"}
-    candidates = {}
+    widths = {1: "one sequence", TEST_SEQUENCES: f"batch of {TEST_SEQUENCES}"}
+    candidates: dict[tuple[str, int], Callable[[], Timing]] = {}
     for width in widths:
-        candidates["ours", width] = lambda width=width: ours(width)
+        candidates["ours", width] = partial(time_rollout, bench, width)
         if course:
-            candidates["course", width] = lambda width=width: course.rollout(width)
-    timings = interleaved(candidates, bench.options.rounds)
+            candidates["course", width] = partial(course.time_rollout, width)
+    timings = interleave(candidates, bench.options.rounds)
     rows = []
     for width, name in widths.items():
-        rates, theirs = per_second(timings["ours", width]), per_second(timings.get(("course", width), []))
-        bench.rates[f"roll-out, {name}"] = rates
+        rates = frame_rates(timings["ours", width])
+        theirs = frame_rates(timings["course", width]) if course else []
+        bench.rates[f"rollout, {name}"] = rates
         rows += [Row(name, "frames/s", rates), Row(f"{COURSE}, {name}", "frames/s", theirs, note)]
         if course:
-            rows.append(Row(f"{name} / course network", "times", by_round(rates, theirs)))
-    if course:  # which has nothing to gain from company
-        alone = per_second(timings["course", 1])
-        rows.append(Row(f"{name} / course network, one sequence", "times", by_round(rates, alone)))
+            rows.append(Row(f"{name} / course network", "times", ratios_by_round(rates, theirs)))
+    if course:  # the course rolls out one sequence at a time
+        alone = frame_rates(timings["course", 1])
+        rows.append(Row(f"{name} / course network, one sequence", "times", ratios_by_round(rates, alone)))
     return rows
 
 
-def memory(bench: Bench) -> list[Row]:
-    """The peak of a training process of its own."""
+def measure_memory(bench: Bench) -> list[Row]:
+    """Measure the peak memory of a training in a process of its own."""
     point = run_point(["--steps", "3"], ["--DR", str(bench.options.DR), *bench.options.trainer_flags])
-    most = point.get("peak_mib")
-    return [Row("training, own frames fed back", "MiB", [most] if most else [], point["problem"] or point["memory_of"])]
+    peak = point.get("peak_mib")
+    return [Row("training, autoregressive", "MiB", [peak] if peak else [], point["problem"] or point["memory_of"])]
 
 
-def compute(bench: Bench) -> list[Row]:
-    """Arithmetic per frame, the machine's rate, and how much of it is used. Counted on a model as it is built, in float32."""
-    trainer = bench.trainer
-    device = trainer.device
-    model = build_model(trainer.config).to(device)
+def measure_compute(bench: Bench) -> list[Row]:
+    """Count the arithmetic per frame, measure the machine's rate, and return the share of it that is used."""
+    gflop, rows = count_compute(bench.trainer)
+    device, used = bench.trainer.device, precision_in_use(bench.trainer)
+    size = bench.options.matrix or (8192 if device.type == "cuda" else 1024)
+    machine_rates = {}
+    for dtype in dict.fromkeys([torch.float32, torch.bfloat16, used]):  # a set, in this order
+        machine_rates[dtype] = matmul_gflops(dtype, device, size)
+        rows.append(Row(f"matrix product, {dtype_name(dtype)}", "GFLOP/s", [machine_rates[dtype]]))
+    for name, rates in bench.rates.items():
+        per_frame = gflop["rollout" if name.startswith("rollout") else name]
+        shares = [100 * per_frame * frames / machine_rates[used] for frames in rates]
+        rows.append(Row(f"{name}, share of the {dtype_name(used)} rate", "%", shares))
+    return rows
+
+
+def count_compute(trainer: Trainer) -> tuple[dict[str, float], list[Row]]:
+    """Return GFLOP per frame by name, and as rows. They are counted on a new, uncompiled model in float32."""
+    model = build_model(trainer.config).to(trainer.device)
     _, _, batch = next(batches(trainer))
-    inputs = model_inputs(batch, device)
+    inputs = model_inputs(batch, trainer.device)
     clips, length = batch["frames"].shape[:2]
-    given, conditions = inputs["frames"][:, : model.context], inputs["conditions"][:, :length]
+    context, conditions = inputs["frames"][:, : model.context], inputs["conditions"][:, :length]
     gflop = {
-        "training, true frames fed back": training_gflop(model, inputs, forced=True),
-        "training, own frames fed back": training_gflop(model, inputs, forced=False),
-        "roll-out": count_gflop(lambda: model.rollout(given, conditions), clips * (length - model.context)),
+        "training, teacher-forced": training_gflop(model, inputs, forced=True),
+        "training, autoregressive": training_gflop(model, inputs, forced=False),
+        "rollout": count_gflop(lambda: model.rollout(context, conditions), clips * (length - model.context)),
     }
     forward = count_gflop(lambda: model(**inputs, teacher_forcing=False), clips * (length - 1))
-    rows = [Row("forward pass of training, own frames fed back", "GFLOP/frame", [forward])]
+    rows = [Row("forward pass of training, autoregressive", "GFLOP/frame", [forward])]
     rows += [Row(name, "GFLOP/frame", [value]) for name, value in gflop.items()]
-    used = precision_in_use(trainer)
-    size = bench.options.matrix or (8192 if device.type == "cuda" else 1024)
-    rate = {dtype: matrix_rate(dtype, device, size) for dtype in dict.fromkeys([torch.float32, torch.bfloat16, used])}
-    rows += [Row(f"matrix product, {name_of(dtype)}", "GFLOP/s", [value]) for dtype, value in rate.items()]
-    for name, rates in bench.rates.items():
-        per_frame = gflop["roll-out" if name.startswith("roll-out") else name]
-        shares = [100 * per_frame * frames / rate[used] for frames in rates]
-        rows.append(Row(f"{name}, of the {name_of(used)} rate", "%", shares))
-    return rows
+    return gflop, rows
 
 
-def cache(bench: Bench) -> list[Row]:
-    """Building the frame cache of training images in a new folder, against decoding and resizing them and keeping nothing."""
+def measure_cache(bench: Bench) -> list[Row]:
+    """Measure building the frame cache of training images, compared with decoding and resizing them."""
     flags, root = bench.flags, find_dataset(bench.options.DR, "train")
-    paths = sorted(path for path in (root / "train").rglob("*") if path.suffix.lower() in SUFFIXES)[: bench.options.images]
+    images = [path for path in (root / "train").rglob("*") if path.suffix.lower() in SUFFIXES]
+    paths = sorted(images)[: bench.options.images]
     if not paths:
-        raise UserError(f"{root / 'train'}: holds no images")
-    size = {"height": flags.frame_H, "width": flags.frame_W}
+        raise UserError(f"{root / 'train'}: expected images, got none")
+    height, width = flags.frame_H, flags.frame_W
     candidates = {
-        "build": lambda: building_rate(paths, root=root, **size),
-        "plain": lambda: decoding_rate(paths, **size),
+        "cache": lambda: caching_rate(paths, root=root, height=height, width=width),
+        "decoding": lambda: decoding_rate(paths, height=height, width=width),
     }
-    rates = interleaved(candidates, bench.options.rounds)
-    share = [100 * ratio for ratio in by_round(rates["build"], rates["plain"])]
+    rates = interleave(candidates, bench.options.rounds)
+    share = [100 * ratio for ratio in ratios_by_round(rates["cache"], rates["decoding"])]
     return [
-        Row(f"building the frame cache, {len(paths)} images", "images/s", rates["build"]),
-        Row("decoding and resizing alone", "images/s", rates["plain"]),
+        Row(f"building the frame cache, {len(paths)} images", "images/s", rates["cache"]),
+        Row("decoding and resizing alone", "images/s", rates["decoding"]),
         Row("building / decoding alone", "%", share),
     ]
 
 
-PARTS = {"train": training, "rollout": roll_outs, "memory": memory, "compute": compute, "cache": cache}
+PARTS = {
+    "train": measure_training,
+    "rollout": measure_rollouts,
+    "memory": measure_memory,
+    "compute": measure_compute,
+    "cache": measure_cache,
+}
+
+
+def speed_parser() -> Parser:
+    """Return the parser of this program's flags."""
+    parser = Parser("Measure speed, memory and arithmetic of training and rollout and print Markdown tables.")
+    add = parser.add_argument
+    add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set, as for Trainer.py")
+    add("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure (default: all)")
+    add("--skip", nargs="+", choices=PARTS, default=[], help="parts to skip (default: none)")
+    add("--rounds", type=COUNT, default=5, help="rounds of every candidate, after one to warm up")
+    add("--steps", type=COUNT, default=5, help="training steps of a round")
+    add("--rollout_frames", type=COUNT, default=120, help="predicted frames of a rollout")
+    add("--images", type=COUNT, default=1000, help="most images that are read to measure the frame cache")
+    add("--matrix", type=COUNT, help="rows and columns of the multiplied matrices (default: 8192 with CUDA, else 1024)")
+    add("--yardstick", type=Path, default=COURSE_FILE, metavar="FILE",
+        help="Python file that defines the course's CourseNetwork; without it, the rows of that network are omitted "
+             "(default: ../shared/baseline/course_network.py, next to the repository)")  # fmt: skip
+    add("trainer_flags", nargs="*", metavar="-- FLAG", help="flags of Trainer.py")
+    return parser
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser("Measure speed, memory and arithmetic of training and roll-out; everything is printed as Markdown.")
-    add = parser.add_argument
-    add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set, as for Trainer.py")
-    add("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure")
-    add("--skip", nargs="+", choices=PARTS, default=[], help="parts to leave out")
-    add("--rounds", type=COUNT, default=5, help="turns that each candidate takes, behind one to warm up")
-    add("--steps", type=COUNT, default=5, help="training steps of a turn")
-    add("--rollout_frames", type=COUNT, default=120, help="predicted frames of a roll-out")
-    add("--images", type=COUNT, default=1000, help="images of the frame cache at most")
-    add("--matrix", type=COUNT, help="side of the square matrices (default: 8192 with CUDA, else 1024)")
-    add("--yardstick", type=Path, default=ROOT.parent / "shared" / "baseline" / "course_network.py", metavar="FILE",
-        help="where the course's network is defined; without the file its rows are left out")  # fmt: skip
-    add("trainer_flags", nargs="*", help="behind --: flags of Trainer.py")
-    options = parser.parse_args(argv)
+    options = speed_parser().parse_args(argv)
     flags = parse_flags(["--DR", str(options.DR), *options.trainer_flags])
     find_dataset(options.DR, "train")
-    print(f"`{shlex.join(['python', 'benchmarks/speed.py', *(sys.argv[1:] if argv is None else argv)])}`\n")
-    bench, about = Bench(options, flags), machine(flags)
-    parts = {name: part for name, part in PARTS.items() if name in options.only and name not in options.skip}
-    if parts.keys() & {"train", "rollout", "compute"}:
-        about["precision"] = name_of(precision_in_use(bench.trainer))
-    print(markdown(["machine", ""], [list(line) for line in about.items()]))
-    for name, part in parts.items():
-        print(tabulate(name, part(bench)), flush=True)
+    print(f"`{command_of('speed.py', argv)}`\n")
+    bench, machine = Bench(options, flags), describe_machine(flags)
+    parts = [name for name in PARTS if name in options.only and name not in options.skip]
+    if {"train", "rollout", "compute"} & set(parts):  # these construct a Trainer
+        machine["precision"] = dtype_name(precision_in_use(bench.trainer))
+    print(machine_table(machine))
+    for name in parts:
+        print(measurement_table(name, PARTS[name](bench)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What a training step of this checkout takes beside one of another: two processes that take turns, some steps at a time.
+"""Compare the training step of this checkout with that of another: two processes that take turns, a few steps at a time.
 
     python benchmarks/turns.py --DR demo_data --other ../older_checkout -- --preset quick
 
-Everything behind -- goes to Trainer.py of both, and what one does with it is measured by that checkout's own benchmarks. Turns of
-a second each, so that what else the machine does falls on both alike; a ratio above 1 says that this checkout is the slower one.
-Reading, forward, backward, the optimizer's step and the average's are in it, checkpoints are not.
+Everything after -- is passed to Trainer.py of both. Each checkout is measured by its own benchmarks. A turn takes about a second,
+so that other load on the machine affects both alike. A ratio above 1 means that this checkout is slower. A step consists of
+reading, forward, backward, the optimizer's step and the update of the EMA weights; checkpoints are not included.
 """
 
 import sys
@@ -16,81 +16,103 @@ import runtime.openmp  # noqa: F401  (must precede torch)
 
 # isort: split
 import contextlib
-import shlex
 import subprocess
 
-from benchmarks.common.measure import ROOT, Row, by_round, machine, markdown, parse_flags, tabulate, why_failed
+from benchmarks.common.machine import describe_machine
+from benchmarks.common.measure import ROOT, parse_flags, ratios_by_round
+from benchmarks.common.processes import failure_reason
+from benchmarks.common.tables import Row, command_of, machine_table, measurement_table
 from runtime.cli import COUNT, Parser
 from utils import UserError, one_line_errors
 
-# Runs in either checkout: each line that it reads asks for so many steps, each that it writes are their seconds.
+# The program of either process. Each line of its input asks for a number of steps; each line of its output is their seconds.
+# Both inherit the setting for OpenMP that this process has from runtime.openmp.
 SERVER = """
 import sys
 checkout, argv = sys.argv[1], sys.argv[2:]
-sys.path.insert(0, checkout)
-from benchmarks.common import measure
-flags = measure.parse_flags(argv)
-trainer = measure.new_trainer(flags)
+{imports}
+trainer = measure.new_trainer(measure.parse_flags(argv))
 source = measure.batches(trainer)
 for line in sys.stdin:
     forced, steps = map(int, line.split())
     print("took", measure.train_steps(trainer, source, steps, forced=bool(forced)).seconds, flush=True)
 """
+# By the path of measure.py in a checkout; the second layout is that of older commits. sys.path[0] is the current folder, whose
+# modules must not be imported instead.
+IMPORTS = {
+    "benchmarks/common/measure.py": "sys.path[0] = checkout\nfrom benchmarks.common import measure",
+    "benchmarks/measure.py": "sys.path[0] = checkout + '/benchmarks'\nimport measure",
+}
+
+
+def server_program(checkout: Path) -> str:
+    """Return the program that trains with this checkout. Raises UserError for a folder that is not a checkout."""
+    for module, imports in IMPORTS.items():
+        if (checkout / module).is_file():
+            return SERVER.format(imports=imports)
+    raise UserError(f"--other {checkout}: expected a checkout of this repository, got a folder without {' or '.join(IMPORTS)}")
 
 
 class Server:
-    """A process that holds the model of one checkout and trains it on demand. Raises UserError if it ends."""
+    """A process that holds the model of one checkout and trains it on request."""
 
     def __init__(self, checkout: Path, flags: list[str]):
-        command = [sys.executable, "-c", SERVER, str(checkout.resolve()), *flags]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen(command, text=True, **pipes)
+        self.checkout = checkout.resolve()
+        command = [sys.executable, "-c", server_program(checkout), str(self.checkout), *flags]
+        self.process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def train(self, steps: int, *, forced: bool) -> float:
-        """Seconds of so many steps."""
-        with contextlib.suppress(BrokenPipeError):  # what it said last is told below
-            print(int(forced), steps, file=self.process.stdin, flush=True)
-        for line in self.process.stdout:
+        """Return the seconds of `steps` training steps. Raises UserError with the last message of a process that ended."""
+        process = self.process
+        assert process.stdin and process.stdout and process.stderr
+        with contextlib.suppress(BrokenPipeError):  # the process has ended; the error below has its message
+            print(int(forced), steps, file=process.stdin, flush=True)
+        for line in process.stdout:
             if line.startswith("took "):
                 return float(line.split()[1])
-        raise UserError(f"{self.process.args[3]}: {why_failed(self.process.wait(), self.process.stderr.read())}")
+        raise UserError(f"{self.checkout}: {failure_reason(process.wait(), process.stderr.read())}")
 
 
 def measure_turns(ours: Server, theirs: Server, *, steps: int, rounds: int) -> list[Row]:
-    """Milliseconds of a step in each round, of both, and their ratio; on true and on own frames. One round to warm up."""
+    """Return both checkouts' milliseconds per step in each round, and the ratio, after one round to warm up."""
     rows = []
-    for forced, name in ((True, "true frames fed back"), (False, "own frames fed back")):
-        taken: list[list[float]] = [[], []]
+    for forced, name in ((True, "teacher-forced"), (False, "autoregressive")):
+        here, there = [], []
         for _ in range(1 + rounds):
-            for side, server in zip(taken, (ours, theirs)):
-                side.append(1e3 * server.train(steps, forced=forced) / steps)
-        here, there = (side[1:] for side in taken)
-        rows += [Row(f"{name}: this checkout", "ms", here), Row(f"{name}: the other", "ms", there),
-                 Row(f"{name}: ratio", "times", by_round(here, there))]  # fmt: skip
+            here.append(1e3 * ours.train(steps, forced=forced) / steps)
+            there.append(1e3 * theirs.train(steps, forced=forced) / steps)
+        here, there = here[1:], there[1:]
+        rows.append(Row(f"{name}: this checkout", "ms", here))
+        rows.append(Row(f"{name}: the other checkout", "ms", there))
+        rows.append(Row(f"{name}: ratio", "times", ratios_by_round(here, there)))
     return rows
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser("Compare training steps of this checkout with those of another; everything is printed as Markdown.")
+    parser = Parser("Compare training steps of this checkout with those of another and print Markdown tables.")
     add = parser.add_argument
     add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set, as for Trainer.py")
-    add("--other", type=Path, default=ROOT, metavar="FOLDER", help="another checkout (default: this one, which shows the noise)")
-    add("--rounds", type=COUNT, default=20, help="turns of each")
-    add("--steps", type=COUNT, default=4, help="steps of a turn")
-    add("trainer_flags", nargs="*", help="behind --: flags of Trainer.py, for both")
+    add("--other", type=Path, default=ROOT, metavar="FOLDER",
+        help="another checkout of this repository (default: this one, which measures the noise)")  # fmt: skip
+    add("--rounds", type=COUNT, default=20, help="turns of each checkout, after one to warm up")
+    add("--steps", type=COUNT, default=4, help="training steps of a turn")
+    add("trainer_flags", nargs="*", metavar="-- FLAG", help="flags of Trainer.py, for both checkouts")
     options = parser.parse_args(argv)
-    if not (options.other / "benchmarks" / "common" / "measure.py").is_file():
-        raise UserError(f"--other {options.other}: no benchmarks/common/measure.py in it; expected a checkout of this repository")
+    server_program(options.other)  # raises UserError for a wrong folder before anything starts
     flags = ["--DR", str(options.DR), *options.trainer_flags]
-    about = machine(parse_flags(flags))
-    servers = Server(ROOT, flags), Server(options.other, flags)
-    rows = measure_turns(*servers, steps=options.steps, rounds=options.rounds)
-    for server in servers:
-        server.process.kill()
-    print(f"`{shlex.join(['python', 'benchmarks/turns.py', *(sys.argv[1:] if argv is None else argv)])}`\n")
-    print(markdown(["machine", ""], [list(line) for line in about.items()]))
-    print(tabulate("a training step", rows))
+    machine = describe_machine(parse_flags(flags))
+    servers: list[Server] = []
+    try:
+        for checkout in (ROOT, options.other):
+            servers.append(Server(checkout, flags))
+        rows = measure_turns(*servers, steps=options.steps, rounds=options.rounds)
+    finally:
+        for server in servers:
+            server.process.kill()
+    print(f"`{command_of('turns.py', argv)}`\n")
+    print(machine_table(machine))
+    print(measurement_table("a training step", rows))
 
 
 if __name__ == "__main__":

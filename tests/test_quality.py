@@ -1,4 +1,4 @@
-"""benchmarks/quality.py, rollouts.py and ablation.py: what they measure, by hand, and each of them once as a user runs it."""
+"""quality.py, rollouts.py and ablation.py: their measures against values by hand, and their programs as a user runs them."""
 
 import json
 import math
@@ -16,19 +16,19 @@ from utils import UserError
 
 
 def still(frames: int = 4, *, height: int = 32, width: int = 64) -> Sequence:
-    """Grey frames, white poses with one dark pixel at (10, 20), none in the last frame."""
+    """Return gray frames and white poses with one dark pixel at (10, 20), except in the last frame."""
     poses = torch.full((frames, 3, height, width), 255, dtype=torch.uint8)
     poses[:-1, 1, 10, 20] = 0
-    truth = torch.full_like(poses, 102)
-    return Sequence("0", truth[:1], poses, truth)
+    ground_truth = torch.full_like(poses, 102)
+    return Sequence("0", ground_truth[:1], poses, ground_truth)
 
 
-def test_the_skeletons_surroundings_are_a_square_around_its_only_pixel():
-    mask = quality.near_skeleton(still().conditions / 255)
+def test_the_neighborhood_of_a_single_skeleton_pixel_is_a_square():
+    mask = quality.skeleton_neighborhood(still().conditions / 255)
     assert mask.shape == (4, 1, 32, 64) and mask[0].sum() == 25 and mask[0, 0, 8:13, 18:23].all() and not mask[-1].any()
 
 
-def test_only_errors_near_the_skeleton_count_and_only_in_frames_that_have_one():
+def test_foreground_psnr_counts_pixels_near_the_skeleton_only():
     sequence = still()
     video = sequence.ground_truth / 255
     video[:, :, 20:] = 1.0
@@ -39,7 +39,7 @@ def test_only_errors_near_the_skeleton_count_and_only_in_frames_that_have_one():
     assert math.isnan(quality.foreground_psnr(video, sequence._replace(conditions=torch.zeros(4, 7))))
 
 
-def test_frames_held_out_are_all_of_the_validation_and_none_of_the_training(rendered, tmp_path):
+def test_held_out_frames_move_from_training_to_validation(rendered, tmp_path):
     size = {"height": 32, "width": 64}
     whole = DanceSplit.load(rendered, "train", **size)
     numbers = whole.numbers.tolist()
@@ -51,24 +51,24 @@ def test_frames_held_out_are_all_of_the_validation_and_none_of_the_training(rend
     assert len(list((tmp_path / "data" / "val" / "val_img").iterdir())) == 3
 
 
-def test_a_folder_that_hold_out_did_not_make_is_left_alone(dataset):
-    """With the data set itself where the split would go, it once was removed before it was read."""
+def test_hold_out_does_not_touch_a_folder_that_it_did_not_make(dataset):
+    """A data set in the place of the split was once removed before it was read."""
     files = sorted(dataset.rglob("*"))
-    with pytest.raises(UserError, match="stands where the split of --hold_out would go"):
+    with pytest.raises(UserError, match="expected no folder, or one made by --hold_out"):
         quality.hold_out(dataset, range(3), dataset)
     assert sorted(dataset.rglob("*")) == files
     made = quality.hold_out(dataset, range(3), dataset.parent / "held_out")
-    with pytest.raises(UserError, match="stands where"):  # nor is a split taken from itself
+    with pytest.raises(UserError, match="expected no folder"):  # a split of itself
         quality.hold_out(made, range(3, 5), made)
     assert len(list((made / "val" / "val_img").iterdir())) == 3
 
 
-def test_the_budget_sets_the_epochs(monkeypatch, tmp_path):
-    """On true frames an epoch takes 10 s, on own ones 30: of n epochs, half at 10 s, then a decay, then a fifth at 30 s."""
+def test_the_budget_determines_the_epochs(monkeypatch, tmp_path):
+    """An epoch takes 10 s teacher-forced and 30 s autoregressive. Of n epochs, half take 10 s, then the ratio decays."""
     runs = []
     monkeypatch.setattr(quality.Trainer, "main", lambda argv: runs.append(argv[argv.index("--tfr") + 1]))
     monkeypatch.setattr(quality, "training_seconds", lambda folder: {"1": 10.0, "0": 30.0}[runs[-1]])
-    epochs = quality.epochs_in(5, ["--DR", "."], tmp_path)
+    epochs = quality.epochs_within(5, ["--DR", "."], tmp_path)
     assert runs == ["1", "0"]
 
     def seconds(n):
@@ -79,7 +79,7 @@ def test_the_budget_sets_the_epochs(monkeypatch, tmp_path):
 
 
 def test_quality_trains_every_seed_and_prints_a_table(rendered, tmp_path, capsys):
-    """With the precision of a user who says nothing about it, which once ended a half-hour training in a KeyError."""
+    """--amp auto, the default, once ended a training of half an hour in a KeyError."""
     numbers = DanceSplit.load(rendered, "train", height=32, width=64).numbers
     held = f"{numbers[0]}-{numbers[11]}"
     quality.main(["--DR", str(rendered), "--save_root", str(tmp_path), "--epochs", "1", "--seeds", "1", "2", "--hold_out", held,
@@ -93,25 +93,25 @@ def test_quality_trains_every_seed_and_prints_a_table(rendered, tmp_path, capsys
 
 
 @pytest.mark.parametrize("flags, message", [
-    (["--hold_out", "90000-90001"], "has none of these frames"), (["--hold_out", "9-3"], "first and last frame number expected"),
+    (["--hold_out", "90000-90001"], "got none that exist"), (["--hold_out", "9-3"], "expected first and last frame number"),
     (["--minutes", "0"], "a number above 0 expected"), (["--DR", "nowhere"], "no such folder"),
 ])  # fmt: skip
-def test_quality_refuses_in_one_line(rendered, tmp_path, capsys, flags, message):
+def test_quality_refuses_bad_input_in_one_line(rendered, tmp_path, capsys, flags, message):
     assert message in refused(capsys, quality.main, ["--DR", rendered, "--save_root", tmp_path, *flags, "--", *SMALL])
 
 
-def test_a_lasting_roll_out_is_scored_round_by_round():
-    """Three rounds of four frames and a bit: the first is exact, the third off by 0.1, what follows does not count."""
+def test_a_long_rollout_is_scored_on_its_first_and_last_complete_pass():
+    """Three passes of four frames and two more frames: the first is exact, the third is off by 0.1, the rest does not count."""
     sequence = still()
-    assert torch.equal(rollouts.repeated(sequence, 9).conditions, sequence.conditions[[0, 1, 2, 3, 0, 1, 2, 3, 0]])
+    assert torch.equal(rollouts.repeat_conditions(sequence, 9).conditions, sequence.conditions[[0, 1, 2, 3, 0, 1, 2, 3, 0]])
     video = torch.cat([sequence.ground_truth / 255 + error for error in (0, 0.5, 0.1, 0.9)])[:14]
-    assert rollouts.lasting_row(video, sequence)[1:] == ["14", "100.00", "20.00", "-80.00", "yes"]
+    assert rollouts.duration_row(video, sequence)[1:] == ["14", "100.00", "20.00", "-80.00", "yes"]
 
 
-def test_samples_are_compared_with_the_truth_and_with_each_other():
+def test_samples_are_compared_with_the_ground_truth_and_with_each_other():
     sequence = still()
-    truth = sequence.ground_truth / 255
-    row = rollouts.prior_row("0", [truth + 0.1, truth + 0.01], truth + 0.1, sequence)
+    exact = sequence.ground_truth / 255
+    row = rollouts.prior_row("0", [exact + 0.1, exact + 0.01], exact + 0.1, sequence)
     # 20 and 40 dB; two values 0.09 apart have the standard deviation 0.09 / sqrt 2.
     assert row == ["0", "20.00", "30.00", "40.00", f"{20 / 2**0.5:.3f}", f"{255 * 0.09 / 2**0.5:.3f}"]
 
@@ -120,7 +120,9 @@ def test_rollouts_prints_both_tables(rendered, trained, capsys):
     rollouts.main(["--DR", str(rendered), "--ckpt_path", str(trained), "--samples", "2", "--frames", "20", "--device", "cpu"])
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if line.startswith("| 0 |") or line.startswith("| 1 |")]) == 4
-    assert lines[0].startswith("| sequence | z_scale 0, dB") and any("last whole round" in line for line in lines)
+    assert lines[0].startswith("| sequence | prior's mean (z_scale 0), dB") and any(
+        "last complete pass" in line for line in lines
+    )
 
 
 @pytest.mark.parametrize("without", ablation.INPUTS)

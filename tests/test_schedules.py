@@ -1,4 +1,4 @@
-"""Values by hand for every schedule that the course's reports use."""
+"""Every schedule in the reports of the course, against values by hand."""
 
 import pytest
 
@@ -10,19 +10,19 @@ def forcing(epochs, **flags):
     return [teacher_forcing_ratio(epoch, **defaults | flags) for epoch in epochs]
 
 
-def test_the_course_keeps_the_ratio_and_then_lowers_it_every_epoch():
+def test_the_ratio_of_the_course_is_constant_and_then_decays_every_epoch():
     assert forcing([0, 9, 10, 11, 18, 19, 20, 69]) == pytest.approx([1, 1, 0.9, 0.8, 0.1, 0, 0, 0])
 
 
-def test_a_floor_holds():
+def test_the_ratio_stays_at_the_floor():
     assert forcing([10, 15, 16, 60], floor=0.4) == pytest.approx([0.9, 0.4, 0.4, 0.4])
 
 
-def test_lowered_only_at_every_tenth_epoch_down_to_a_floor():
+def test_the_ratio_decays_at_every_tenth_epoch_down_to_a_floor():
     assert forcing([9, 10, 19, 20, 70, 80, 200], interval=10, floor=0.3) == pytest.approx([1, 0.9, 0.9, 0.8, 0.3, 0.3, 0.3])
 
 
-def test_linear_to_zero_at_the_last_epoch():
+def test_the_ratio_decays_linearly_to_zero_at_the_last_epoch():
     ratios = forcing(range(50), decay_start=10, step=1 / 40)
     assert ratios[9] == 1 and ratios[29] == pytest.approx(0.5) and ratios[49] == pytest.approx(0)
 
@@ -32,11 +32,11 @@ def test_a_constant_ratio():
 
 
 def test_the_ratio_reaches_zero_exactly():
-    """1 - 10 * 0.1 leaves 1e-16 in floating point, which a coin could still fall under."""
+    """1 - 10 * 0.1 is 1e-16 in floating point, and a scheduled-sampling draw can be smaller than that."""
     assert forcing([19]) == [0]
 
 
-def test_a_floor_above_the_start_raises_nothing():
+def test_a_floor_above_the_start_does_not_raise_the_ratio():
     assert forcing([0, 30], start=0.2, floor=0.5) == [0.2, 0.2]
 
 
@@ -45,14 +45,14 @@ def beta(at, **flags):
     return [kl_weight(epoch, **defaults | flags) for epoch in at]
 
 
-def test_cyclical_annealing_rises_over_the_ratio_and_starts_again():
-    """Fu et al.: 2 cycles of 10 epochs, each rising over its first half."""
+def test_cyclical_annealing_rises_over_the_ratio_in_every_cycle():
+    """Fu et al. 2019: 2 cycles of 10 epochs; beta rises over the first half of each."""
     assert beta([0, 1, 4, 5, 9, 10, 11, 15, 19]) == pytest.approx([0, 0.2, 0.8, 1, 1, 0, 0.2, 1, 1])
 
 
 @pytest.mark.parametrize("cycles", [3, 7, 10, 100])
 def test_every_cycle_begins_at_zero(cycles):
-    """At cycle starts that are whole epochs, the rest of a float division once came out just below 1."""
+    """For cycles that start at whole epochs, the remainder of a float division was once just below 1."""
     starts = [10 * i / cycles for i in range(cycles)]
     assert beta(starts, epochs=10, cycles=cycles, ratio=1.0) == pytest.approx([0] * cycles, abs=1e-6)
 
@@ -61,18 +61,18 @@ def test_monotonic_annealing_is_one_rise():
     assert beta([0, 5, 10, 19], kind="Monotonic") == pytest.approx([0, 0.5, 1, 1])
 
 
-def test_none_is_full_weight_from_the_first_epoch():
+def test_without_annealing_beta_is_one_throughout():
     assert beta(range(20), kind="None") == [1] * 20
 
 
 @pytest.mark.parametrize("epochs, cycles", [(1, 10), (3, 10), (7, 3), (500, 10)])
 def test_any_number_of_epochs_and_cycles_gives_weights_between_zero_and_one(epochs, cycles):
-    """Tables of weights were seen to end one entry early; a function cannot."""
+    """In public solutions, a table of weights ends one entry too early."""
     assert all(0 <= value <= 1 for value in beta(range(epochs), epochs=epochs, cycles=cycles))
 
 
 def test_cycles_shorter_than_an_epoch_still_anneal():
-    """Ten cycles in five epochs: taken at whole epochs only, beta would be 0 throughout."""
+    """Ten cycles in five epochs: if beta changed at whole epochs only, it would be 0 throughout."""
     assert beta([0, 0.125, 0.25, 0.4, 0.5], epochs=5, cycles=10, ratio=1.0) == pytest.approx([0, 0.25, 0.5, 0.8, 0])
 
 
@@ -81,7 +81,7 @@ def rates(epochs, kind, **flags):
     return [learning_rate(epoch, kind=kind, **defaults | flags) for epoch in epochs]
 
 
-def test_learning_rates_by_hand():
+def test_learning_rates_of_every_schedule():
     assert rates([0, 5, 10], "constant") == [2, 2, 2]
     assert rates([0.5, 3.9, 4, 8.5], "step") == [2, 2, 1, 0.5]
     assert rates([0.5, 1, 2.7], "exponential") == [2, 1, 0.5]
@@ -95,5 +95,5 @@ def test_warm_up_rises_from_zero(kind):
     assert rates([0.5], kind, warmup=20.0)[0] > 0
 
 
-def test_the_cosine_begins_where_the_warm_up_ends():
+def test_the_cosine_begins_at_the_end_of_the_warm_up():
     assert rates([2, 6, 10], "cosine", warmup=2.0) == pytest.approx([2, 1, 0])

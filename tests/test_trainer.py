@@ -1,4 +1,4 @@
-"""Trainer.py as a user runs it, on a rendered data set of forty frames."""
+"""Trainer.py as a user runs it, on a rendered data set of 40 training frames."""
 
 import json
 import math
@@ -28,12 +28,12 @@ def make(train_args, *more: str) -> Trainer.Trainer:
 
 
 def at(index: int, *, loss_weight: float = 1.0, completes_step: bool = True) -> BatchPosition:
-    """The place of a batch, all that the test does not care about left at 0."""
+    """Return the position of a batch, with 0 for the values that do not matter to the tests."""
     return BatchPosition(index, 0, 0, loss_weight, completes_step)
 
 
 def row_of(trainer, epoch: int) -> dict:
-    """Trains a whole epoch; its row."""
+    """Train a whole epoch and return its row of metrics.jsonl."""
     trainer.progress = Progress()
     return trainer.train_epoch(epoch)[0]
 
@@ -55,7 +55,7 @@ def test_a_run_leaves_checkpoints_metrics_settings_and_plots(trained):
     assert config["flags"]["F_dim"] == 16 and "torch" in config["versions"]
 
 
-def test_the_curves_are_drawn_after_every_epoch(train_args, tmp_path, monkeypatch):
+def test_the_training_curves_are_drawn_after_every_epoch(train_args, tmp_path, monkeypatch):
     pictures = []
     monkeypatch.setattr(
         Trainer,
@@ -72,20 +72,20 @@ def test_the_best_checkpoint_is_the_one_with_the_best_validation(trained):
     assert state["best_psnr"] == max(scores) and scores[state["epoch"] - 1] == max(scores)
 
 
-def test_every_predicted_frame_is_scored_and_the_given_one_is_not(train_args):
-    """PSNR was seen divided by 630 or 628 frames instead of 629."""
+def test_every_predicted_frame_is_scored_and_the_context_frame_is_not(train_args):
+    """Public solutions divide the PSNR by 630 or 628 frames instead of 629."""
     row, videos = make(train_args).validate()
     assert len(row["val_psnr_per_frame"]) == 11 == len(videos[0]) - 1
     assert sum(row["val_psnr_per_frame"]) / 11 == pytest.approx(row["val_psnr"], abs=0.01)
 
 
-def test_validation_rolls_out_from_the_prior_with_the_averaged_weights(train_args, monkeypatch):
+def test_validation_rolls_out_from_the_prior_with_the_ema_weights(train_args, monkeypatch):
     trainer = make(train_args)
     monkeypatch.setattr(trainer.learner.ema.module.posterior, "forward", lambda *_: pytest.fail("posterior used"))
-    monkeypatch.setattr(trainer.learner.model, "rollout", lambda *_: pytest.fail("weights of the moment used"))
+    monkeypatch.setattr(trainer.learner.model, "rollout", lambda *_: pytest.fail("weights without EMA used"))
     first, _ = trainer.validate()
     second, _ = trainer.validate()
-    assert first == second  # the same prior samples each time: epochs can be compared
+    assert first == second  # the same prior samples each time, so that epochs can be compared
 
 
 def test_training_learns(train_args, tmp_path):
@@ -96,7 +96,7 @@ def test_training_learns(train_args, tmp_path):
 
 
 def test_accumulated_batches_give_the_gradient_of_one_large_batch(train_args, monkeypatch):
-    """Five clips in batches of 2, 2 and 1 against one batch of 5: the smaller last batch counts by its clips."""
+    """Five clips in batches of 2, 2 and 1 equal one batch of 5: the smaller last batch is weighted by its clips."""
     gradients = []
     monkeypatch.setattr(torch, "manual_seed", lambda seed: None)
     for size, groups in [("2", [[0, 1], [2, 3], [4]]), ("5", [[0, 1, 2, 3, 4]])]:
@@ -119,7 +119,7 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(train_args, mo
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-3)
 
 
-def test_the_loss_weighs_kl_by_beta(train_args, monkeypatch):
+def test_beta_weights_the_kl_term_of_the_loss(train_args, monkeypatch):
     trainer = make(train_args, "--kl_weight", "0.01", "--grad_clip", "1e9")
     found = []
     monkeypatch.setattr(
@@ -145,7 +145,7 @@ def test_the_gradient_is_clipped(train_args, monkeypatch):
     assert norms == [pytest.approx(0.001, rel=1e-3)]
 
 
-def test_the_averaged_weights_follow_the_definition(train_args):
+def test_the_ema_weights_follow_their_definition(train_args):
     trainer = make(train_args, "--ema", "0.6")
     expected = None
     for step in range(4):
@@ -156,8 +156,8 @@ def test_the_averaged_weights_follow_the_definition(train_args):
     torch.testing.assert_close(next(trainer.learner.ema.module.parameters()).detach(), expected)
 
 
-def test_every_epoch_trains_with_the_schedules_of_its_own_number(train_args, monkeypatch):
-    """beta one epoch off was seen in public code; here the values that reach the batches are compared."""
+def test_every_epoch_trains_with_its_own_values_of_the_schedules(train_args, monkeypatch):
+    """In public solutions, beta is off by one epoch. This test compares the values that reach the batches."""
     flags = ["--num_epoch", "10", "--tfr_sde", "1", "--tfr_d_step", "0.1", "--kl_anneal_cycle", "2",
              "--lr", "0.002", "--lr_schedule", "cosine", "--lr_warmup", "0"]  # fmt: skip
     trainer = make(train_args, *flags)
@@ -175,13 +175,13 @@ def test_every_epoch_trains_with_the_schedules_of_its_own_number(train_args, mon
         assert row["loss"] == pytest.approx(0.7) and row["mse"] == 0.5 and row["kl"] == 2.0
 
 
-def test_the_last_step_of_a_cosine_still_trains(train_args, tmp_path):
-    """Taken at a batch's end the rate was 0, and a run of a single batch trained nothing."""
+def test_the_last_step_of_a_cosine_schedule_trains(train_args, tmp_path):
+    """The learning rate at the end of a batch was used once. It was 0 for the last one, and a run of one batch did not train."""
     Trainer.main([*train_args, "--num_epoch", "1", "--batch_size", "8"])
     assert read_metrics(tmp_path / "run" / "metrics.jsonl")[0]["lr"] > 0.0005
 
 
-def test_flags_reach_the_parts_they_are_for(train_args, monkeypatch):
+def test_flags_reach_the_parts_that_they_configure(train_args, monkeypatch):
     flags = ["--partial", "0.8", "--reference", "clip", "--flip", "0.25", "--shift", "3", "--weight_decay", "0.3", "--seed", "9",
              "--feedback_noise", "0.07", "--fast_train", "--fast_partial", "0.5", "--fast_train_epoch", "2", "--amp", "bfloat16"]  # fmt: skip
     trainer = make(train_args, *flags)
@@ -208,7 +208,7 @@ def test_only_adamw_decays_weights_by_default(train_args, optim, decay):
     assert make(train_args, "--optim", optim).learner.optimizer.param_groups[0]["weight_decay"] == decay
 
 
-def test_coins_follow_the_ratio_and_can_be_tossed_per_epoch(train_args, monkeypatch):
+def test_scheduled_sampling_draws_follow_the_ratio_per_batch_or_epoch(train_args, monkeypatch):
     for coin in ("batch", "epoch"):
         trainer = make(train_args, "--tfr", "0.5", "--tfr_d_step", "0", "--tfr_coin", coin, "--batch_size", "1")
         fell = []
@@ -226,7 +226,7 @@ def test_coins_follow_the_ratio_and_can_be_tossed_per_epoch(train_args, monkeypa
 
 @pytest.mark.parametrize("optim", ["Adam", "AdamW", "SGD", "RMSprop"])
 @pytest.mark.parametrize("schedule", ["constant", "step", "exponential", "cosine"])
-def test_every_optimiser_and_schedule_takes_a_step(train_args, optim, schedule):
+def test_every_optimizer_and_schedule_takes_a_step(train_args, optim, schedule):
     trainer = make(train_args, "--optim", optim, "--lr_schedule", schedule, "--lr_warmup", "0.5")
     before = next(trainer.learner.model.parameters()).clone()
     trainer.learner.set_lr(trainer.schedules.lr_at(1.0))
@@ -253,7 +253,7 @@ def test_autocast_trains(train_args, tmp_path, precision):
 
 
 def test_the_course_commands_run_unchanged(rendered, tmp_path, monkeypatch):
-    """Only num_epoch is shorter and clips and model are small; each run has its folder, which holds a run for good."""
+    """Only num_epoch, clips and model are smaller, and every run has a folder of its own, because a folder holds one run."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(rendered, tmp_path / "LAB4_Dataset")
     flags = ["--DR", "LAB4_Dataset", "--save_root", "checkpoints", "--num_epoch", "1", "--per_save", "1", "--num_workers", "2",
@@ -266,18 +266,18 @@ def test_the_course_commands_run_unchanged(rendered, tmp_path, monkeypatch):
 
 
 def test_test_only_validates(train_args, trained, tmp_path, capsys):
-    without_sizes = [*train_args[: -len(SMALL)], "--device", "cpu", "--amp", "none"]  # the checkpoint knows them
+    without_sizes = [*train_args[: -len(SMALL)], "--device", "cpu", "--amp", "none"]  # the checkpoint contains them
     Trainer.main([*without_sizes, "--test", "--ckpt_path", str(trained)])
     best = max(row["val_psnr"] for row in read_metrics(trained / "metrics.jsonl"))
     assert f"val {best:.2f} dB" in capsys.readouterr().out and not (tmp_path / "run").exists()
 
 
-def test_store_visualization_writes_a_gif_with_every_saved_epoch(train_args, tmp_path):
+def test_store_visualization_writes_a_gif_for_every_saved_epoch(train_args, tmp_path):
     Trainer.main([*train_args, "--store_visualization", "--per_save", "1"])
     assert {path.name for path in (tmp_path / "run").glob("*.gif")} == {"val_epoch=0.gif", "val_epoch=1.gif"}
 
 
-def test_tensorboard_and_wandb_get_the_numbers(train_args, tmp_path, monkeypatch):
+def test_tensorboard_and_wandb_receive_the_metrics(train_args, tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
     pytest.importorskip("wandb")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -293,12 +293,12 @@ def test_tensorboard_and_wandb_get_the_numbers(train_args, tmp_path, monkeypatch
     media = offline / "files" / "media"
     assert (
         len(list(media.rglob("*.png"))) == 2 and len(list(media.rglob("*.gif"))) == 2
-    )  # curve of each epoch; video of the first, the last
+    )  # a plot of each epoch; a video of the first and the last
     assert offline.name.endswith(json.loads((tmp_path / "run" / "config.json").read_text())["wandb"])
 
 
-def test_compile_is_for_the_weights_that_are_trained(train_args, monkeypatch):
-    """The averaged copy shares no code with them and is left alone: it rolls out in other shapes."""
+def test_compile_applies_to_the_trained_model_only(train_args, monkeypatch):
+    """The EMA copy is not compiled: it rolls out with other shapes."""
     compiled = []
     monkeypatch.setattr("training.learner.compile_parts", lambda model, device: compiled.append(model))
     make(train_args)

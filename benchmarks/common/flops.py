@@ -1,4 +1,4 @@
-"""How much arithmetic something takes, and how much the machine can do."""
+"""Count the arithmetic and the operators of some work, and measure the arithmetic rate of a device."""
 
 from collections.abc import Callable
 
@@ -7,29 +7,29 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.common.measure import seconds
+from benchmarks.common.measure import time_work
 
 
 def count_gflop(work: Callable[[], object], frames: int) -> float:
-    """1e9 floating-point operations per frame of `work`; a multiplication and an addition are two."""
+    """Return 1e9 floating-point operations of `work` per frame; a multiply-add counts as two."""
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops() / 1e9 / frames
 
 
 def training_gflop(model: nn.Module, inputs: dict[str, Tensor], *, forced: bool) -> float:
-    """1e9 floating-point operations per predicted frame of forward and backward, true frames or the model's own fed back."""
+    """Return 1e9 floating-point operations of forward and backward per predicted frame, teacher-forced or autoregressive."""
     clips, length = inputs["frames"].shape[:2]
 
-    def step() -> None:
+    def forward_and_backward() -> None:
         losses = model(**inputs, teacher_forcing=forced)
         (losses.mse + losses.kl).backward()
 
-    return count_gflop(step, clips * (length - 1))
+    return count_gflop(forward_and_backward, clips * (length - 1))
 
 
 class OperatorCounter(TorchDispatchMode):
-    """Counts the operators that torch runs and that touch values: views and empty tensors give a GPU nothing to do."""
+    """Counts the operators that touch values. Views and empty tensors do not count: they launch no kernel on a GPU."""
 
     def __init__(self):
         super().__init__()
@@ -41,14 +41,14 @@ class OperatorCounter(TorchDispatchMode):
 
 
 def count_operators(work: Callable[[], object]) -> int:
-    """How many operators `work` runs, backward and optimizer included; on a GPU each is a launch at least."""
+    """Return the number of operators that `work` runs, backward included; on a GPU each launches at least one kernel."""
     with OperatorCounter() as counter:
         work()
     return counter.count
 
 
-def matrix_rate(dtype: torch.dtype, device: torch.device, size: int, repeats: int = 8) -> float:
-    """GFLOP/s of a product of two square matrices, the best of several."""
+def matmul_gflops(dtype: torch.dtype, device: torch.device, size: int, repeats: int = 8) -> float:
+    """Return the GFLOP/s of a product of two square matrices, the best of `repeats` after one warm-up."""
     a, b = torch.rand(2, size, size, device=device).to(dtype)
-    times = [seconds(lambda: a @ b, device) for _ in range(repeats + 1)]
+    times = [time_work(lambda: a @ b, device) for _ in range(repeats + 1)]
     return 2 * size**3 / min(times[1:]) / 1e9

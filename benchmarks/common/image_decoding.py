@@ -1,7 +1,6 @@
-"""How fast images become frames: into the frame cache, and by decoding and resizing alone, which it cannot beat."""
+"""Measure how fast image files become frames: into the frame cache, and by decoding and resizing alone, its upper limit."""
 
 import os
-import shutil
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from data.frame_cache import cached_frames
 
 
 def decoding_rate(paths: list[Path], *, height: int, width: int) -> float:
-    """Images/s of PIL on all cores, the same kind of pool as the cache's; nothing is kept."""
+    """Return images/s of PIL on all cores in a pool like the frame cache's; the frames are discarded."""
 
     def decode(path: Path) -> None:
         with Image.open(path) as image:
@@ -25,12 +24,9 @@ def decoding_rate(paths: list[Path], *, height: int, width: int) -> float:
     return len(paths) / (time.perf_counter() - begin)
 
 
-def building_rate(paths: list[Path], *, root: Path, height: int, width: int) -> float:
-    """Images/s of the frame cache in a new folder, which is removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="frame-cache-"))
-    try:
+def caching_rate(paths: list[Path], *, root: Path, height: int, width: int) -> float:
+    """Return images/s of building the frame cache in a new folder, which is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="frame-cache-", ignore_cleanup_errors=True) as folder:
         begin = time.perf_counter()
-        cached_frames(paths, root=root, name="train", height=height, width=width, folder=folder)
+        cached_frames(paths, root=root, name="train", height=height, width=width, folder=Path(folder))
         return len(paths) / (time.perf_counter() - begin)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

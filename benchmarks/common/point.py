@@ -1,9 +1,9 @@
-"""One measurement in a process of its own, so that its memory is its own; speed.py and curves.py start it. Prints JSON.
+"""Take one measurement in a fresh process, whose memory is its own, and print it as JSON; speed.py and curves.py run this.
 
     python benchmarks/common/point.py --steps 3 -- --DR demo_data    time and memory of training
     python benchmarks/common/point.py --steps 3 --images repeated.npy -- --DR demo_data    the loader alone
 
-Everything behind -- goes to Trainer.py. Training feeds the model's own frames back, the dearer way.
+Everything after -- is passed to Trainer.py. Training is autoregressive, which costs more than teacher forcing.
 """
 
 import sys
@@ -18,11 +18,13 @@ import contextlib
 import json
 import statistics
 import time
+from argparse import Namespace
 
 import numpy as np
 import torch
 
-from benchmarks.common.measure import batches, name_of, new_trainer, parse_flags, peak_memory, precision_in_use, train_steps
+from benchmarks.common.machine import peak_memory
+from benchmarks.common.measure import batches, dtype_name, new_trainer, parse_flags, precision_in_use, train_steps
 from data.dance import DanceClips, DanceSplit
 from dataloader import ClipBatches, build_loader
 from runtime.cli import COUNT, Parser
@@ -38,32 +40,32 @@ def file_split(path: Path) -> DanceSplit:
     return DanceSplit(folder=path, numbers=np.arange(count), usable=np.arange(count), images=images, digest="", skipped=None)
 
 
-def training(args, steps: int) -> dict:
-    """Seconds per predicted frame, the median step's, behind one step of warm-up."""
+def measure_training(flags: Namespace, steps: int) -> dict:
+    """Return seconds per predicted frame (of the median step), seconds until the first step, and the precision."""
     begin = time.perf_counter()
-    trainer = new_trainer(args)
+    trainer = new_trainer(flags)
     source = batches(trainer)
     first = train_steps(trainer, source, 1, forced=False)
     start_up = time.perf_counter() - begin - first.seconds
     timings = [train_steps(trainer, source, 1, forced=False) for _ in range(steps)]
     per_frame = statistics.median(timing.seconds / timing.frames for timing in timings)
-    return {"seconds": per_frame, "start_up": start_up, "precision": name_of(precision_in_use(trainer))}
+    return {"seconds": per_frame, "start_up": start_up, "precision": dtype_name(precision_in_use(trainer))}
 
 
-def loading(args, steps: int, images: Path) -> dict:
-    """Seconds per batch, the median's, from the training clips of the cache file; start_up lasts until the first is there."""
+def measure_loading(flags: Namespace, steps: int, images: Path) -> dict:
+    """Return the median seconds per batch of clips from the cache file, and the seconds until the first batch."""
     begin = time.perf_counter()
-    clips = DanceClips(split=file_split(images), length=args.train_vi_len, partial=args.partial, seed=args.seed,
-                       reference=args.reference, flip=args.flip, shift=args.shift, margin=args.pose_window // 2)  # fmt: skip
-    clips.condition_scale()  # looks at every pose image, as a training does when it starts
-    batches = ClipBatches(len(clips), batch_size=args.batch_size, accumulate=1, seed=args.seed)
-    loader = build_loader(clips, batches, workers=args.num_workers, pin=False)
+    clips = DanceClips(split=file_split(images), length=flags.train_vi_len, partial=flags.partial, seed=flags.seed,
+                       reference=flags.reference, flip=flags.flip, shift=flags.shift, margin=flags.pose_window // 2)  # fmt: skip
+    clips.condition_scale()  # reads every pose image, as the start of a training does
+    sampler = ClipBatches(len(clips), batch_size=flags.batch_size, accumulate=1, seed=flags.seed)
+    loader = build_loader(clips, sampler, workers=flags.num_workers, pin=False)
     source = iter(loader)
     next(source)
     start_up, times = time.perf_counter() - begin, []
     for _ in range(steps):
         begin = time.perf_counter()
-        if next(source, None) is None:  # a short epoch; its end is no batch
+        if next(source, None) is None:  # the end of an epoch is not a batch
             source = iter(loader)
             begin = time.perf_counter()
             next(source)
@@ -73,21 +75,22 @@ def loading(args, steps: int, images: Path) -> dict:
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser("Measure one point in this process and print it as JSON.")
-    parser.add_argument("--steps", type=COUNT, default=3, help="steps, or batches, that are timed behind the first one")
+    parser = Parser("Measure time and memory of training, or of the loader, in this process and print them as JSON.")
+    parser.add_argument("--steps", type=COUNT, default=3, help="training steps, or batches, to time after the first one")
     parser.add_argument("--images", type=Path, help="cache file of frames and poses; measures the loader alone")
-    parser.add_argument("trainer_flags", nargs="*", help="behind --: flags of Trainer.py")
+    parser.add_argument("trainer_flags", nargs="*", metavar="-- FLAG", help="flags of Trainer.py")
     options = parser.parse_args(argv)
-    args = parse_flags(options.trainer_flags)
-    # Where memory runs out, the kernel shall end this process and no other one.
+    flags = parse_flags(options.trainer_flags)
+    # When memory runs out, the kernel is to kill this process and no other.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    # The loader's memory is the process's, wherever the model would be.
-    device = torch.device("cpu") if options.images else find_device(args.device)
-    imports, _ = peak_memory(device)
-    result = loading(args, options.steps, options.images) if options.images else training(args, options.steps)
-    most, whose = peak_memory(device)
-    print(json.dumps(result | {"peak_mib": most, "imports_mib": imports, "memory_of": whose}))
+    # The loader uses the process's memory, also where the model would be on a GPU.
+    device = torch.device("cpu") if options.images else find_device(flags.device)
+    imports = peak_memory(device)
+    steps, images = options.steps, options.images
+    result = measure_loading(flags, steps, images) if images else measure_training(flags, steps)
+    peak = peak_memory(device)
+    print(json.dumps(result | {"peak_mib": peak.mib, "imports_mib": imports.mib, "memory_of": peak.scope}))
 
 
 if __name__ == "__main__":

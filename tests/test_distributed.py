@@ -1,4 +1,4 @@
-"""Several processes that train together, on a CPU with gloo: the same result as one, and one end for all."""
+"""Data-parallel training in several processes, on a CPU with gloo: the result equals that of one process, and all end together."""
 
 import json
 import os
@@ -18,14 +18,14 @@ from training.checkpoints import load_checkpoint
 from training.metrics_log import read_metrics
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's processes are stopped by POSIX signals")
-# Without its own random choices; what is left must come from the clips and their seeds.
+# No random choices of the model: every difference must come from the clips and their seeds.
 ALONE = ["--epoch_size", "5", "--num_epoch", "2", "--save_root", "run", "--distortion", "mse", "--val_vi_len", "4"]
 
 
 @pytest.mark.parametrize("clips", [1, 7, 12, 13, 40])
 @pytest.mark.parametrize("world, accumulate", [(1, 1), (2, 1), (3, 2), (8, 3)])
-def test_every_number_of_processes_takes_the_same_clips_in_the_same_order(clips, world, accumulate):
-    """And weighs them alike: the weights of a step's clips add up to the same for each clip, whoever has it."""
+def test_the_order_of_the_clips_does_not_depend_on_the_number_of_processes(clips, world, accumulate):
+    """Nor do their weights: every clip of a step has the same weight, whichever process takes it."""
     alone = [key for batch in ClipBatches(clips, batch_size=4, accumulate=1, seed=3) for key in batch]
     ranks = [ClipBatches(clips, batch_size=4, accumulate=accumulate, seed=3, rank=rank, world=world) for rank in range(world)]
     together, weights, step = [], [], []
@@ -46,8 +46,8 @@ def test_every_number_of_processes_takes_the_same_clips_in_the_same_order(clips,
 
 
 @pytest.mark.parametrize("first", [0, 5, 8])
-def test_an_epoch_that_is_cut_goes_on_with_the_clips_that_are_left(first):
-    """Whatever the number of processes before and after."""
+def test_an_interrupted_epoch_resumes_with_the_remaining_clips(first):
+    """The number of processes may change in between."""
     alone = [key for batch in ClipBatches(13, batch_size=4, accumulate=1, seed=3) for key in batch]
     ranks = [ClipBatches(13, batch_size=2, accumulate=2, seed=3, rank=rank, world=2) for rank in range(2)]
     for rank in ranks:
@@ -57,7 +57,7 @@ def test_an_epoch_that_is_cut_goes_on_with_the_clips_that_are_left(first):
     assert together == alone[first:] and [len(rank) for rank in ranks] == [-(-(13 - first) // 4)] * 2
 
 
-def test_alone_nothing_is_asked_of_others():
+def test_a_single_process_needs_no_communication():
     ranks = Ranks()
     assert (ranks.rank, ranks.world, ranks.is_main) == (0, 1, True)
     assert (
@@ -71,7 +71,7 @@ def test_alone_nothing_is_asked_of_others():
 
 @pytest.fixture(scope="module")
 def pair(rendered, tmp_path_factory):
-    """The same run, by one process with batches of 4 and by two with batches of 2: (folder of the one, of the two)."""
+    """Train the same run in one process with batches of 4 and in two with batches of 2; return both run folders."""
     folder = tmp_path_factory.mktemp("pair")
     sizes = [flag for flag in TINY if flag not in ("--batch_size", "2")]
     for name, size, processes in [("one", "4", 1), ("two", "2", 2)]:
@@ -82,7 +82,7 @@ def pair(rendered, tmp_path_factory):
 
 @pytest.mark.slow
 def test_two_processes_equal_one_with_the_doubled_batch(pair):
-    """Weights, averaged weights, Adam's moments (the gradients' means) and all metrics, within what the order of sums changes."""
+    """Weights, EMA weights, Adam's mean gradients and all metrics agree within the rounding of a different order of sums."""
     one, two = (load_checkpoint(folder / "last.ckpt") for folder in pair)
     assert one["step"] == two["step"] == 10
     for part in ("model", "ema"):
@@ -100,7 +100,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(pair):
 
 @pytest.mark.slow
 def test_the_gradients_of_two_processes_are_those_of_the_doubled_batch(rendered, tmp_path):
-    """Of the very first step, with true and with own frames fed back, a last batch that two cannot share, and noise."""
+    """Compared for the first step, teacher-forced and autoregressive, with noise and a last batch that two cannot share."""
     script = tmp_path / "gradients.py"
     script.write_text(f"""
 import sys; sys.path[:0] = [{str(ROOT)!r}]
@@ -136,8 +136,8 @@ ranks.close()
 
 
 @pytest.mark.slow
-def test_two_processes_stop_at_the_same_step_and_go_on_to_the_same_bits(rendered, tmp_path, pair):
-    """SIGTERM to torchrun alone, which hands it to both; then a single process takes the run up, which is not to the bit."""
+def test_two_processes_stop_at_the_same_step_and_resume_bit_for_bit(rendered, tmp_path, pair):
+    """torchrun passes SIGTERM on to both. A single process can resume the run too, though not bit for bit."""
     sizes = [flag for flag in TINY if flag not in ("--batch_size", "2")]
     argv = ["--DR", str(rendered), *sizes, *ALONE, "--epoch_size", "10", "--batch_size", "2", "--save_minutes", "0"]
     run = start(tmp_path, argv, processes=2)
@@ -157,8 +157,8 @@ def test_two_processes_stop_at_the_same_step_and_go_on_to_the_same_bits(rendered
 
 
 @pytest.mark.slow
-def test_a_killed_process_brings_the_run_back_from_its_last_checkpoint(rendered, tmp_path, pair):
-    """torchrun starts all of them again, and with --resume they go on; the result is that of a run without the accident."""
+def test_a_run_restarts_from_its_last_checkpoint_after_a_process_was_killed(rendered, tmp_path, pair):
+    """torchrun restarts all processes, which resume; the result equals that of an uninterrupted run."""
     sizes = [flag for flag in TINY if flag not in ("--batch_size", "2")]
     argv = ["--DR", str(rendered), *sizes, *ALONE, "--epoch_size", "10", "--batch_size", "2", "--save_minutes", "0", "--resume"]
     run = start(tmp_path, argv, processes=2, torchrun=["--max_restarts", "2"])
@@ -170,7 +170,7 @@ def test_a_killed_process_brings_the_run_back_from_its_last_checkpoint(rendered,
 
 
 @pytest.mark.slow
-def test_wrong_input_to_many_processes_is_said_once(rendered, tmp_path):
+def test_bad_input_to_several_processes_is_reported_once(rendered, tmp_path):
     for more in (["--lr", "-1"], ["--DR", "nowhere"]):
         run = start(tmp_path, ["--DR", str(rendered), "--save_root", "run", *TINY, *more], processes=2)
         _, errors = run.communicate(timeout=240)
@@ -180,7 +180,7 @@ def test_wrong_input_to_many_processes_is_said_once(rendered, tmp_path):
 
 
 def run_odd(tmp_path, rendered, oddity: str) -> subprocess.CompletedProcess:
-    """Two processes of a small run, of which the second does something else first: `oddity`, lines of Python."""
+    """Start a small run in two processes; the second one first runs `oddity`, lines of Python."""
     script = tmp_path / "odd.py"
     script.write_text(f"import os, sys; sys.path[:0] = [{str(ROOT)!r}]\nimport torch, Trainer\nfrom training.learner import Learner\n"
                       f"argv = sys.argv[1:]\nif os.environ['RANK'] == '1':\n    {oddity}\nTrainer.main(argv)\n")  # fmt: skip
@@ -192,8 +192,8 @@ def run_odd(tmp_path, rendered, oddity: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_in_one_process_is_left_out_in_all(rendered, tmp_path):
-    """And named with the batch where it was, though the others' losses are fine."""
+def test_a_non_finite_loss_in_one_process_skips_the_step_in_all(rendered, tmp_path):
+    """The message names its batch, though the losses of the other process are finite."""
     poison = ("real, count = Learner.accumulate_gradients, []; Learner.accumulate_gradients = lambda self, batch, **more: count.append(1) or real(self, batch if len(count) != 2 "
               "else batch | {'conditions': torch.full(batch['conditions'].shape, torch.nan)}, **more)")  # fmt: skip
     done = run_odd(tmp_path, rendered, poison)
@@ -204,15 +204,15 @@ def test_a_loss_that_is_not_finite_in_one_process_is_left_out_in_all(rendered, t
 
 
 @pytest.mark.slow
-def test_processes_with_other_settings_are_refused(rendered, tmp_path):
-    """On a second machine with other data or flags, all would wait for ever, or train something that nobody asked for."""
+def test_processes_with_different_settings_are_refused(rendered, tmp_path):
+    """With other data or flags on a second machine, all processes would hang, or train a mixture of both settings."""
     done = run_odd(tmp_path, rendered, "argv += ['--lr', '0.1']")
     assert done.returncode and "lr: expected the same in all processes, got 0.003 in 0 and 0.1 in 1" in done.stderr
 
 
 @pytest.mark.slow
-def test_three_processes_go_on_to_the_same_bits(rendered, tmp_path):
-    """With two, sums come out alike in any order; and there are fewer validation sequences than processes."""
+def test_three_processes_resume_bit_for_bit(rendered, tmp_path):
+    """With two processes, a sum is the same in any order. Here, there are also fewer validation sequences than processes."""
     argv = ["--DR", str(rendered), *TINY, *ALONE, "--epoch_size", "9", "--val_vi_len", "12"]
     finish(start(tmp_path / "whole", argv, processes=3))
     run = start(tmp_path / "cut", argv, processes=3)
@@ -225,8 +225,8 @@ def test_three_processes_go_on_to_the_same_bits(rendered, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_statistics_of_two_processes_are_those_of_the_first(rendered_robot, tmp_path):
-    """Each rolled out with its own once: the score was not that of the checkpoint, nor the same after a resume."""
+def test_all_processes_validate_with_the_statistics_of_the_first(rendered_robot, tmp_path):
+    """Each process once used its own batch-norm statistics: the score was not that of the checkpoint, and changed on resume."""
     argv = ["--model", "svg_fp", "--DR", str(rendered_robot), "--save_root", "run", *SMALL_SVG, "--frame_H", "32", "--frame_W", "32",
             "--norm", "batch", "--ema", "0", "--epoch_size", "4"]  # fmt: skip
     finish(start(tmp_path, argv, processes=2))
