@@ -25,7 +25,7 @@ from dataloader import BatchPosition, ClipBatches, build_loader
 from evaluation.rollout import rollout_sequences
 from evaluation.scores import Score, mean_per_step, score, summary
 from modules import build_model
-from runtime.devices import find_device, find_precision
+from runtime.devices import find_device, find_precision, warn_without_cuda
 from runtime.distributed import Ranks
 from runtime.signals import Interrupt, Stopped
 from tasks import TASKS, read_data
@@ -324,6 +324,7 @@ def main(argv: list[str] | None = None) -> None:
     args, given = parse_trainer_flags(argv)
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":  # after an accident nothing is begun anew
         args.resume, args.overwrite = "auto", False
+    warn_without_cuda(args.device)
     ranks = Ranks()
     run_folder: RunFolder | NoRunFolder = NoRunFolder()
     try:

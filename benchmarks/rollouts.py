@@ -35,7 +35,7 @@ from utils import UserError, one_line_errors, seed_for
 def prior_row(name: str, samples: list[torch.Tensor], mean: torch.Tensor, sequence: Sequence) -> list[str]:
     """A line of the table: roll-outs of z samples (T, 3, H, W) each, and that of the prior's mean, against the truth."""
     first = score(mean, sequence)
-    psnr = torch.tensor([score(video, sequence, like=first).psnr.mean() for video in samples])
+    psnr = torch.tensor([score(video, sequence, baselines=first).psnr.mean() for video in samples])
     apart = 255 * torch.stack(samples)[:, len(sequence.context_frames) :].std(dim=0).mean()
     values = [first.psnr.mean(), psnr.mean(), psnr.max(), psnr.std(), apart]
     return [name, *(f"{value:.2f}" for value in values[:3]), *(f"{value:.3f}" for value in values[3:])]

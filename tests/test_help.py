@@ -153,11 +153,11 @@ def test_every_program_knows_what_is_meant(capsys, program, wrong, meant):
 
 
 @pytest.mark.parametrize("argv, message", [
-    (["--preset", "quik"], "argument --preset: 'quik' found, one of default, course, quick expected; did you mean quick? ("),
-    (["--model", "svg"], "'svg' found, one of pose_cvae, svg_fp, svg_lp expected; did you mean svg_"),
-    (["--optim", "adamv"], "one of Adam, AdamW, SGD, RMSprop expected; did you mean Adam or AdamW?"),
+    (["--preset", "quik"], "argument --preset: expected one of default, course, quick, got 'quik'; did you mean quick? ("),
+    (["--model", "svg"], "expected one of pose_cvae, svg_fp, svg_lp, got 'svg'; did you mean svg_"),
+    (["--optim", "adamv"], "expected one of Adam, AdamW, SGD, RMSprop, got 'adamv'; did you mean Adam or AdamW?"),
     (["--kl_anneal_type", "cyclic"], "; did you mean Cyclical?"),
-    (["--amp", "int4"], "one of auto, none, bfloat16, float16 expected ("),
+    (["--amp", "int4"], "expected one of auto, none, bfloat16, float16, got 'int4' ("),
 ])  # fmt: skip
 def test_a_mistyped_value_is_told_which_one_is_meant(capsys, argv, message):
     assert message in refused(capsys, Trainer.main, ["--DR", "data", "--save_root", "run", *argv])
@@ -179,15 +179,15 @@ def test_who_has_no_data_yet_is_told_the_command_that_renders_some(tmp_path, cap
         message = refused(capsys, Trainer.main, ["--model", model, *argv])
         command = shlex.split(message.split("no data yet? " if not argv else "No data yet? ")[1].split(" renders some")[0])
         assert command[:2] == ["python", "tools/make_demo_data.py"] and command[2:-2] == scene and command[-2] == "--out"
-    assert "--DR and --save_root: needed" in refused(capsys, Trainer.main, [])
+    assert "--DR and --save_root: required" in refused(capsys, Trainer.main, [])
     assert (
-        refused(capsys, Trainer.main, ["--DR", "."]) == "error: --save_root: needed, and not given (--help all lists all flags)"
+        refused(capsys, Trainer.main, ["--DR", "."]) == "error: --save_root: required (--help all lists all flags)"
     )
     assert isinstance(make_demo_data.parse_flags(command[2:])[0], argparse.Namespace)
 
 
 def test_values_that_begin_with_a_dash_are_no_flags(capsys):
-    assert "-0.1 found, a number of at least 0 and at most 1 expected" in refused(
+    assert "expected a number of at least 0 and at most 1, got -0.1" in refused(
         capsys, Trainer.main, ["--DR", ".", "--save_root", ".", "--tfr", "-0.1"]
     )
     parser = Parser("A program that hands flags on.")

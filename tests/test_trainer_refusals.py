@@ -36,21 +36,21 @@ def test_another_frame_size_is_refused_on_resume(train_args, trained, capsys):
 
 
 WRONG_FLAGS = [
-    (["--tfr", "1.5"], "argument --tfr: 1.5 found, a number of at least 0 and at most 1 expected"),
+    (["--tfr", "1.5"], "argument --tfr: expected a number of at least 0 and at most 1, got 1.5"),
     (["--tfr_d_step", "-0.1"], "--tfr_d_step"),
     (["--partial", "0"], "--partial"),
     (["--lr", "nan"], "--lr"),
-    (["--lr", "fast"], "'fast' found"),
-    (["--seed", "-7\n"], "-7 found, an integer of at least 0 and at most"),  # float() and int() pass over the line's end
+    (["--lr", "fast"], "expected a number above 0, got 'fast'"),
+    (["--seed", "-7\n"], "expected an integer of at least 0 and at most 18446744073709551615, got -7"),  # float() and int() pass over the line's end
     (["--nonsense", "a\nb"], "--nonsense: no such flag ("),
     (["a\nb"], "unrecognized arguments: a b"),
     (
         ["--num_epoch", "9" * 400],
-        "9 found, an integer of at least 1 and at most 2147483647 expected",
+        "expected an integer of at least 1 and at most 2147483647, got 9999",
     ),  # OverflowError, from a schedule
-    (["--DR", ""], "--DR/--data_root: '' found, a path expected"),
-    (["--save_root", " "], "--save_root/--log_dir: ' ' found, a path expected"),  # trained where it was started
-    (["--save_root", "\udce9"], "a path of Unicode characters expected"),  # bytes that are no text
+    (["--DR", ""], "--DR/--data_root: expected a path, got ''"),
+    (["--save_root", " "], "--save_root/--log_dir: expected a path, got ' '"),  # trained where it was started
+    (["--save_root", "\udce9"], "expected a path of Unicode characters, got '\\udce9'"),  # bytes that are no text
     (["--batch_size", "0"], "--batch_size"),
     (["--kl_anneal_ratio", "2"], "--kl_anneal_ratio"),
     (["--optim", "Lion"], "--optim"),

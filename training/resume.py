@@ -13,7 +13,8 @@ ELSEWHERE = {*MACHINE_FLAGS, "DR", "save_root", "ckpt_path"}  # what may differ 
 # What may be different each time a run goes on: where and how it runs, how long, and what it writes when.
 FREE_FLAGS = {
     *MACHINE_FLAGS, "DR", "save_root", "ckpt_path", "resume", "overwrite", "test", "num_epoch", "per_save", "save_minutes",
-    "val_every", "store_visualization", "use_wandb", "use_tensorboard", "log_video_every", "recompute", "skip_bad", "bad_steps",
+    "val_every", "minutes", "store_visualization", "use_wandb", "use_tensorboard", "log_video_every", "recompute", "skip_bad",
+    "bad_steps",
 }  # fmt: skip
 # What may be different when a checkpoint of another folder is trained on; the rest decides what the data or the model are.
 TRAINING_FLAGS = {
