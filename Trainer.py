@@ -24,7 +24,7 @@ from data.clips import sequences_hash
 from dataloader import BatchPosition, build_batches, build_loader
 from evaluation.validation import Validation, Validator
 from modules import build_model
-from runtime.devices import find_device, find_precision
+from runtime.devices import find_device, find_precision, warn_without_cuda
 from runtime.distributed import Ranks
 from runtime.signals import Interrupt, Stopped
 from tasks import TASKS, read_data
@@ -398,6 +398,7 @@ def main(argv: list[str] | None = None) -> None:
     args, explicit = parse_trainer_flags(argv)
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":  # after a failed process torchrun restarts all; none starts over
         args = argparse.Namespace(**vars(args) | {"resume": "auto", "overwrite": False})
+    warn_without_cuda(args.device)
     ranks = Ranks()
     run_folder: RunFolder | NoRunFolder = NoRunFolder()
     try:

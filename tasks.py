@@ -1,56 +1,86 @@
-"""What sets the kinds of video apart for the scripts: their data, the sizes of their models, what a test writes."""
+"""The differences between the tasks dance and robot: data, model config, and what a test reads and writes."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from data.clips import Clips, Sequence
-from data.robot import RobotClips
 from dataloader import Flags, dance_clips, dance_sequences, dance_split, robot_clips, robot_sequences
-from evaluation.results import write_course_files
+from evaluation.results import write_submission_files
+from evaluation.scores import Result
 from modules.base import VideoModel
 from modules.pose_cvae import PoseCVAE
 from modules.svg import SVG
 from poses import transfer
 from poses.detector import DETECTOR_SIDE, Detector
 from runtime.devices import find_device
-from training.presets import DEMO
+from training.presets import DEMO_COMMANDS
 from utils import UserError
 
 
 class Task(NamedTuple):
-    """One kind of video. Every function raises UserError for data that do not fit."""
+    """One kind of video. Its functions raise UserError for data that do not fit."""
 
     model: type[VideoModel]
     validation: str  # the split that is rolled out after an epoch
-    clips: Callable[[Flags], Clips]
+    clips: Callable[[Flags], Clips]  # of the training split
     sequences: Callable[[Flags, str], list[Sequence]]  # of a split
-    model_config: Callable[[Flags, Clips, dict | None], dict]  # for build_model; of a resumed run that of its checkpoint too
-    tester_defaults: dict  # of the flags of Tester.py that depend on the kind
-    tester_only: tuple[str, ...]  # flags of Tester.py that mean nothing for another kind
-    hand_in: Callable[..., dict] | None  # writes what the exercise hands in; returns what scores.json shall hold of it
+    model_config: Callable[[Flags, Clips, dict | None], dict]  # for build_model; a continued run passes its checkpoint's config
+    tester_defaults: dict[str, Any]  # of the flags of Tester.py that depend on the task
+    tester_only: tuple[str, ...]  # flags of Tester.py that other tasks do not have
+    replace_inputs: Callable[[Flags, list[Sequence]], list[Sequence]]  # by those that Tester's flags name, if any
+    write_submission: Callable[[Path, list[Result], float], dict]  # folder, results, fps; returns an addition to scores.json
 
 
-def directed(flags: Flags, sequences: list[Sequence]) -> list[Sequence]:
-    """The dance's sequences with another first frame (--first_frame), or the poses of another video (--pose_from) as the only
-    sequence. Nobody knows their truth."""
-    size = {"height": flags.frame_H, "width": flags.frame_W}
-    given = transfer.first_frame(flags.first_frame, **size) if flags.first_frame else None
-    if not flags.pose_from:
-        return [sequence._replace(context_frames=given, ground_truth=None) for sequence in sequences]
+def replace_dance_inputs(flags: Flags, sequences: list[Sequence]) -> list[Sequence]:
+    """Return the sequences with the first frame of --first_frame, or one sequence with the poses of --pose_from.
 
-    def detector() -> Detector:
-        return Detector.load(flags.pose_weights, flag="--pose_weights", device=find_device(flags.device), side=DETECTOR_SIDE)
+    They have no ground truth then. Without these flags, the sequences are returned as they are.
+    """
+    if flags.pose_from is None and flags.first_frame is None:
+        return sequences
+    first_frame = sequences[0].context_frames
+    if flags.first_frame is not None:
+        first_frame = transfer.first_frame(flags.first_frame, height=flags.frame_H, width=flags.frame_W)
+    if flags.pose_from is None:
+        return [sequence._replace(context_frames=first_frame, ground_truth=None) for sequence in sequences]
+    poses = transfer.pose_images(
+        flags.pose_from,
+        like=training_poses(flags) if flags.pose_fit == "person" else None,
+        height=flags.frame_H,
+        width=flags.frame_W,
+        detector=lambda: Detector.load(
+            flags.pose_weights, flag="--pose_weights", device=find_device(flags.device), side=DETECTOR_SIDE
+        ),
+    )
+    return [Sequence(flags.pose_from.stem, first_frame, poses, None)]
 
-    like = None
-    if flags.pose_fit == "person":
-        known = dance_split(flags, "train").images[1]
-        like = known[:: max(1, len(known) // transfer.SAMPLES)].transpose(0, 2, 3, 1)
-    poses = transfer.pose_images(flags.pose_from, like=like, **size, detector=detector)
-    return [Sequence(flags.pose_from.stem, sequences[0].context_frames if given is None else given, poses, None)]
+
+def training_poses(flags: Flags) -> np.ndarray:
+    """Return about transfer.SAMPLES pose images of the training split, (N, H, W, 3) uint8."""
+    poses = dance_split(flags, "train").images[1]
+    return poses[:: max(1, len(poses) // transfer.SAMPLES)].transpose(0, 2, 3, 1)
+
+
+def keep_inputs(_flags: Flags, sequences: list[Sequence]) -> list[Sequence]:
+    """Return the sequences as they are: the robot has no flags for other inputs."""
+    return sequences
+
+
+def write_dance_submission(folder: Path, results: list[Result], fps: float) -> dict:
+    """Write the files to submit for Lab 4, and return the grader PSNR."""
+    return write_submission_files(folder, results, fps=fps)
+
+
+def no_submission(_folder: Path, _results: list[Result], _fps: float) -> dict:
+    """Write no files: Lab 5 has no submission in a fixed format."""
+    return {}
 
 
 def condition_scale(clips: Clips, earlier: dict | None) -> dict:
-    """Mean and scale of the conditions, which the data decide; a resumed run keeps those that it began with."""
+    """Return mean and scale of the conditions in the training data; a continued run keeps those of its checkpoint's config."""
     mean, scale = clips.condition_scale()
     if earlier and len(earlier.get("condition_mean", [])) == len(mean):
         mean, scale = earlier["condition_mean"], earlier["condition_scale"]
@@ -58,45 +88,90 @@ def condition_scale(clips: Clips, earlier: dict | None) -> dict:
 
 
 def dance_config(flags: Flags, clips: Clips, earlier: dict | None) -> dict:
-    """PoseCVAE's sizes, and the scale of the pose images."""
-    return {"family": "pose_cvae", "frame_dim": flags.F_dim, "label_dim": flags.L_dim, "latent_dim": flags.N_dim,
-            "fused_dim": flags.D_out_dim, "pose_window": flags.pose_window} | condition_scale(clips, earlier)  # fmt: skip
+    """Return the config of PoseCVAE: its sizes, and the scale of the pose images."""
+    sizes = {
+        "family": "pose_cvae",
+        "frame_dim": flags.F_dim,
+        "label_dim": flags.L_dim,
+        "latent_dim": flags.N_dim,
+        "fused_dim": flags.D_out_dim,
+        "pose_window": flags.pose_window,
+    }
+    return sizes | condition_scale(clips, earlier)
 
 
-def robot_config(flags: Flags, clips: RobotClips, earlier: dict | None) -> dict:
-    """SVG's sizes, and the scale of the condition values."""
-    names = ("cond_shift", "width", "g_dim", "z_dim", "rnn_size", "predictor_rnn_layers", "posterior_rnn_layers",
-             "prior_rnn_layers", "norm", "compose", "last_frame_skip")  # fmt: skip
-    return {"family": "svg", "image_size": flags.frame_H, "context": flags.n_past, "learned_prior": flags.model == "svg_lp",
-            } | condition_scale(clips, earlier) | {name: getattr(flags, name) for name in names}  # fmt: skip
+def robot_config(flags: Flags, clips: Clips, earlier: dict | None) -> dict:
+    """Return the config of SVG: its sizes, and the scale of the condition values."""
+    config = {
+        "family": "svg",
+        "image_size": flags.frame_H,
+        "context": flags.n_past,
+        "learned_prior": flags.model == "svg_lp",
+    } | condition_scale(clips, earlier)
+    for name in ("cond_shift", "width", "g_dim", "z_dim", "rnn_size", "predictor_rnn_layers", "posterior_rnn_layers",
+                 "prior_rnn_layers", "norm", "compose", "last_frame_skip"):  # fmt: skip
+        config[name] = getattr(flags, name)
+    return config
 
 
 def read_data(flags: Flags) -> tuple[list[Sequence], Clips | None]:
-    """The validation sequences, and the training clips where there is something to train. Raises UserError with all that is
-    wrong with either."""
+    """Return the validation sequences, and the training clips unless --test is set.
+
+    Raises UserError with the errors in both.
+    """
     if not flags.DR.is_dir():
-        raise UserError(f"--DR {flags.DR}: no such folder; expected a data set. No data yet? {DEMO[flags.model]} renders some")
-    task, readers = TASKS[flags.model], []
-    readers.append(lambda: task.sequences(flags, task.validation))
-    readers.append(lambda: None if flags.test else task.clips(flags))
-    found, errors = [], []
-    for read in readers:
+        raise UserError(
+            f"--DR {flags.DR}: no such folder; expected a data set. No data yet? {DEMO_COMMANDS[flags.model]} renders some"
+        )
+    task = TASKS[flags.model]
+    sequences: list[Sequence] = []
+    clips, errors = None, []
+    try:
+        sequences = task.sequences(flags, task.validation)
+    except UserError as error:
+        if not error.problems:  # no list that the errors of the training data could be added to
+            raise
+        errors.append(error)
+    if not flags.test:
         try:
-            found.append(read())
+            clips = task.clips(flags)
         except UserError as error:
             errors.append(error)
-            if not error.problems:  # no list that another could be added to
-                break
     if errors:
-        first, *others = errors
-        raise UserError(first.args[0], [*first.problems, *(line for error in others for line in [*error.args, *error.problems])])
-    return tuple(found)
+        raise joined(errors)
+    return sequences, clips
 
 
-DANCE = Task(PoseCVAE, "val", dance_clips, dance_sequences, dance_config,
-               {"amp": "auto", "fps": 20.0, "show": None, "pose_fit": "person"},
-               ("gt", "pose_from", "first_frame", "pose_fit", "pose_weights"), write_course_files)  # fmt: skip
-ROBOT = Task(SVG, "validate", robot_clips, robot_sequences, robot_config,
-               {"amp": "none", "fps": 4.0, "show": 8}, ("windows",), None)  # fmt: skip
-# By the name for --model, and by the name that a checkpoint has for the task of its model.
+def joined(errors: list[UserError]) -> UserError:
+    """Return one error with the lines of all."""
+    first, *others = errors
+    problems = [*first.problems]
+    for error in others:
+        problems += [*error.args, *error.problems]
+    return UserError(first.args[0], problems)
+
+
+DANCE = Task(
+    model=PoseCVAE,
+    validation="val",
+    clips=dance_clips,
+    sequences=dance_sequences,
+    model_config=dance_config,
+    tester_defaults={"amp": "auto", "fps": 20.0, "show": None, "pose_fit": "person"},
+    tester_only=("gt", "pose_from", "first_frame", "pose_fit", "pose_weights"),
+    replace_inputs=replace_dance_inputs,
+    write_submission=write_dance_submission,
+)
+ROBOT = Task(
+    model=SVG,
+    validation="validate",
+    clips=robot_clips,
+    sequences=robot_sequences,
+    model_config=robot_config,
+    tester_defaults={"amp": "none", "fps": 4.0, "show": 8},
+    tester_only=("windows",),
+    replace_inputs=keep_inputs,
+    write_submission=no_submission,
+)
+# By the value of --model, and by the "family" in a checkpoint's model config.
 TASKS = {"pose_cvae": DANCE, "svg_fp": ROBOT, "svg_lp": ROBOT, "svg": ROBOT}

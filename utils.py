@@ -1,4 +1,4 @@
-"""What the scripts share and no model needs: refusing input, seeds, scores."""
+"""Errors that a user can fix, seeds, and conversions of values; used by all programs."""
 
 import functools
 import hashlib
@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-RANK = os.environ.get("RANK", "0")  # of this process among those that torchrun started
+RANK = os.environ.get("RANK", "0")  # the number of this process among those that torchrun started
 
 
 class UserError(ValueError):
-    """What the user must mend; the message is one line that says where, what was found and what was expected.
+    """An error that the user can fix; the message is one line: where, what was expected, what was found, and the way out.
 
-    `problems` are lines like it, "path: what is wrong", where many things must be mended: they are told together.
+    `problems` are further such lines, "path: error", where several things must be fixed.
     """
 
     def __init__(self, message: str, problems: Iterable[str] = ()):
@@ -34,8 +34,10 @@ class UserError(ValueError):
 
 
 def one_line_errors(main):
-    """Lets main(argv) end on bad input with one line on stderr, and one for each of its problems if they are many, and status 1;
-    on Ctrl-C with status 130, when Stopped with its own."""
+    """Decorate main(argv) so that bad input prints one line, plus one for each of its problems, and exits with status 1.
+
+    Ctrl-C exits with status 130, and Stopped with its own status.
+    """
 
     @functools.wraps(main)
     def guarded(argv: list[str] | None = None) -> None:
@@ -46,7 +48,7 @@ def one_line_errors(main):
             print(f"{'' if RANK == '0' else f'process {RANK}: '}error: {text}", file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt as stop:
-            if RANK == "0":  # all stop together, one says it
+            if RANK == "0":  # all processes stop together, one prints it
                 print(str(stop) or "stopped by Ctrl-C", file=sys.stderr)
             sys.exit(getattr(stop, "status", 130))
 
@@ -54,13 +56,13 @@ def one_line_errors(main):
 
 
 def command_line(words: Iterable[str | Path], *, windows: bool = os.name == "nt") -> str:
-    """The words of a command as a line to be typed: cmd.exe takes the quotes of other shells for letters of a name."""
-    words = [str(word) for word in words]
-    return subprocess.list2cmdline(words) if windows else shlex.join(words)
+    """Return a command as a line to type. cmd.exe takes the quotes of other shells for part of a name."""
+    texts = [str(word) for word in words]
+    return subprocess.list2cmdline(texts) if windows else shlex.join(texts)
 
 
 def optional_package(name: str, *, flag: str) -> ModuleType:
-    """The imported package, or an UserError that says which flag wanted it and how to get it."""
+    """Import and return a package that only `flag` needs. Raises UserError with the command that installs it."""
     try:
         return import_module(name)
     except ImportError as error:
@@ -70,28 +72,28 @@ def optional_package(name: str, *, flag: str) -> ModuleType:
 
 
 def seed_for(*parts: int | str) -> int:
-    """One 63-bit seed from any parts, the same on every machine: seed_for(seed, "step", epoch, step).
+    """Return a 63-bit seed computed from the parts, the same on every machine: seed_for(seed, "step", epoch, step).
 
-    Randomness drawn after torch.manual_seed(seed_for(...)) depends on these parts alone, not on what ran before, so
-    that a resumed run draws what an uninterrupted one would have.
+    Random numbers drawn after torch.manual_seed(seed_for(...)) depend on these parts alone, not on earlier draws. So a resumed
+    run draws the same numbers as an uninterrupted one.
     """
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 def to_model(batch: Tensor, device: torch.device) -> Tensor:
-    """Pixels (uint8) -> float32 in [0, 1] on the device, scaled there so that bytes travel; other values as they are."""
+    """Return the batch on the device, pixels (uint8) as float32 in [0, 1]; they are transferred as bytes and scaled there."""
     moved = batch.to(device, non_blocking=True)
     return moved.float().div_(255) if batch.dtype == torch.uint8 else moved
 
 
 def video_to_bytes(video: Tensor) -> np.ndarray:
-    """Float video of any shape -> uint8, rint(x * 255), clipped first: unclipped, 1.01 would wrap around to black."""
+    """Return a float video of any shape as uint8: rint(x * 255), clipped first, since 1.01 would wrap around to black."""
     return video.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
 
 
 def finite(value):
-    """The same with None for every number that is not finite, which JSON does not know; looks into lists and dicts."""
+    """Return the value with None for every non-finite number, which JSON lacks; lists and dicts are searched."""
     if isinstance(value, dict):
         return {name: finite(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -57,7 +57,7 @@ class TrainedModel(NamedTuple):
 def prior_row(name: str, samples: list[Tensor], mean: Tensor, sequence: Sequence) -> list[str]:
     """Return a line of the first table from rollouts (T, 3, H, W) of samples and of the prior's mean."""
     mean_score = score(mean, sequence)
-    psnr = torch.tensor([score(video, sequence, like=mean_score).psnr.mean() for video in samples])
+    psnr = torch.tensor([score(video, sequence, baselines=mean_score).psnr.mean() for video in samples])
     predicted = torch.stack(samples)[:, len(sequence.context_frames) :]
     deviation = 255 * predicted.std(dim=0).mean()
     decibels = [mean_score.psnr.mean(), psnr.mean(), psnr.max()]

@@ -6,24 +6,24 @@ from torch.nn import functional
 
 
 def psnr(predicted: Tensor, target: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio per frame, in dB: (..., C, H, W) in [0, 1] -> (...).
+    """Return the peak signal-to-noise ratio of each frame, in dB: (..., C, H, W) in [0, 1] -> (...).
 
-    Equal frames give inf. Raises ValueError if the shapes differ (nothing is broadcast).
+    Equal frames give inf. Raises ValueError if the shapes differ; they are not broadcast.
     """
     if predicted.shape != target.shape:
-        raise ValueError(f"psnr: shapes differ, {tuple(predicted.shape)} and {tuple(target.shape)}")
+        raise ValueError(f"psnr: shapes differ: {tuple(predicted.shape)} and {tuple(target.shape)}")
     return -10 * torch.log10((predicted.float() - target.float()).square().mean(dim=(-3, -2, -1)))
 
 
 def ssim(predicted: Tensor, target: Tensor) -> Tensor:
-    """Structural similarity per frame: (..., C, H, W) in [0, 1] -> (...), 1 for equal frames.
+    """Return the structural similarity of each frame: (..., C, H, W) in [0, 1] -> (...), 1 for equal frames.
 
-    Gaussian window of 11 pixels and sigma 1.5, only where it fits, K1 = 0.01, K2 = 0.03, mean over pixels and channels
-    (Wang et al. 2004). Raises ValueError if the shapes differ or a side is below 11 pixels.
+    The window is a Gaussian of 11 pixels and sigma 1.5, without padding; K1 = 0.01, K2 = 0.03; mean over pixels and channels.
+    Raises ValueError if the shapes differ or a side has fewer than 11 pixels. (Wang et al. 2004.)
     """
     if predicted.shape != target.shape or min(predicted.shape[-2:]) < 11:
         shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
-        raise ValueError(f"ssim: needs equal shapes of at least 11 pixels a side, got {shapes}")
+        raise ValueError(f"ssim: expected equal shapes of at least 11 pixels a side, got {shapes}")
     offsets = torch.arange(11, device=predicted.device) - 5.0
     window = torch.exp(-offsets.square() / (2 * 1.5**2))
     window = window / window.sum()

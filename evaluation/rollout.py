@@ -14,46 +14,48 @@ def rollout_sequences(
     model: VideoModel, sequences: list[Sequence], seeds: list[int], *, device: torch.device, precision: str, z_scale: float,
     batch_size: int,
 ) -> list[Tensor]:  # fmt: skip
-    """Predicts every sequence, `batch_size` of them side by side: one (T, 3, H, W) float video in [0, 1] each, on the CPU.
+    """Return the prediction of every sequence, a (T, 3, H, W) float video in [0, 1] on the CPU, computed in batches.
 
-    The seed of a sequence decides its samples of the prior. Sequences of different lengths share a batch: the shorter ones
-    keep their last condition and are cut afterwards.
+    A sequence's seed determines its prior samples. Sequences of different lengths share a batch: shorter ones repeat their last
+    condition, and the extra frames are cut off.
     """
-    videos = []
+    videos: list[Tensor] = []
     model.eval()
     for start in range(0, len(sequences), batch_size):
         batch = sequences[start : start + batch_size]
         longest = max(len(sequence.conditions) for sequence in batch)
-        given = torch.stack([sequence.context_frames for sequence in batch])
+        context_frames = torch.stack([sequence.context_frames for sequence in batch])
         conditions = torch.stack([pad_time(sequence.conditions, longest) for sequence in batch])
         with autocast(device, precision):
-            inputs = to_model(given, device), to_model(conditions, device)
-            rolled = model.rollout(*inputs, z_scale=z_scale, seeds=seeds[start : start + batch_size])
-        videos += [video[: len(sequence.conditions)].clamp(0, 1).cpu() for video, sequence in zip(rolled, batch)]
+            inputs = to_model(context_frames, device), to_model(conditions, device)
+            predicted = model.rollout(*inputs, z_scale=z_scale, seeds=seeds[start : start + batch_size])
+        for video, sequence in zip(predicted, batch):
+            videos.append(video[: len(sequence.conditions)].clamp(0, 1).cpu())
     return videos
 
 
 def pad_time(video: Tensor, length: int) -> Tensor:
-    """(T, ...) -> (length, ...), the last entry repeated."""
+    """Return a tensor (T, ...) as (length, ...), with the last entry repeated."""
     return torch.cat([video, video[-1:].expand(length - len(video), *video.shape[1:])])
 
 
 def shuffle_conditions(sequences: list[Sequence], seed: int, *, values: int = 0) -> list[Sequence]:
-    """Every sequence with the conditions of another: what it costs tells how much a model heeds them.
+    """Return every sequence with the conditions of another. The loss of PSNR shows how much a model uses its conditions.
 
-    `values` swaps the first of the A condition values only, as 4 for the actions of a robot whose positions are known too;
-    0 swaps all. Shorter conditions keep their last entry. Raises UserError for a single sequence, or fewer values.
+    `values` swaps only the first of the A condition values, for example 4 for the actions of a robot whose positions are known
+    as well; 0 swaps all. Shorter conditions repeat their last entry. Raises UserError for a single sequence, or fewer values.
     """
     if len(sequences) < 2:
-        raise UserError("--shuffle_conditions: one sequence found; expected at least two that can swap their conditions")
+        raise UserError("--shuffle_conditions: expected at least two sequences that can swap their conditions, got one")
     order = np.random.default_rng(seed_for(seed, "shuffle")).permutation(len(sequences))
-    swapped = list(sequences)
-    for mine, theirs in zip(order, np.roll(order, 1)):
-        length = len(sequences[mine].conditions)
-        own, other = sequences[mine].conditions, pad_time(sequences[theirs].conditions[:length], length)
+    shuffled = list(sequences)
+    for index, other_index in zip(order, np.roll(order, 1)):
+        own = sequences[index].conditions
+        other = pad_time(sequences[other_index].conditions[: len(own)], len(own))
         if values and (own.dim() != 2 or own.shape[1] < values):
-            name = sequences[mine].name
+            name = sequences[index].name
             raise UserError(f"--shuffle_conditions {values}: expected at least {values} values a frame in sequence {name}")
-        other = torch.cat([other[:, :values], own[:, values:]], dim=1) if values else other
-        swapped[mine] = sequences[mine]._replace(conditions=other)
-    return swapped
+        if values:
+            other = torch.cat([other[:, :values], own[:, values:]], dim=1)
+        shuffled[index] = sequences[index]._replace(conditions=other)
+    return shuffled

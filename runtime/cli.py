@@ -1,20 +1,22 @@
-"""What every program's flags are read with: types that check, refusals in one line that say what was meant, short help."""
+"""Command lines of all programs: types that check a value, one-line errors that suggest a fix, and a short --help."""
 
 import argparse
 import difflib
 import re
 import shlex
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
 from utils import RANK, UserError
 
-LARGEST = 2**31 - 1  # of a whole number: a count that no machine could work off ends otherwise in whatever overflows first
+LARGEST = 2**31 - 1  # no machine could work off a larger count, and it would overflow in an unexpected place
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the default of every flag that has one; a usage line with what is needed only; none of the `hidden` flags."""
+    """Show the default of every flag that has one, only the required flags in the usage line, and none of the `hidden` flags."""
 
     hidden: Collection[argparse.Action] = ()
 
@@ -22,35 +24,40 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         super().__init__(prog, max_help_position=32, **settings)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        has_none = action.default is None or action.nargs == 0  # nargs 0: a switch, which is off
-        return action.help if has_none or "(default:" in action.help else super()._get_help_string(action)
+        is_switch = action.nargs == 0  # off by default
+        has_default = not is_switch and action.default not in (None, "", [])
+        if not has_default or "(default:" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
-        return "PATH" if action.type is Path else getattr(action.type, "metavar", action.dest.upper())
+        if action.type in (Path, location):
+            return "PATH"
+        return getattr(action.type, "metavar", action.dest.upper())
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        """The value once, not behind each spelling."""
+        """Show the value once, not after each spelling."""
         if not action.option_strings or action.nargs == 0:
             return super()._format_action_invocation(action)
         return f"{', '.join(action.option_strings)} {self.value_of(action)}"
 
     def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
-        """Many values as `N ...`, the choices once."""
+        """Show several values as `N ...`, the choices once."""
         one = self._metavar_formatter(action, default_metavar)(1)[0]
         return f"{one} ..." if action.nargs == "+" else super()._format_args(action, default_metavar)
 
     def value_of(self, action: argparse.Action) -> str:
-        """How the value of a flag is shown."""
+        """Return the placeholder of a flag's value."""
         return self._format_args(action, self._get_default_metavar_for_optional(action))
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        """Examples keep their lines."""
+        """Keep the lines of the examples."""
         return text if "\n" in text else super()._fill_text(text, width, indent)
 
     def add_usage(self, usage, actions, groups, prefix=None) -> None:
-        needed = [f"{a.option_strings[0]} {self.value_of(a)}" for a in actions if a.required and a.option_strings]
-        behind = [self._format_args(a, a.dest) for a in actions if not a.option_strings]
-        super().add_usage(" ".join(["%(prog)s", *needed, "[flags]", *behind]), actions, groups, prefix)
+        required = [f"{a.option_strings[0]} {self.value_of(a)}" for a in actions if a.required and a.option_strings]
+        positional = [self._format_args(a, a.dest) for a in actions if not a.option_strings]
+        super().add_usage(" ".join(["%(prog)s", *required, "[flags]", *positional]), actions, groups, prefix)
 
     def add_argument(self, action: argparse.Action) -> None:
         if action not in self.hidden:
@@ -58,102 +65,160 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class ShowHelp(argparse.Action):
-    """--help, with the flags that matter; --help all, with all."""
+    """--help shows the main flags; --help all shows every flag."""
 
-    def __call__(self, parser, namespace, values, option_string=None):
-        parser.main = () if values else parser.main
+    def __call__(self, parser: argparse.ArgumentParser, namespace, values, option_string=None) -> NoReturn:
+        if values and isinstance(parser, Parser):
+            parser.main = ()
         parser.print_help()
         parser.exit()
 
 
+class ParsedFlags(NamedTuple):
+    """The values of all flags, and of those that the command line sets."""
+
+    args: argparse.Namespace
+    explicit: dict[str, Any]
+
+
 class Parser(argparse.ArgumentParser):
-    """Shows in --help the flags named in `main`, or all; refuses a bad flag in one line that says which may be meant."""
+    """An argument parser whose --help shows the flags named in `main`, and that rejects a bad flag with one helpful line."""
 
     def __init__(self, description: str, *, main: Iterable[str] = (), add_help: bool = True, **settings):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False, add_help=False, **settings)
         self.main = tuple(main)
-        self.hint = "--help all lists all flags" if self.main else "--help lists the flags"  # behind every refusal
-        self.elsewhere: dict[str, str] = {}  # flags that it does not have, and what is to be said of each
-        self.remedies: dict[str, str] = {}  # what is to be said besides where a needed flag is missing
+        self.hint = "--help all lists all flags" if self.main else "--help lists the flags"  # ends every error message
+        self.foreign_flags: dict[str, str] = {}  # flags of another mode of the program, and how the error explains them
+        self.advice_if_missing: dict[str, str] = {}  # advice to add where a required flag is missing
         if add_help:
-            choices = {"nargs": "?", "choices": ["all"], "metavar": "all"} if self.main else {"nargs": 0}
+            choices: dict[str, Any] = {"nargs": "?", "choices": ["all"], "metavar": "all"} if self.main else {"nargs": 0}
             self.add_argument("--help", "-h", action=ShowHelp, **choices, default=argparse.SUPPRESS,
-                              help="this text; --help all: with every flag" if self.main else "this text")  # fmt: skip
+                              help="show the main flags; --help all: every flag" if self.main else "show this help")  # fmt: skip
 
     def _get_formatter(self) -> argparse.HelpFormatter:
         formatter = super()._get_formatter()
-        shown = {f"--{name}" for name in (*self.main, "help")}
-        formatter.hidden = [a for a in self._actions if self.main and a.option_strings and a.option_strings[0] not in shown]
+        if self.main and isinstance(formatter, HelpFormatter):
+            shown = {f"--{name}" for name in (*self.main, "help")}
+            formatter.hidden = [a for a in self._actions if a.option_strings and a.option_strings[0] not in shown]
         return formatter
 
-    def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
-        """Looks at the names first: argparse would report a misspelt flag as the lack of the one that was meant."""
-        given = []
-        for text in sys.argv[1:] if args is None else args:
-            if text == "--":
-                break
-            if re.match(r"--?[^\W\d]", text) and " " not in text.split("=")[0]:  # else a value, for argparse too
-                given.append(text.split("=")[0])
-        for name in given:
+    def parse_args(self, args=None, namespace=None):
+        """Parse a command line. Names are checked first: argparse would report a misspelled flag as a missing required one."""
+        names = flag_names(sys.argv[1:] if args is None else args)
+        for name in names:
             if name not in self._option_string_actions:
-                self.error(self.unknown(name))
-        needed = [a.option_strings for a in self._actions if a.required and a.option_strings]
-        missing = [names[0] for names in needed if not {*names} & {*given}]
-        if missing and not {"--help", "-h"} & {*given}:
-            remedies = [self.remedies[name] for name in missing if name in self.remedies]
-            self.error("; ".join([f"{' and '.join(missing)}: needed, and not given", *remedies]))
+                self.error(self.describe_unknown(name))
+        if not {"--help", "-h"} & {*names}:
+            self.check_required(names)
         return super().parse_args(args, namespace)
 
-    def unknown(self, name: str) -> str:
-        """What is to be said of a flag that does not exist."""
-        if name in self.elsewhere:
-            return f"{name}: {self.elsewhere[name]}"
+    def parse_explicit(self, argv: Sequence[str]) -> ParsedFlags:
+        """Parse a command line of flags and return all values, and those that it sets itself."""
+        not_set = object()
+        defaults = {a.dest: self.get_default(a.dest) for a in self._actions if a.default is not argparse.SUPPRESS}
+        args = self.parse_args(argv, argparse.Namespace(**dict.fromkeys(defaults, not_set)))
+        explicit = {name: value for name, value in vars(args).items() if value is not not_set}
+        return ParsedFlags(argparse.Namespace(**(defaults | explicit)), explicit)
+
+    def check_required(self, names: Collection[str]) -> None:
+        """End the program with an error if a required flag is missing."""
+        required = [action.option_strings for action in self._actions if action.required and action.option_strings]
+        missing = [spellings[0] for spellings in required if not {*spellings} & {*names}]
+        if missing:
+            advice = [self.advice_if_missing[name] for name in missing if name in self.advice_if_missing]
+            self.error("; ".join([f"{' and '.join(missing)}: required", *advice]))
+
+    def require_nothing(self) -> None:
+        """Make every flag optional."""
+        for action in self._actions:
+            action.required = False
+
+    def describe_unknown(self, name: str) -> str:
+        """Return the error message for a flag that does not exist."""
+        if name in self.foreign_flags:
+            return f"{name}: {self.foreign_flags[name]}"
         return f"{name}: no such flag{did_you_mean(name, self._option_string_actions)}"
 
     def _check_value(self, action: argparse.Action, value) -> None:
         if action.choices is not None and value not in action.choices:
-            raise argparse.ArgumentError(action, one_of(str(value), list(map(str, action.choices))))
+            raise argparse.ArgumentError(action, not_one_of(str(value), list(map(str, action.choices))))
 
-    def error(self, message: str):
-        if RANK == "0":  # all find the same, one says it
+    def error(self, message: str) -> NoReturn:
+        if RANK == "0":  # all processes find the same error, one prints it
             print(f"error: {' '.join(message.split())} ({self.hint})", file=sys.stderr)
         sys.exit(2)
 
 
+def flag_names(argv: Iterable[str]) -> list[str]:
+    """Return the names of the flags in a command line up to `--`, without their values."""
+    names = []
+    for text in argv:
+        if text == "--":
+            break
+        if re.match(r"--?[^\W\d]", text) and " " not in text.split("=")[0]:  # argparse takes anything else for a value
+            names.append(text.split("=")[0])
+    return names
+
+
 def did_you_mean(text: str, names: Iterable[str]) -> str:
-    """ "; did you mean ...?" with the one or two of `names` that are most like `text`; nothing if none is."""
+    """Return "; did you mean ...?" with the one or two `names` most similar to `text`, or "" if none is similar."""
     plain = {name.lstrip("-").lower(): name for name in names}
     close = difflib.get_close_matches(text.lstrip("-").replace("-", "_").lower()[:40], plain, n=2)
     return f"; did you mean {' or '.join(plain[name] for name in close)}?" if close else ""
 
 
-def one_of(text: str, names: Collection[str]) -> str:
-    """That `text` was found where one of `names` was expected."""
-    return f"{text[:40]!r} found, one of {', '.join(names)} expected{did_you_mean(text, names)}"
+def not_one_of(text: str, names: Collection[str]) -> str:
+    """Return the error message for a `text` that is not one of `names`."""
+    return f"expected one of {', '.join(names)}, got {text[:40]!r}{did_you_mean(text, names)}"
 
 
-def number(kind: type, low: float, high: float | None = None, *, above: bool = False, step: int = 0):
-    """An argparse type: an int or float within [low, high], or (low, high] where `above`; a multiple of `step`, if any. Without
-    `high`, an int is at most LARGEST and a float finite."""
-    most = high if high is not None else LARGEST if kind is int else sys.float_info.max
-    expected = f"a multiple of {step}," if step else "an integer" if kind is int else "a number"
-    expected += f" {'above' if above else 'of at least'} {low}"
-    limit = f" and at most {most}"
-    expected += limit if high is not None else ""
+@dataclass(frozen=True)
+class Number:
+    """An argparse type: an int or a float in [low, high], or in (low, high] with `above`; a multiple of `step`, if not 0.
 
-    def parse(text: str):
+    Without `high`, an int is at most LARGEST and a float finite.
+    """
+
+    kind: type[int] | type[float]
+    low: float
+    high: float | None
+    above: bool
+    step: int
+
+    @property
+    def metavar(self) -> str:
+        return "N" if self.kind is int else "X"
+
+    @property
+    def highest(self) -> float:
+        if self.high is not None:
+            return self.high
+        return LARGEST if self.kind is int else sys.float_info.max
+
+    def describe(self, *, with_highest: bool) -> str:
+        """Return the range in words."""
+        kind = "an integer" if self.kind is int else "a number"
+        words = f"a multiple of {self.step}," if self.step else kind
+        words += f" {'above' if self.above else 'of at least'} {self.low}"
+        return f"{words} and at most {self.highest}" if with_highest else words
+
+    def __call__(self, text: str) -> float:
+        has_limit = self.high is not None
         try:
-            value = kind(text)
+            value = self.kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text[:40]!r} found, {expected} expected") from None
-        inside = (low < value if above else low <= value) and value <= most
-        if not inside or (step and value % step):
-            too_large = limit if high is None and value > most else ""
-            raise argparse.ArgumentTypeError(f"{text[:40]} found, {expected}{too_large} expected")
+            expected = self.describe(with_highest=has_limit)
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text[:40]!r}") from None
+        inside = (self.low < value if self.above else self.low <= value) and value <= self.highest
+        if not inside or (self.step and value % self.step):
+            expected = self.describe(with_highest=has_limit or value > self.highest)
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text[:40]}")
         return value
 
-    parse.metavar = "N" if kind is int else "X"
-    return parse
+
+def number(kind: type[int] | type[float], low: float, high: float | None = None, *, above: bool = False, step: int = 0) -> Number:
+    """Return the argparse type of a number in a range, see Number."""
+    return Number(kind, low, high, above, step)
 
 
 COUNT = number(int, 1)
@@ -166,74 +231,77 @@ NOT_NEGATIVE = number(float, 0)
 
 
 def location(text: str) -> Path:
-    """An argparse type: a path. Empty text would mean the folder where the program was started."""
+    """Parse a path. Empty text is an error: it would mean the current folder."""
     if not text.strip():
-        raise argparse.ArgumentTypeError(f"{text!r} found, a path expected; is a variable of the shell empty?")
+        raise argparse.ArgumentTypeError(f"expected a path, got {text!r}; is a shell variable empty?")
     try:
         text.encode()
-    except UnicodeEncodeError:  # a name whose bytes are no text, which cannot be printed, nor drawn into a picture
-        raise argparse.ArgumentTypeError(f"{text!r} found, a path of Unicode characters expected") from None
+    except UnicodeEncodeError:  # a file name that is not valid text can be neither printed nor drawn into a plot
+        raise argparse.ArgumentTypeError(f"expected a path of Unicode characters, got {text!r}") from None
     return Path(text)
 
 
-location.metavar = "PATH"
-
-
-def choice(*names: str):
-    """An argparse type: one of `names`, in any case of letters."""
+def choice(*names: str) -> Callable[[str], str]:
+    """Return an argparse type: one of `names`, in upper or lower case."""
 
     def parse(text: str) -> str:
         for name in names:
             if name.lower() == text.lower():
                 return name
-        raise argparse.ArgumentTypeError(one_of(text, names))
+        raise argparse.ArgumentTypeError(not_one_of(text, names))
 
     return parse
 
 
-def add_device_flags(parser: Parser):
-    """The flags about the machine, the same for Trainer and Tester; returns the group's add_argument for more of them."""
+def add_device_flags(parser: argparse.ArgumentParser) -> Callable[..., argparse.Action]:
+    """Add the flags about the machine, which Trainer and Tester share; return the add_argument of their group."""
     add = parser.add_argument_group("machine").add_argument
-    add("--device", default="auto", help="auto: the first of cuda, mps, cpu that is there")
+    add("--device", default="auto", help="auto: the first available of cuda, mps and cpu")
     add("--cuda", dest="device", action="store_const", const="cuda", help="short for --device cuda")
     add("--amp", default="auto", choices=["auto", "none", "bfloat16", "float16"],
-        help="autocast precision, loss and KL stay float32; auto: bfloat16 where the machine is fast in it")  # fmt: skip
-    add("--compile", action="store_true", help="torch.compile the model: minutes at the start, meant for a GPU")
-    add("--cache_dir", type=location, help="folder of the decoded frames (default: DR/.frame_cache, else the user's cache)")
+        help="precision of autocast (loss and KL: always float32); auto: bfloat16 or float16 where it is fast")  # fmt: skip
+    add("--compile", action="store_true", help="compile the model with torch.compile; takes minutes at the start, for a GPU")
+    add("--cache_dir", type=location, help="folder of the decoded frames (default: DR/.frame_cache, or else the user's cache)")
     return add
 
 
-def with_files(argv: list[str]) -> list[str]:
-    """The same with the flags that stand in FILE in place of @FILE, where # begins a comment. Raises UserError."""
+def expand_flag_files(argv: Iterable[str]) -> list[str]:
+    """Return the command line with the flags in FILE in place of each @FILE; # begins a comment there. Raises UserError."""
     flags = []
     for text in argv:
         if not text.startswith("@"):
             flags.append(text)
             continue
         try:
-            written = Path(text[1:]).read_bytes()
-            utf_16 = written.startswith((b"\xff\xfe", b"\xfe\xff"))  # Windows PowerShell's >
-            flags += shlex.split(written.decode("utf-16" if utf_16 else "utf-8-sig"), comments=True)
-        except (OSError, ValueError) as error:  # not there; no text, or a quotation mark without its fellow
+            content = Path(text[1:]).read_bytes()
+            is_utf_16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # written by > in Windows PowerShell
+            flags += shlex.split(content.decode("utf-16" if is_utf_16 else "utf-8-sig"), comments=True)
+        except (OSError, ValueError) as error:  # missing file; invalid text or an unmatched quotation mark
             reason = getattr(error, "strerror", None) or error
-            raise UserError(f"{text}: cannot be read ({reason}); expected a file of flags, like --print_config writes") from None
+            raise UserError(f"{text}: cannot be read ({reason}); expected a file of flags, as --print_config prints") from None
     return flags
 
 
-def config_lines(parser: Parser, args: argparse.Namespace, given: dict) -> list[str]:
-    """All settings as flags, one a line, in the parser's groups; those that were `given` are marked, what is off or unset is a
-    comment."""
+def config_lines(parser: argparse.ArgumentParser, args: argparse.Namespace, explicit: Collection[str]) -> list[str]:
+    """Return all settings as flags, one a line, in the parser's groups, with a mark on the `explicit` ones.
+
+    A setting that is off or None becomes a comment, so that the lines can be used as a file of flags.
+    """
     lines = [f"# All settings of --model {args.model} with --preset {args.preset}. From a file: python Trainer.py @FILE"]
-    left = {name: value for name, value in vars(args).items() if name != "print_config"}
+    remaining = {name: value for name, value in vars(args).items() if name != "print_config"}
     for group in parser._action_groups:
-        own = [action for action in group._group_actions if action.dest in left]
-        lines += ["", f"# {group.title}"] if own else []
-        for action in own:
-            if action.dest not in left:  # a short form of the flag before
-                continue
-            value, name = left.pop(action.dest), action.option_strings[0]
-            line = f"# {name}: {'off' if value is False else 'not set'}"
-            if value is not None and value is not False:
-                line = name if value is True else f"{name} {shlex.quote(str(value))}"
-            lines.append(f"{line:<33} # given" if action.dest in given else line)
+        actions = [action for action in group._group_actions if action.dest in remaining]
+        if actions:
+            lines += ["", f"# {group.title}"]
+        for action in actions:
+            if action.dest in remaining:  # else a short form of an earlier flag
+                line = config_line(action.option_strings[0], remaining.pop(action.dest))
+                lines.append(f"{line:<33} # given" if action.dest in explicit else line)
     return lines
+
+
+def config_line(name: str, value: object) -> str:
+    """Return one setting as a flag, or as a comment if it is off or None."""
+    if value is None or value is False:
+        return f"# {name}: {'not set' if value is None else 'off'}"
+    return name if value is True else f"{name} {shlex.quote(str(value))}"

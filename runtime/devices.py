@@ -1,15 +1,21 @@
-"""The machine a model runs on: which device, in what precision, compiled or not."""
+"""The device a model runs on, its precision, and compilation."""
+
+import shutil
+import subprocess
 
 import torch
 from torch import nn
 
-from utils import UserError
+from utils import RANK, UserError
+
+NVIDIA_SMI_TIMEOUT = 10  # seconds; it answers within one unless the driver hangs
 
 
 def find_device(name: str, *, local_rank: int | None = None) -> torch.device:
-    """`auto` is the first of cuda, mps, cpu that this machine has; any other name must exist. Raises UserError.
+    """Return the device called `name`; `auto` is the first available of cuda, mps and cpu.
 
-    Of several processes on a machine, each names itself by its `local_rank` and gets a GPU of its own.
+    With several processes on a machine, each passes its `local_rank` and gets a GPU of its own. Raises UserError for a device
+    that is not available.
     """
     available = ["cpu"]
     if torch.backends.mps.is_available():
@@ -19,7 +25,7 @@ def find_device(name: str, *, local_rank: int | None = None) -> torch.device:
     if name == "auto":
         name = available[0]
     if local_rank is not None and name.startswith("cuda:"):
-        raise UserError(f"--device {name}: several processes would share it; expected auto or cuda, each takes a GPU of its own")
+        raise UserError(f"--device {name}: expected auto or cuda, so that each process gets its own GPU")
     if local_rank is not None and name == "cuda":
         name = f"cuda:{local_rank}"
     try:
@@ -27,43 +33,78 @@ def find_device(name: str, *, local_rank: int | None = None) -> torch.device:
     except RuntimeError:
         raise UserError(f"--device {name}: not a device; expected auto or one of {', '.join(available)}") from None
     if device.type not in available or (device.index or 0) >= max(1, torch.cuda.device_count()):
-        found = f"; it has {torch.cuda.device_count()} GPUs, one is needed for each process" if local_rank else ""
-        raise UserError(f"--device {name}: not on this machine{found}; expected auto or one of {', '.join(available)}")
+        gpus = f", which has {torch.cuda.device_count()} GPUs; each process needs one" if local_rank else ""
+        raise UserError(f"--device {name}: not on this machine{gpus}; expected auto or one of {', '.join(available)}")
     if local_rank is not None and device.type == "cuda":
-        torch.cuda.set_device(device)  # for all that asks for the current one
+        torch.cuda.set_device(device)  # for library code that asks for the current device
     return device
 
 
 def find_precision(name: str, device: torch.device) -> str:
-    """What --amp `name` means here: `auto` is bfloat16 where the device has instructions for it, else none.
+    """Return the precision that --amp `name` means on the device: none, bfloat16 or float16.
 
-    Older torch cannot tell what a CPU has, and a CPU without such instructions is slower in bfloat16 than in float32.
+    `auto` is the format for which the device has fast instructions. A device without them is slower in it than in float32.
     """
     if name != "auto":
         return name
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.get_device_capability(device)[0] >= 8 else "none"
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported") if device.type == "cpu" else ()
-    return "bfloat16" if any(getattr(torch.cpu, probe, bool)() for probe in probes) else "none"
+        major, _ = torch.cuda.get_device_capability(device)
+        # Tensor cores compute in float16 from Volta (7.0) on, in bfloat16 from Ampere (8.0) on.
+        return "bfloat16" if major >= 8 else "float16" if major == 7 else "none"
+    if device.type == "cpu":
+        for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            if getattr(torch.cpu, probe, bool)():  # an older torch lacks the probe; bool() is False
+                return "bfloat16"
+    return "none"
+
+
+def warn_without_cuda(device: str) -> None:
+    """Print one line if this machine has an NVIDIA GPU that --device `device` asks for, but torch was built without CUDA.
+
+    pip installs such a torch on Windows by default. Without nvidia-smi, this costs one look at PATH. Never raises.
+    """
+    wants_gpu = device == "auto" or device.split(":")[0] == "cuda"
+    if RANK != "0" or not wants_gpu or torch.version.cuda is not None or torch.cuda.is_available():
+        return
+    if gpu := nvidia_gpu_name():
+        print(f"--device {device}: this machine has an NVIDIA GPU ({gpu}), but the installed torch was built without CUDA and "
+              "cannot use it; install torch with CUDA (see README, Install)", flush=True)  # fmt: skip
+
+
+def nvidia_gpu_name() -> str | None:
+    """Return the name of the first GPU that nvidia-smi lists; None without nvidia-smi, or if it fails or lists none."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    try:
+        listing = subprocess.run([program, "-L"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                 timeout=NVIDIA_SMI_TIMEOUT, text=True, encoding="utf-8", errors="replace")  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    for line in listing.stdout.splitlines():
+        index, _, name = line.partition(": ")  # "GPU 0: Tesla T4 (UUID: GPU-...)"
+        if index.startswith("GPU ") and name.strip():
+            return name.split(" (UUID")[0].strip()[:60]
+    return None
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Context in which convolutions and LSTMs run in bfloat16 or float16; `none` leaves float32."""
+    """Return a context in which convolutions and LSTMs run in `precision`; with "none" they run in float32."""
     dtype = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def compile_parts(model: nn.Module, device: torch.device) -> None:
-    """Compiles each part of the model where it is called for the first time; weights and their names stay.
+    """Compile each child module at its first call; the weights and their names stay.
 
-    Parts, because the loop over time as a whole would be one graph of every step. Where torch finds no compiler, says so
-    and leaves the model as it is.
+    The loop over time as a whole would be one graph of every step. Where torch finds no compiler, print a line and leave the
+    model as it is.
     """
     try:
         torch.compile(torch.square)(torch.ones(2, device=device))
-    except Exception as error:  # whatever the missing compiler's absence leads to
+    except Exception as error:  # a missing compiler shows in many ways
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        print(f"--compile: torch.compile does not work here ({reason[:100]}); going on without it")
+        print(f"--compile: torch.compile does not work here ({reason[:100]}); the model is not compiled")
         return
     for part in model.children():
         part.compile()

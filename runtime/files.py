@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that one run has to itself."""
+"""Files that are complete or absent, and folders that one run at a time may write."""
 
 import os
 import sys
@@ -8,14 +8,15 @@ from filelock import FileLock, Timeout
 
 from utils import UserError
 
-CHUNK = 2**20
-WAIT = 15  # seconds that a killed run's loader processes may take to notice, and to let go of the folder
+CHUNK = 2**20  # bytes compared at a time
+WAIT = 15  # seconds that the loader processes of a killed run may take to notice, and to release its folder
 
 
 def write_whole(path: Path, content: bytes | memoryview, *, keep: Path | None = None) -> None:
-    """Writes beside `path`, flushes to the disk, reads again and then moves into place, so that `path` is always a whole file.
+    """Write a file so that `path` is complete at every moment, whatever happens.
 
-    What stood there before stays at `keep`, if given. Raises OSError; `path` is as it was then.
+    The content goes to a temporary file next to `path`, is flushed to the disk, read back, compared, and moved into place. The
+    previous file is kept at `keep`, if given. Raises OSError, and leaves `path` unchanged.
     """
     partial = path.with_name(f".{path.name}.part")
     try:
@@ -36,19 +37,19 @@ def write_whole(path: Path, content: bytes | memoryview, *, keep: Path | None = 
 
 
 def flush_folder(folder: Path) -> None:
-    """Makes the names in a folder last; Windows does so by itself."""
+    """Write the names in a folder to the disk; Windows does so by itself."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
-        except OSError:  # some network drives cannot; the file itself is on the disk
+        except OSError:  # not supported by some network drives; the file's content is on the disk
             pass
         finally:
             os.close(handle)
 
 
 def second_name(path: Path, name: Path) -> None:
-    """Makes what is at `path` be at `name` too; where the file system has no links, it is moved there."""
+    """Link the file at `path` to `name` as well; on a file system without links, move it there."""
     link = name.with_name(f".{name.name}.part")
     link.unlink(missing_ok=True)
     try:
@@ -60,40 +61,43 @@ def second_name(path: Path, name: Path) -> None:
 
 
 def locked(path: Path, *, timeout: float = 0) -> FileLock | None:
-    """The lock at `path`, held until it is released or this process ends, however it ends; None if another process has it for so
-    many seconds yet, -1: as long as it takes. Where the file system has no locks it is not held, see its `is_locked`."""
-    try:  # a lock that the system does not hold would outlive a killed run
+    """Return the lock at `path`; None if another process still holds it after `timeout` seconds (-1: wait without limit).
+
+    It is held until it is released or this process ends, in whatever way. On a file system without locks it is not held, see its
+    `is_locked`.
+    """
+    try:  # a lock file without a lock of the system would outlive a killed run
         lock = FileLock(path, fallback_to_soft=False)
-    except TypeError:  # older versions fall back to none
+    except TypeError:  # an older filelock has no such fallback
         lock = FileLock(path)
     try:
         lock.acquire(timeout=timeout)
     except Timeout:
         return None
-    except (OSError, RuntimeError):  # no locks; which of the two depends on filelock's version
+    except (OSError, RuntimeError):  # no locks; which error depends on the version of filelock
         pass
     return lock
 
 
 def claim(folder: Path, *, flag: str) -> FileLock:
-    """Keeps other runs out of the folder until this process ends, however it ends. Raises UserError if one is in there."""
+    """Keep other runs out of the folder until this process ends. Raises UserError if another run is writing there."""
     lock = locked(folder / ".lock")
     if lock is None:
-        print(f"{folder}: another run is writing there; waiting up to {WAIT} s for its end", flush=True)
+        print(f"{folder}: another run is writing there; waiting up to {WAIT} s for it to end", flush=True)
         lock = locked(folder / ".lock", timeout=WAIT)
     if lock is None:
         raise UserError(f"{flag} {folder}: another run is writing there; expected a folder of its own for each run")
     if not lock.is_locked:
-        print(f"{folder}: this file system has no locks, so take care that no other run writes there", file=sys.stderr)
+        print(f"{folder}: this file system has no locks; make sure that no other run writes there", file=sys.stderr)
     return lock
 
 
 def check_writable(folder: Path, *, flag: str) -> None:
-    """Makes the folder and a file in it, so that a result has a place before hours are spent on it. Raises UserError."""
+    """Create the folder and a file in it, so that a run does not fail after hours when it writes. Raises UserError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
-        probe.unlink(missing_ok=True)  # a process of the same number on another machine may have done it
+        probe.unlink(missing_ok=True)  # a process with the same number on another machine may have removed it
     except OSError as error:
         raise UserError(f"{flag} {folder}: cannot be written ({error.strerror}); choose another folder") from None

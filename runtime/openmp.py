@@ -1,9 +1,8 @@
-"""How torch's threads on a CPU wait for each other; imported before torch, whose GNU OpenMP asks once, when it is loaded."""
+"""How long torch's CPU threads spin while they wait. Import this before torch: GNU OpenMP reads the setting when it is loaded."""
 
 import os
 
-# A thread that has done its part spins until the others have, some milliseconds, before it sleeps. Where any other program runs,
-# there is always one that is late, and the spinning takes the time that it needs: see "Beside other programs" in
-# benchmarks/RESULTS.md.
+# By default a thread that has finished its share spins for some milliseconds before it sleeps. When other programs run, one
+# thread is always late, and the spinning takes the CPU time that it needs: see "Beside other programs" in benchmarks/RESULTS.md.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")

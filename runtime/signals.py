@@ -5,28 +5,28 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-# Ctrl-C; what kill, clusters and torchrun send; what a cluster sends when told to warn. Windows lacks the last.
+# SIGINT: Ctrl-C. SIGTERM: sent by kill, clusters and torchrun. SIGUSR1: a cluster's warning before the end; not on Windows.
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
 
 @contextmanager
 def held_back(numbers: Iterable[int]) -> Iterator[None]:
-    """Within, these signals wait; a process that is started within holds them back until it lets them through itself.
+    """Block these signals within the context; a process started there keeps them blocked until it unblocks them itself.
 
-    It cannot die of one before it has said what it does about it. Windows has no such signals.
+    So it cannot die of a signal before it has set how it handles that signal. Windows has no blocking of signals.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 class Stopped(KeyboardInterrupt):
-    """The program was asked to stop by the signal `number` and did so in order; the message says what is left to do."""
+    """The program has stopped cleanly on the signal `number`; the message says how to resume."""
 
     def __init__(self, message: str, number: int):
         super().__init__(message)
@@ -34,31 +34,30 @@ class Stopped(KeyboardInterrupt):
 
 
 class Interrupt:
-    """Within `with Interrupt() as interrupt`, a signal to stop only sets `received`, its number; a second Ctrl-C ends at once.
+    """A context in which a stop signal only sets `received` to its number; a second Ctrl-C ends the program at once.
 
-    The loop asks at a place where it can stop cleanly. A KeyboardInterrupt may come up anywhere, in a library's
-    clean-up code for one, where it is printed and lost.
+    The loop checks it where it can stop cleanly. A KeyboardInterrupt may be raised anywhere, for example in a library's clean-up
+    code, where it is printed and lost.
     """
 
     received = 0
 
     def __enter__(self) -> "Interrupt":
-        self.before = {number: signal.signal(number, self.note) for number in STOP_SIGNALS}
+        self.previous_handlers = {number: signal.signal(number, self.note) for number in STOP_SIGNALS}
         return self
 
     def note(self, number: int, _frame) -> None:
         self.received = self.received or number
-        # Not Python's own: it waits for the call at hand, and one that waits for other processes may never return.
+        # Python's own handler waits for the current call, and a call that waits for other processes may never return.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def __exit__(self, *_) -> None:
-        for number, handler in self.before.items():
+        for number, handler in self.previous_handlers.items():
             signal.signal(number, handler)
 
 
 def leave_stopping_to_the_main_process(_worker: int) -> None:
-    """A worker that dies of Ctrl-C, or when a cluster tells all processes to end, would end the run with a traceback amid a
-    step."""
+    """Ignore stop signals in this loader process, which would otherwise end the run with a traceback in the middle of a step."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
@@ -66,8 +65,8 @@ def leave_stopping_to_the_main_process(_worker: int) -> None:
 
 
 def end_workers() -> None:
-    """At the end of the program: multiprocessing would ask them to end by a signal that they ignore, and wait for ever."""
+    """Kill the loader processes at the end of the program; multiprocessing would wait forever, since they ignore SIGTERM."""
     if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own takes a worker's death for an error
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own handler takes the death of a worker for an error
     for worker in multiprocessing.active_children():
         worker.kill()

@@ -1,4 +1,4 @@
-"""Small data and models that all tests share. Everything is rendered here; nothing is downloaded."""
+"""Small data sets and trained runs that the tests share. Everything is rendered here; nothing is downloaded."""
 
 import itertools
 import shutil
@@ -15,14 +15,17 @@ from tools import make_demo_data
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Small tensors are many times faster on one thread, and sums come out in one order."""
+    """Use one CPU thread: small tensors are much faster so, and sums have a fixed order."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def quick_curves():
-    """Hundreds of epochs are trained in these tests, and drawing the curves after each takes longer than most of them; that they are
-    drawn is tested by itself, and by runs that are processes of their own."""
+    """Replace the training curves by their text.
+
+    These tests train hundreds of epochs, and drawing the curves takes longer than most of them. Tests of the curves, and runs in
+    processes of their own, draw them.
+    """
     import Trainer
 
     with pytest.MonkeyPatch.context() as patch:
@@ -32,18 +35,19 @@ def quick_curves():
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch):
-    """Thousands of small files are flushed in these tests; that it is asked for is tested by itself, and by killed processes."""
+    """Do not flush files to the disk, which thousands of small files would wait for; tests of the flushing bring their own fsync."""
     monkeypatch.setattr("os.fsync", lambda _handle: None)
 
 
 @pytest.fixture(autouse=True)
 def seeded():
+    """Seed torch before every test."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory) -> Path:
-    """A demo data set that no test changes: 2 x 20 training, 12 validation and 2 x 9 test frames."""
+    """Return a rendered dance of 2 x 20 training, 12 validation and 2 x 9 test frames. No test may change it."""
     folder = tmp_path_factory.mktemp("data") / "LAB4_Dataset"
     make_demo_data.main(["--out", str(folder), "--train", "40", "--val", "12", "--test", "9", "--sequences", "2"])
     return folder
@@ -51,13 +55,13 @@ def rendered(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def dataset(rendered, tmp_path) -> Path:
-    """A copy of the demo data that the test may spoil."""
+    """Return a copy of the rendered dance that the test may damage."""
     return Path(shutil.copytree(rendered, tmp_path / "LAB4_Dataset"))
 
 
 @pytest.fixture
 def fresh(tmp_path) -> Callable[[], Path]:
-    """Makes a new folder each time, for a test that goes through many cases."""
+    """Return a function that makes a new folder at each call, for a test with many cases."""
     numbers = itertools.count()
 
     def make() -> Path:
@@ -70,26 +74,25 @@ def fresh(tmp_path) -> Callable[[], Path]:
 
 @pytest.fixture
 def train_args(rendered, tmp_path) -> list[str]:
-    """Flags of a training run of a second or two."""
+    """Return the flags of a training run of one or two seconds."""
     return ["--DR", str(rendered), "--save_root", str(tmp_path / "run"), "--num_epoch", "2", "--batch_size", "3", *SMALL]
 
 
 @pytest.fixture(scope="session")
 def trained(rendered, tmp_path_factory) -> Path:
-    """A finished small run that no test changes."""
+    """Return a finished small run. No test may change it."""
     import Trainer
 
     folder = tmp_path_factory.mktemp("trained") / "run"
     torch.set_num_threads(1)
-    Trainer.main(
-        ["--DR", str(rendered), "--save_root", str(folder), "--num_epoch", "2", "--per_save", "1", "--batch_size", "4", *SMALL]
-    )
+    argv = ["--DR", str(rendered), "--save_root", str(folder), "--num_epoch", "2", "--per_save", "1", "--batch_size", "4"]
+    Trainer.main([*argv, *SMALL])
     return folder
 
 
 @pytest.fixture(scope="session")
 def rendered_robot(tmp_path_factory) -> Path:
-    """Pushing sequences of 11 frames that no test changes: 4 for training, 3 for validation, 2 for tests."""
+    """Return rendered robot sequences of 11 frames: 4 for training, 3 for validation, 2 for tests. No test may change them."""
     folder = tmp_path_factory.mktemp("robot") / "processed_data"
     make_demo_data.main(["--scene", "robot", "--out", str(folder), "--train", "4", "--val", "3", "--test", "2", "--frames", "11"])
     return folder
@@ -97,7 +100,7 @@ def rendered_robot(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_robot(rendered_robot, tmp_path_factory) -> Path:
-    """A finished small run with a learned prior that no test changes."""
+    """Return a finished small run with a learned prior. No test may change it."""
     import Trainer
 
     folder = tmp_path_factory.mktemp("trained_robot") / "run"
@@ -108,18 +111,18 @@ def trained_robot(rendered_robot, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tested(rendered, trained, tmp_path_factory) -> Path:
-    """A run of the dance with its test results."""
+    """Return a dance run with its test results."""
     return with_test(trained, rendered, tmp_path_factory.mktemp("tested") / "run")
 
 
 @pytest.fixture(scope="session")
 def tested_robot(rendered_robot, trained_robot, tmp_path_factory) -> Path:
-    """The same of the robot; its sequences are windows."""
+    """Return a robot run with its test results; its sequences are windows."""
     return with_test(trained_robot, rendered_robot, tmp_path_factory.mktemp("tested_robot") / "run", "--show", "2")
 
 
 def with_test(run: Path, data: Path, folder: Path, *more: str) -> Path:
-    """A copy of a run, tested."""
+    """Copy a run to `folder`, test it there, and return the folder."""
     import Tester
 
     shutil.copytree(run, folder)
@@ -129,21 +132,22 @@ def with_test(run: Path, data: Path, folder: Path, *more: str) -> Path:
 
 @pytest.fixture
 def blank_charts(monkeypatch):
-    """Charts are laid out but not drawn, which takes longest; what is in them is tested in test_plots.py."""
+    """Lay plots out but do not draw them, which takes longest; test_plots.py tests their content."""
     monkeypatch.setattr("visualization.plots.Figure.savefig", lambda _, file: Image.new("L", (2, 2)).save(file, "PNG"))
 
 
 @pytest.fixture(scope="session")
 def film(tmp_path_factory) -> Path:
-    """Frames of tests/films.py in dance/, their keypoints in dance.csv and the data set made of them in data/, which no test
-    changes."""
+    """Return a folder with the frames of tests/helpers/films.py in dance/, their keypoints in dance.csv, and their data set in data/.
+
+    No test may change it.
+    """
     from tests.helpers import films
     from tools import prepare_video
 
     folder = tmp_path_factory.mktemp("film")
     films.write_frames(folder / "dance")
     films.write_keypoints(folder / "dance.csv")
-    prepare_video.main(
-        [str(folder / "dance"), "--poses", str(folder / "dance.csv"), "--out", str(folder / "data"), "--height", "64"]
-    )
+    argv = [folder / "dance", "--poses", folder / "dance.csv", "--out", folder / "data", "--height", "64"]
+    prepare_video.main([str(part) for part in argv])
     return folder

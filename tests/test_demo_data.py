@@ -95,7 +95,7 @@ def test_an_interrupted_rendering_is_no_data_set_and_a_full_folder_is_left_alone
     (["--frames", "30"], "--frames: found with --scene dance, expected only with --scene robot"),
     (["--scene", "robot", "--sequences", "3"], "--sequences: found with --scene robot, expected only with --scene dance"),
     (["--train", "1"], "--train: 1 found, at least 2 frames expected"),
-    (["--scene", "robot", "--frames", "1"], "--frames: 1 found, an integer of at least 2 expected"),
+    (["--scene", "robot", "--frames", "1"], "--frames: expected an integer of at least 2, got 1"),
 ])  # fmt: skip
 def test_a_size_that_the_scene_does_not_have_is_refused(flags, message, tmp_path, capsys):
     assert message in refused(capsys, make_demo_data.main, ["--out", tmp_path / "demo", *flags])

@@ -115,5 +115,5 @@ def test_shuffling_gives_every_sequence_the_conditions_of_another():
     values = [s._replace(conditions=torch.full((4, 3), i)) for i, s in enumerate(sequences)]
     for i, after in enumerate(shuffle_conditions(values, seed=1, values=2)):
         assert (after.conditions[:, :2] != i).all() and (after.conditions[:, 2] == i).all()
-    with pytest.raises(UserError, match="at least two"):
+    with pytest.raises(UserError, match="expected at least two"):
         shuffle_conditions(sequences[:1], seed=1)

@@ -117,7 +117,7 @@ def test_only_validating_needs_no_flags_of_the_model(rendered_robot, trained_rob
     (["--frame_H", "32"], "frames of 32 x 64: expected a square"), (["--frame_H", "48", "--frame_W", "48"], "expected a square of 32, 64, 128"),
     (["--norm", "batch", "--batch_size", "1"], "--norm batch: a batch would hold one clip only"),
     (["--norm", "batch", "--epoch_size", "3", "--fast_train", "--fast_partial", "0.5"], "--norm batch: a batch would hold one clip only"),
-    (["--norm", "layer"], "--norm"), (["--DR", "nowhere"], "no such folder"), (["--optimizer", "lion"], "one of Adam, AdamW, SGD, RMSprop"),
+    (["--norm", "layer"], "--norm"), (["--DR", "nowhere"], "no such folder"), (["--optimizer", "lion"], "expected one of Adam, AdamW, SGD, RMSprop, got 'lion'"),
 ])  # fmt: skip
 def test_wrong_flags_end_in_one_line(rendered_robot, tmp_path, capsys, flags, message):
     argv = ["--model", "svg_fp", "--DR", rendered_robot, "--save_root", tmp_path, *SMALL_SVG, *flags]
@@ -175,7 +175,7 @@ def test_a_dance_checkpoint_is_no_robots_and_the_other_way_round(
     assert "test_img: no sequences" in message
     for data, checkpoint, flag in [(rendered, trained, "--windows"), (rendered_robot, trained_robot, "--gt")]:
         message = refused(capsys, Tester.main, ["--DR", data, "--ckpt_path", checkpoint, "--save_root", tmp_path, flag, "1"])
-        assert message.startswith(f"error: {flag}: found for")
+        assert message.startswith(f"error: {flag}: no such flag for the task of {checkpoint}")
 
 
 def test_results_of_a_test_are_complete(rendered_robot, trained_robot, tmp_path):

@@ -4,7 +4,7 @@ import torch
 
 from data.truth_csv import find_ground_truth, read_frames
 from evaluation import submission
-from evaluation.submission import course_score, write_submission
+from evaluation.submission import grader_psnr, write_submission
 from utils import UserError
 
 
@@ -93,7 +93,7 @@ def test_truth_of_another_size_is_refused_with_both_sizes(tmp_path):
         find_ground_truth(tmp_path, tmp_path / "gt.csv", {"0": 2, "1": 3}, height=2, width=4)
 
 
-def test_the_course_scores_frames_1_to_600_of_each_sequence_by_hand():
+def test_the_grader_psnrs_frames_1_to_600_of_each_sequence_by_hand():
     """Frame 0 and frames 601..629 may hold anything; the mean is over rows, the first three sequences are public."""
     truth = [np.full((630, 3, 2, 4), 100, np.uint8) for _ in range(5)]
     predicted = [video.copy() for video in truth]
@@ -101,12 +101,12 @@ def test_the_course_scores_frames_1_to_600_of_each_sequence_by_hand():
         video[1:601] += np.uint8(i + 1)  # error of i + 1 grey levels
         video[0] = video[601:] = 255
     levels = [20 * np.log10(255 / (i + 1)) for i in range(5)]
-    score = course_score(predicted, truth)
+    score = grader_psnr(predicted, truth)
     assert score.overall == pytest.approx(np.mean(levels), abs=1e-3)
     assert score.public == pytest.approx(np.mean(levels[:3]), abs=1e-3)
     assert score.private == pytest.approx(np.mean(levels[3:]), abs=1e-3)
-    assert np.isnan(course_score(predicted[:2], truth[:2]).private)
-    only_fourth = course_score(predicted, [None, None, None, truth[3], None])
+    assert np.isnan(grader_psnr(predicted[:2], truth[:2]).private)
+    only_fourth = grader_psnr(predicted, [None, None, None, truth[3], None])
     assert only_fourth.private == only_fourth.overall == pytest.approx(levels[3], abs=1e-3) and np.isnan(only_fourth.public)
 
 
@@ -116,4 +116,4 @@ def test_the_mean_is_over_rows_and_not_over_the_pooled_error():
     predicted[1] += 1
     predicted[2] += 10
     expected = np.mean([20 * np.log10(255), 20 * np.log10(25.5)])
-    assert course_score([predicted], [truth]).overall == pytest.approx(expected, abs=1e-3)
+    assert grader_psnr([predicted], [truth]).overall == pytest.approx(expected, abs=1e-3)

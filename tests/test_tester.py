@@ -41,7 +41,7 @@ def test_results_are_complete(rendered, trained, tmp_path, capsys):
     assert [line.split(",")[0] for line in lines[1:]] == [str(i) for i in range(18)]
     assert Image.open(tmp_path / "pred_seq0.gif").size == (64, 32)
     (line,) = (
-        line for line in capsys.readouterr().out.splitlines() if line.startswith("course's score (frames 1 to 600): overall ")
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("grader PSNR (frames 1 to 600): overall ")
     )
     assert "public" in line and "private" not in line and "nan" not in line  # there are two sequences
 
@@ -89,10 +89,10 @@ def test_results_lie_in_the_run_unless_a_folder_is_named(rendered, trained, tmp_
     """With the checkpoint's run, where the report looks for them; --overwrite moves those of every split with it: train/ stayed,
     and was then shown as the new run's."""
     run_folder = shutil.copytree(trained, tmp_path / "run")
-    monkeypatch.setattr(Tester, "write_pictures", lambda *_, **__: None)
+    monkeypatch.setattr(Tester, "write_visualizations", lambda *_, **__: None)
     monkeypatch.setattr(Tester, "run_tests", lambda *_, **__: [])
     monkeypatch.setitem(Tester.TASKS, "pose_cvae", Tester.TASKS["pose_cvae"]._replace(
-        sequences=lambda *_: load_test_sequences(rendered, height=32, width=64), hand_in=None))  # fmt: skip
+        sequences=lambda *_: load_test_sequences(rendered, height=32, width=64), write_submission=lambda *_: {}))  # fmt: skip
     argv = ["--DR", str(rendered), "--ckpt_path", str(run_folder / "last.ckpt"), "--device", "cpu"]
     for split in ("test", "train", "val", "validate", "Demo/extra"):
         for more in ([], ["--only", "0"], ["--shuffle_conditions"]):
@@ -148,7 +148,7 @@ def test_without_truth_everything_but_the_scores_is_written(dataset, trained, tm
     run(dataset, trained, tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"submission.csv", "pred_seq1.gif", "compare_seq1.gif"} <= names and "scores.csv" not in names
-    assert "the truth is not known" in capsys.readouterr().out
+    assert "no scores: there is no ground truth" in capsys.readouterr().out
 
 
 def test_both_scripts_run_from_another_folder(rendered, trained, tmp_path):

@@ -1,4 +1,4 @@
-"""What Trainer.py refuses, each in one line and with a non-zero status, and how it stops."""
+"""Bad flags and data that Trainer.py refuses, each with one line and a non-zero status; and its presets."""
 
 import shutil
 import sys
@@ -16,13 +16,13 @@ from training.schedules import teacher_forcing_ratio
 
 
 @pytest.mark.parametrize("package, flag", [("wandb", "--use_wandb"), ("tensorboard", "--use_tensorboard")])
-def test_a_missing_extra_is_said_before_anything_starts(train_args, capsys, monkeypatch, package, flag):
+def test_a_missing_extra_package_is_reported_first(train_args, capsys, monkeypatch, package, flag):
     monkeypatch.setitem(sys.modules, package, None)
     message = refused(capsys, Trainer.main, [*train_args, flag])
     assert f"{flag} needs the package {package}" in message and f"pip install {package}" in message
 
 
-def test_wandb_without_a_login_is_said_before_anything_is_moved(train_args, trained, tmp_path, capsys, monkeypatch):
+def test_wandb_without_a_login_is_reported_before_a_run_is_moved(train_args, trained, tmp_path, capsys, monkeypatch):
     shutil.copytree(trained, tmp_path / "run")
     fake = types.SimpleNamespace(run=None, init=lambda **_: (_ for _ in ()).throw(RuntimeError("No API key\nconfigured")))
     monkeypatch.setitem(sys.modules, "wandb", fake)
@@ -36,21 +36,22 @@ def test_another_frame_size_is_refused_on_resume(train_args, trained, capsys):
 
 
 WRONG_FLAGS = [
-    (["--tfr", "1.5"], "argument --tfr: 1.5 found, a number of at least 0 and at most 1 expected"),
+    (["--tfr", "1.5"], "argument --tfr: expected a number of at least 0 and at most 1, got 1.5"),
     (["--tfr_d_step", "-0.1"], "--tfr_d_step"),
     (["--partial", "0"], "--partial"),
     (["--lr", "nan"], "--lr"),
-    (["--lr", "fast"], "'fast' found"),
-    (["--seed", "-7\n"], "-7 found, an integer of at least 0 and at most"),  # float() and int() pass over the line's end
+    (["--lr", "fast"], "expected a number above 0, got 'fast'"),
+    (
+        ["--seed", "-7\n"],
+        "expected an integer of at least 0 and at most 18446744073709551615, got -7",
+    ),  # int() and float() ignore the end of a line
     (["--nonsense", "a\nb"], "--nonsense: no such flag ("),
     (["a\nb"], "unrecognized arguments: a b"),
-    (
-        ["--num_epoch", "9" * 400],
-        "9 found, an integer of at least 1 and at most 2147483647 expected",
-    ),  # OverflowError, from a schedule
-    (["--DR", ""], "--DR/--data_root: '' found, a path expected"),
-    (["--save_root", " "], "--save_root/--log_dir: ' ' found, a path expected"),  # trained where it was started
-    (["--save_root", "\udce9"], "a path of Unicode characters expected"),  # bytes that are no text
+    # This was an OverflowError in a schedule.
+    (["--num_epoch", "9" * 400], "expected an integer of at least 1 and at most 2147483647, got 9999"),
+    (["--DR", ""], "--DR/--data_root: expected a path, got ''"),
+    (["--save_root", " "], "--save_root/--log_dir: expected a path, got ' '"),  # used to train in the current folder
+    (["--save_root", "\udce9"], "expected a path of Unicode characters, got '\\udce9'"),  # a name that is not valid text
     (["--batch_size", "0"], "--batch_size"),
     (["--kl_anneal_ratio", "2"], "--kl_anneal_ratio"),
     (["--optim", "Lion"], "--optim"),
@@ -58,7 +59,11 @@ WRONG_FLAGS = [
     (["--frame_H", "30"], "frames of 30 x 64: expected multiples of 8"),
     (["--frame_W", "8"], "frames of 32 x 8"),
     (["--device", "cuda:7"], "--device cuda:7"),
-    (["--test"], "--ckpt_path"),
+    (["--test"], "--test: expected --ckpt_path with it"),
+    (["--resume", "--overwrite"], "--resume, --overwrite: expected one of them, got both"),
+    (["--minutes", "0"], "argument --minutes: expected a number above 0, got 0"),
+    (["--minutes", "5"], "--minutes, --epoch_size: expected one of them, got both"),  # SMALL sets --epoch_size
+    (["--minutes", "5", "--test", "--ckpt_path", "nowhere"], "--minutes: expected without --test"),
     (["--ckpt_path", "nowhere"], "nowhere: no such file"),
     (["--train_vi_len", "21"], "got at most 20"),
 ]
@@ -83,7 +88,7 @@ DAMAGED_FRAMES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES | DAMAGED_FRAMES)
-def test_wrong_data_end_in_a_line_that_names_the_place(dataset, tmp_path, capsys, damage):
+def test_wrong_data_end_in_one_line_that_names_the_place(dataset, tmp_path, capsys, damage):
     frames, labels = sorted((dataset / "train" / "train_img").iterdir()), sorted((dataset / "train" / "train_label").iterdir())
     if damage in ("missing folder", "empty folder"):
         shutil.rmtree(dataset)
@@ -123,18 +128,12 @@ def test_a_save_root_that_cannot_be_written_is_refused_first(train_args, tmp_pat
     assert "--save_root" in refused(capsys, Trainer.main, [*train_args, "--DR", "nowhere"])
 
 
-@pytest.mark.parametrize("named", ["itself", "the folder around it"])
-def test_a_run_goes_into_no_data_set(train_args, dataset, capsys, named):
-    """Its test/ would be that of the data, and --overwrite would move the training frames away."""
+@pytest.mark.parametrize("named", ["the data set", "its parent folder"])
+def test_a_run_in_the_folder_of_its_data_set_is_refused(train_args, dataset, capsys, named):
+    """Its test/ would be the data set's, and --overwrite would move the training frames away."""
     (dataset / "last.ckpt").touch()
-    argv = [
-        *train_args,
-        "--DR",
-        str(dataset if named == "itself" else dataset.parent),
-        "--save_root",
-        str(dataset),
-        "--overwrite",
-    ]
+    data = dataset if named == "the data set" else dataset.parent
+    argv = [*train_args, "--DR", str(data), "--save_root", str(dataset), "--overwrite"]
     assert f"--save_root {dataset}: expected a folder of its own, got the data set of --DR" in refused(capsys, Trainer.main, argv)
     assert (dataset / "train" / "train_img").is_dir()
 
@@ -158,8 +157,8 @@ def test_a_preset_sets_defaults_and_a_flag_wins_over_it(preset, epochs):
     assert (args.num_epoch, args.lr) == (epochs, 0.5) and given["preset"] == preset and "num_epoch" not in given
 
 
-def test_the_exercises_preset_is_the_exercises():
-    """Flags and defaults of the course's hand-out."""
+def test_the_course_preset_has_the_defaults_of_the_exercise():
+    """Flags and defaults from the course's handout."""
     args, _ = parse_trainer_flags(["--DR", ".", "--save_root", ".", "--preset", "course"])
     course = {"batch_size": 2, "lr": 0.001, "optim": "Adam", "num_epoch": 70, "train_vi_len": 16, "val_vi_len": 630, "frame_H": 32,
               "frame_W": 64, "F_dim": 128, "L_dim": 32, "N_dim": 12, "D_out_dim": 192, "tfr": 1.0, "tfr_sde": 10, "tfr_d_step": 0.1,
@@ -168,8 +167,8 @@ def test_the_exercises_preset_is_the_exercises():
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 20, 60, 333])
-def test_teacher_forcing_fits_itself_to_the_length_of_the_run(epochs):
-    """Half of the run on true frames, and a fifth of it on its own alone; a short run ended before it had begun to decay."""
+def test_teacher_forcing_adapts_to_the_length_of_the_run(epochs):
+    """The first half of a run is teacher-forced, the last fifth autoregressive; a short run used to end before any decay."""
     args, _ = parse_trainer_flags(["--DR", ".", "--save_root", ".", "--num_epoch", str(epochs)])
     ratios = [teacher_forcing_ratio(epoch, start=args.tfr, decay_start=args.tfr_sde, step=args.tfr_d_step, floor=args.tfr_floor,
                                     interval=args.tfr_interval) for epoch in range(epochs)]  # fmt: skip

@@ -1,16 +1,21 @@
-"""Defaults of the flags of Trainer.py, for each model: the best recipe found, the exercise's own, and minutes on a CPU.
+"""Presets: default values of Trainer.py's flags for each model.
 
-benchmarks/RESULTS.md says what was tried. A preset's default goes before the one that stands with a flag.
+default is the best recipe found, course the exercise's own, quick trains in minutes on a CPU. benchmarks/RESULTS.md lists what
+was tried. A preset's value replaces the default in training/flags.py.
 """
 
-MODELS = ("pose_cvae", "svg_fp", "svg_lp")
-DEMO = {  # what renders data to begin with
-    "pose_cvae": "python tools/make_demo_data.py --out demo_data",
-    **dict.fromkeys(("svg_fp", "svg_lp"), "python tools/make_demo_data.py --scene robot --out demo_robot"),
-}
-LEAST_EPOCH = 200  # batches; one pass over a short video would be over sooner than its validation
+from typing import Any
 
-DANCE = {
+MODELS = ("pose_cvae", "svg_fp", "svg_lp")
+ROBOT_DEMO = "python tools/make_demo_data.py --scene robot --out demo_robot"
+DEMO_COMMANDS = {  # render a small data set for each model
+    "pose_cvae": "python tools/make_demo_data.py --out demo_data",
+    "svg_fp": ROBOT_DEMO,
+    "svg_lp": ROBOT_DEMO,
+}
+LEAST_EPOCH = 200  # batches; with fewer, one pass over a short video would take less time than its validation
+
+DANCE: dict[str, Any] = {
     "frame_H": 32, "frame_W": 64, "val_vi_len": 630, "num_epoch": 70, "batch_size": 16, "train_vi_len": 4, "optim": "AdamW",
     "lr": 0.003, "lr_schedule": "cosine", "ema": 0.995, "shift": 2, "reference": "video", "pose_window": 3, "L_dim": 64,
     "distortion": "log_mse", "kl_anneal_type": "Cyclical", "kl_anneal_cycle": 10, "kl_anneal_ratio": 1.0, "amp": "auto",
@@ -23,7 +28,7 @@ DANCE_COURSE = DANCE | {
     "tfr_coin": "epoch", "lr_warmup": 0.0, "beta2": 0.999,
 }  # fmt: skip
 DANCE_QUICK = DANCE | {"num_epoch": 11, "epoch_size": 200}
-ROBOT = {
+ROBOT: dict[str, Any] = {
     "frame_H": 64, "frame_W": 64, "val_vi_len": None, "num_epoch": 300, "epoch_size": 600, "batch_size": 12, "optim": "Adam",
     "lr": 0.002, "lr_schedule": "cosine", "ema": 0.995, "shift": 0, "tfr_sde": 0, "tfr_d_step": 0.0, "width": 64, "norm": "group",
     "compose": "last", "distortion": "mse", "kl_anneal_type": "Monotonic", "kl_anneal_cycle": 3, "kl_anneal_ratio": 0.5,

@@ -38,7 +38,7 @@ def hasten(monkeypatch) -> list[list[str]]:
     monkeypatch.setattr(compare.report, "main", reports.append)
     monkeypatch.setattr(compare, "Process", InHere)
     monkeypatch.setattr(compare, "PAUSE", 0)
-    monkeypatch.setattr(Tester, "write_pictures", lambda *_, **__: None)
+    monkeypatch.setattr(Tester, "write_visualizations", lambda *_, **__: None)
     monkeypatch.setattr("evaluation.results.draw_steps", lambda path, *_, **__: path.touch())
     return reports
 

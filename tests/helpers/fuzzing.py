@@ -1,4 +1,4 @@
-"""What the tests with drawn input share: how many cases, what they are drawn from, and the one rule that holds for all of them."""
+"""Shared by the tests with random input: the number of cases, their building blocks, and the rule that every program keeps."""
 
 import contextlib
 import io
@@ -11,30 +11,30 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from utils import UserError
 
-set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # else it leaves a folder where it was started
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # by default it leaves a folder in the current one
 
-SURROGATES = "Cs"  # which no text file can hold; a file name can, where its bytes are no text
+SURROGATES = "Cs"  # Unicode category; a text file cannot contain them, a file name whose bytes are not valid text can
 
 
 def cases(count: int) -> settings:
-    """So many cases, the same ones each time, of which nothing is kept."""
+    """Return settings for `count` cases, the same ones each time, without a database."""
     return settings(max_examples=count, derandomize=True, deadline=None, database=None)
 
 
 def names(**settings) -> st.SearchStrategy[str]:
-    """Text that a path may hold and that stays within its folder."""
+    """Return text that may be the name of a file within its folder."""
     letters = st.characters(exclude_characters="/\0", exclude_categories=[SURROGATES])
     return st.text(letters, **settings).filter(lambda name: name not in (".", ".."))
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """All that lies in a folder, but for empty folders and the locks of runs that were refused."""
+    """Return the content of all files in a folder, except the locks of refused runs."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def end_of(main, argv: list[str]) -> tuple[int, list[str]]:
-    """Runs main(argv): its status, and the lines on stderr."""
+    """Run main(argv) and return its status and the lines on stderr."""
     status = 0
     with contextlib.redirect_stderr(io.StringIO()) as errors, contextlib.redirect_stdout(io.StringIO()):
         try:
@@ -45,8 +45,11 @@ def end_of(main, argv: list[str]) -> tuple[int, list[str]]:
 
 
 def refused_in_one_line(main, argv: list[str], folder: Path) -> bool:
-    """The rule: main(argv) ends with status 0 and says no error, or with status 1 or 2 and one line that begins with "error: "
-    and leaves every file in `folder` as it was. Whether it was the latter."""
+    """Assert the rule of all programs, and return whether main(argv) refused its input.
+
+    It ends with status 0 and an empty stderr, or it refuses its input with status 1 or 2 and one line that begins with "error: ",
+    and leaves every file in `folder` as it was.
+    """
     before = tree(folder)
     status, lines = end_of(main, argv)
     if status == 0:
@@ -58,7 +61,7 @@ def refused_in_one_line(main, argv: list[str], folder: Path) -> bool:
 
 
 def damaged(whole: bytes, draw) -> bytes:
-    """The bytes cut, with bits flipped, with something behind or before them, or others altogether."""
+    """Return the bytes damaged: cut, with flipped bits, with bytes added before or after them, or mostly replaced."""
     kind = draw(st.sampled_from(["cut", "flipped", "flipped", "longer", "twice", "headed", "others"]))
     if kind == "cut":
         return whole[: draw(st.integers(0, len(whole) - 1))]
@@ -77,7 +80,7 @@ def damaged(whole: bytes, draw) -> bytes:
 
 
 def outcome(read):
-    """What it gives, or the UserError that it raises."""
+    """Return the result of read(), or the UserError that it raises."""
     try:
         return read()
     except UserError as error:

@@ -1,17 +1,17 @@
-"""Bad input must end a program with one line."""
+"""Assertions that bad input ends a program with one line."""
 
 import pytest
 
 
 def refused(capsys, main, argv: list[str]) -> str:
-    """Runs main(argv), which must end with a non-zero status and one line; returns that line."""
+    """Run main(argv), which must end with a non-zero status and print one line; return that line."""
     message, problems = refused_with_list(capsys, main, argv)
     assert not problems
     return message
 
 
 def refused_with_list(capsys, main, argv: list[str]) -> tuple[str, list[str]]:
-    """Runs main(argv), which must end with a non-zero status, one line and a list; returns that line and the list."""
+    """Run main(argv), which must end with a non-zero status and print one line and a list; return both."""
     with pytest.raises(SystemExit) as stop:
         main([str(part) for part in argv])
     assert stop.value.code not in (0, None)
