@@ -59,7 +59,7 @@ def test_the_state_is_a_value(kind):
     inputs = torch.randn(3, 6, 5)
 
     def values(result):  # (B, T, outputs)
-        return result.mu.unflatten(0, (3, -1)) if kind is GaussianLSTM else result
+        return result.mu if kind is GaussianLSTM else result
 
     whole, _ = lstm(inputs, None)
     head, state = lstm(inputs[:, :2], None)
@@ -114,8 +114,7 @@ def test_the_training_pass_is_the_papers_loop(clip, monkeypatch, changes, teache
     drawn = []
     monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: drawn.append(q.mu) or q.mu)
     mse, *_ = model(*clip, teacher_forcing=teacher_forcing)
-    z = drawn[0].unflatten(0, (3, 5))
-    expected = by_hand(model, *clip, z, true_until=5 if teacher_forcing else model.context)
+    expected = by_hand(model, *clip, drawn[0], true_until=5 if teacher_forcing else model.context)
     torch.testing.assert_close(mse, (expected - clip[0][:, 1:]).square().mean())
 
 
@@ -131,10 +130,8 @@ def test_kl_is_that_of_the_posterior_against_its_prior_over_all_steps(clip, monk
     (q,) = made["posterior"]
     mu, logvar = torch.zeros(3, 5, 3), torch.zeros(3, 5, 3)
     if learned:
-        steps = [part.unflatten(0, (3, -1)) for p in made["prior"] for part in p]  # mu and logvar of each call, (B, T or 1, Z)
-        mu, logvar = torch.cat(steps[::2], dim=1), torch.cat(steps[1::2], dim=1)
-    q_mu, q_logvar = (part.unflatten(0, (3, 5)) for part in q)
-    per_value = independent_kl(Normal(q_mu, (q_logvar / 2).exp()), Normal(mu, (logvar / 2).exp()))
+        mu, logvar = (torch.cat(parts, dim=1) for parts in zip(*made["prior"]))  # of one call over T-1 steps, or of T-1 calls
+    per_value = independent_kl(Normal(q.mu, (q.logvar / 2).exp()), Normal(mu, (logvar / 2).exp()))
     torch.testing.assert_close(kl, per_value.sum(-1).mean())
 
 
@@ -226,11 +223,8 @@ def test_the_gradient_runs_back_through_the_models_own_frames(clip, monkeypatch)
         model.zero_grad()
         mse = model(frames, conditions, teacher_forcing=False).mse
         if redo:
-            z = (
-                model.posterior(model.encoder(frames.flatten(0, 1))[0].unflatten(0, (3, 6))[:, 1:], None)[0]
-                .mu.unflatten(0, (3, 5))
-                .detach()
-            )
+            vectors = model.encoder(frames.flatten(0, 1))[0].unflatten(0, (3, 6))
+            z = model.posterior(vectors[:, 1:], None)[0].mu.detach()
             mse = (by_hand(model, frames, conditions, z, true_until=2) - frames[:, 1:]).square().mean()
         mse.backward()
         gradients.append(
