@@ -1,22 +1,22 @@
-"""Model families by name."""
+"""The models, by the name that a checkpoint stores: torch only, without files, flags or printing."""
 
 from modules.base import SequenceLoss, VideoModel
 from modules.pose_cvae import PoseCVAE
 from modules.svg import SVG
 
-FAMILIES: dict[str, type[VideoModel]] = {"pose_cvae": PoseCVAE, "svg": SVG}
+MODEL_CLASSES: dict[str, type[VideoModel]] = {"pose_cvae": PoseCVAE, "svg": SVG}
 
 
 def build_model(config: dict) -> VideoModel:
-    """The model that `config` describes: {"family": name, **sizes}, plain values as a checkpoint stores them.
+    """Return a new model for `config`, {"family": name, **sizes} in plain values, as a checkpoint stores it.
 
-    Raises ValueError for an unknown family and TypeError for sizes that the family does not take.
+    Raises ValueError for an unknown name or size, TypeError for sizes that the class does not take.
     """
     sizes = dict(config)
-    family = sizes.pop("family", None)
-    if family not in FAMILIES:
-        raise ValueError(f"model family {family!r} is not known; expected one of {', '.join(FAMILIES)}")
-    return FAMILIES[family](**sizes)
+    name = sizes.pop("family", None)
+    if name not in MODEL_CLASSES:
+        raise ValueError(f"model family: expected one of {', '.join(MODEL_CLASSES)}, got {name!r}")
+    return MODEL_CLASSES[name](**sizes)
 
 
-__all__ = ["FAMILIES", "SequenceLoss", "VideoModel", "build_model"]
+__all__ = ["MODEL_CLASSES", "SequenceLoss", "VideoModel", "build_model"]

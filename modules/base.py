@@ -1,4 +1,8 @@
-"""What every model family promises to Trainer and Tester (B batch, T frames, H x W frame size)."""
+"""The contract between every model and Trainer and Tester.
+
+Shapes: B batch, T frames, H x W frame size, A condition values.
+Video is (B, T, 3, H, W) float in [0, 1]. Conditions (B, T, ...) are pose images (B, T, 3, H, W) or actions (B, T, A).
+"""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -7,27 +11,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-MSE_FLOOR = 1e-4  # 40 dB; from there on a frame is good enough, and its logarithm need not fall for ever
+MSE_FLOOR = 1e-4  # 40 dB; beyond it a frame is good enough, and its logarithm stays bounded
 
 
 class SequenceLoss(NamedTuple):
-    """Averages per predicted frame, so that their ratio does not depend on the clip length."""
+    """Distortion and rate, averaged over the predicted frames, so that their ratio does not depend on the clip length."""
 
-    mse: Tensor  # per pixel, pixels in [0, 1]
-    kl: Tensor  # nats, summed over the latent, averaged over the batch
-    log_mse: Tensor  # natural logarithm of each frame's own mse, MSE_FLOOR added: the mean PSNR up to a factor of -10 / ln 10
+    mse: Tensor  # per pixel value, in [0, 1]
+    kl: Tensor  # nats per frame, summed over the latent
+    log_mse: Tensor  # natural logarithm of each frame's mse + MSE_FLOOR: mean PSNR times -ln 10 / 10
 
 
 def sequence_loss(predicted: Tensor, target: Tensor, kl: Tensor) -> SequenceLoss:
-    """The loss of predicted frames against the true ones, (..., 3, H, W) each, float32."""
+    """Return the loss of predicted frames against target frames, (..., 3, H, W) float32 each, with the mean KL."""
     frame_mse = (predicted - target).square().mean(dim=(-3, -2, -1))
     return SequenceLoss(functional.mse_loss(predicted, target), kl, torch.log(frame_mse + MSE_FLOOR).mean())
 
 
 class VideoModel(nn.Module, ABC):
-    """A model that predicts a video frame by frame, each from its own last prediction, a condition and a latent z.
+    """A model that predicts video frame by frame, each frame from the previous one, a condition and a latent z.
 
-    `context` is the number of frames that are given at the start of a sequence.
+    `context` is the number of context frames, which are given at the start of a sequence.
     """
 
     context: int
@@ -35,11 +39,11 @@ class VideoModel(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def check_size(height: int, width: int) -> None:
-        """Raises ValueError for frames that no model of the family can take; asked before data are read."""
+        """Raise ValueError for a frame size that no configuration of the model can take. Called before data are read."""
 
     @abstractmethod
     def check_conditions(self, conditions: Tensor) -> None:
-        """Raises ValueError if conditions (T, ...) are not of the kind that this model was built for."""
+        """Raise ValueError if conditions (T, ...) are not of the kind that this model was built for."""
 
     @abstractmethod
     def forward(
@@ -51,20 +55,20 @@ class VideoModel(nn.Module, ABC):
         feedback_noise: float = 0.0,
         seeds: list[int] | None = None,
     ) -> SequenceLoss:
-        """The whole unrolled training pass over one clip, z from the posterior.
+        """Return the loss of one clip: the whole unrolled training pass, with z from the posterior.
 
-        frames (B, T, 3, H, W) in [0, 1] and conditions (B, T, ...) go together by t; a model may take more conditions, as many
-        before the clip as behind it. With teacher_forcing the frame before is the true one, without it the model's own.
-        feedback_noise is the standard deviation of what is added to it. `seeds`, one for each clip, decide all that is drawn
-        at random, see Noise. What else a data set hands over with its clips, a model takes by name.
+        frames (B, T, 3, H, W) and conditions (B, T, ...) go together by t. Conditions may be longer than the clip, by the
+        same number at either end. The previous frame is the true one with teacher_forcing, else the model's own prediction;
+        Gaussian noise of standard deviation feedback_noise is added to it. `seeds`, one per clip, determine all random
+        draws, see Noise. A model may take further entries of a data set's clips by name.
         """
 
     @abstractmethod
     def rollout(
-        self, given: Tensor, conditions: Tensor, *, z_scale: float = 1.0, seeds: list[int] | None = None
-    ) -> Tensor:  # fmt: skip
-        """Predicts (B, T, 3, H, W) from given (B, context, 3, H, W) and conditions (B, T, ...); the given frames come first.
+        self, context_frames: Tensor, conditions: Tensor, *, z_scale: float = 1.0, seeds: list[int] | None = None
+    ) -> Tensor:
+        """Return video (B, T, 3, H, W) for context_frames (B, context, 3, H, W), which come first, and conditions (B, T, ...).
 
-        z is a prior sample times z_scale: 1 samples, 0 takes the prior's mean. `seeds`, one for each sequence, decide the
-        samples, see Noise. No gradients.
+        z is the prior's mean plus z_scale times its noise: 1 samples the prior, 0 takes its mean. `seeds`, one per sequence,
+        determine the samples, see Noise. Runs without gradients.
         """

@@ -1,4 +1,7 @@
-"""The blocks that every encoder and decoder here is built of (C channels, H x W size)."""
+"""The blocks of which every encoder and decoder is built.
+
+Shapes: B batch (or B*T, a clip as one batch), T frames, C channels, H x W size.
+"""
 
 from functools import reduce
 from math import gcd
@@ -8,25 +11,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def normalisation(norm: str, channels: int, *, groups: int = 8) -> nn.Module:
-    """`group` or `batch` normalisation of (N, channels, H, W), in as many groups, up to `groups`, as divide the channels.
+def normalization(norm: str, channels: int, *, groups: int = 8) -> nn.Module:
+    """Return `group` or `batch` normalization of (B, channels, H, W); the groups, at most `groups`, divide the channels.
 
-    SVG (Denton and Fergus 2018) has batch normalisation. Groups do the same at any batch size and are the same function in
-    training and in a roll-out, where batch statistics of teacher-forced frames would not fit. Raises ValueError.
+    SVG (Denton and Fergus 2018) has batch normalization. Group normalization works at any batch size, and is the same
+    function in training and in a rollout, which the batch statistics of teacher-forced frames would not fit.
+    Raises ValueError for another name.
     """
     if norm not in ("group", "batch"):
-        raise ValueError(f"norm {norm!r} is not known; expected group or batch")
+        raise ValueError(f"norm: expected group or batch, got {norm!r}")
     return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(gcd(groups, channels), channels)
 
 
 class VGGLayer(nn.Sequential):
-    """Convolution 3x3, normalisation, LeakyReLU 0.2: (B, inputs, H, W) -> (B, outputs, H, W)."""
+    """Convolution 3x3, normalization, LeakyReLU 0.2: (B, inputs, H, W) -> (B, outputs, H, W)."""
 
     def __init__(self, *, inputs: int, outputs: int, norm: str):
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
-            normalisation(norm, outputs),
-            # The slope by name: LeakyReLU(True) reads as inplace but means slope 1, the identity.
+            normalization(norm, outputs),
+            # The slope by name: LeakyReLU(True) looks like inplace=True but means slope 1, the identity.
             nn.LeakyReLU(negative_slope=0.2, inplace=True),
         )
 
@@ -39,58 +43,63 @@ class VGGBlock(nn.Sequential):
 
 
 class JoinLayer(nn.Module):
-    """A VGG layer over several inputs {name: channels} of one size: -> (N, outputs, H, W).
+    """A VGG layer over several inputs {name: channels} of one size: -> (B, outputs, H, W).
 
-    The convolution of joined inputs is the sum of a convolution of each, so inputs that are known sooner can be convolved
-    sooner, many at once: their `partial` sum.
+    A convolution of concatenated inputs is the sum of one convolution per input. An input that is known early can therefore
+    be convolved early, for a whole clip at once; `partial` sums these. An input of 0 channels has no weights.
     """
 
     def __init__(self, *, inputs: dict[str, int], outputs: int, norm: str):
         super().__init__()
-        convolutions = {name: nn.Conv2d(i, outputs, kernel_size=3, padding=1, bias=False) for name, i in inputs.items()}
-        self.convolutions = nn.ModuleDict(convolutions)
-        self.finish = nn.Sequential(normalisation(norm, outputs), nn.LeakyReLU(negative_slope=0.2, inplace=True))
+        self.convolutions = nn.ModuleDict(
+            {
+                name: nn.Conv2d(channels, outputs, kernel_size=3, padding=1, bias=False)
+                for name, channels in inputs.items()
+                if channels
+            }
+        )
+        self.finish = nn.Sequential(normalization(norm, outputs), nn.LeakyReLU(negative_slope=0.2, inplace=True))
 
     def partial(self, **inputs: Tensor) -> Tensor:
-        """The sum over some of the inputs."""
-        # Not sum(), which begins with 0 + x, a pass over x for nothing.
-        return reduce(torch.add, (self.convolutions[name](x) for name, x in inputs.items()))
+        """Return the sum of the convolutions of some of the inputs, (B, outputs, H, W)."""
+        convolved = [self.convolutions[name](x) for name, x in inputs.items() if x.shape[1]]
+        return reduce(torch.add, convolved)  # sum() would begin with 0 + x, a needless pass over x
 
     def forward(self, partial: Tensor, **inputs: Tensor) -> Tensor:
-        """The partial sum of all other inputs, and these."""
+        """Return the layer's output for these inputs and the partial sum of all the others."""
         return self.finish(partial + self.partial(**inputs))
 
 
 def halve(x: Tensor) -> Tensor:
-    """Half the size, the largest of every 2 x 2: (B, C, H, W) -> (B, C, H/2, W/2); H and W are even."""
+    """Return x at half its size, 2x2 max pooling: (B, C, H, W) -> (B, C, H/2, W/2); H and W are even."""
     if torch.is_grad_enabled() or x.device.type != "cpu":
         return functional.max_pool2d(x, 2)
-    # Less than half the time in a CPU's roll-out; with gradients it would be five times as slow.
+    # On a CPU this takes less than half of max_pool2d's time in a rollout; with gradients it would take five times as long.
     rows = torch.maximum(x[..., ::2, :], x[..., 1::2, :])
     return torch.maximum(rows[..., ::2], rows[..., 1::2])
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Twice the size, nearest neighbour: (B, C, H, W) -> (B, C, 2H, 2W)."""
+    """Return x at twice its size, nearest neighbor: (B, C, H, W) -> (B, C, 2H, 2W)."""
     return functional.interpolate(x, scale_factor=2, mode="nearest")
 
 
-def paint_over(painted: Tensor, known: Tensor) -> Tensor:
-    """Colour and mask before the sigmoid (B, 4, H, W), a known frame (B, 3, H, W) -> frame (B, 3, H, W) in [0, 1].
+def paint_over(painted: Tensor, canvas: Tensor) -> Tensor:
+    """Return mask * color + (1 - mask) * canvas, (B, 3, H, W) float32 in [0, 1].
 
-    The mask decides where the known frame is painted over and where it shows, so that what does not move need not be
-    painted again (a mask over known frames: CDNA, Finn et al. 2016).
+    `painted` (B, 4, H, W) is color and mask before the sigmoid; `canvas` (B, 3, H, W) is an earlier frame. The mask leaves
+    the canvas as it is wherever nothing moves (a mask over earlier frames: CDNA, Finn et al. 2016).
     """
-    # float32 under autocast too: bfloat16 has 8 bits for the mantissa, fewer than a pixel.
-    colour, mask = torch.sigmoid(painted.float()).split([3, 1], dim=1)
-    return mask * colour + (1 - mask) * known
+    # float32 under autocast too: bfloat16 has a mantissa of 8 bits, too few for a pixel.
+    color, mask = torch.sigmoid(painted.float()).split([3, 1], dim=1)
+    return mask * color + (1 - mask) * canvas
 
 
 def fold_time(video: Tensor) -> Tensor:
-    """(B, T, ...) -> (B*T, ...): a clip as one batch, for what does not depend on the frame before."""
+    """Return a clip as one batch, for layers that need no previous frame: (B, T, ...) -> (B*T, ...)."""
     return video.flatten(0, 1)
 
 
 def unfold_time(frames: Tensor, *, batch: int) -> Tensor:
-    """(B*T, ...) -> (B, T, ...), the inverse of fold_time."""
+    """Return the inverse of fold_time: (B*T, ...) -> (B, T, ...)."""
     return frames.unflatten(0, (batch, -1))

@@ -1,11 +1,23 @@
-"""SVG: a robot's video from a few given frames and its actions (Denton and Fergus 2018, arXiv 1802.07687).
+"""SVG: video of a robot from a few context frames and its actions (Denton and Fergus 2018, arXiv 1802.07687).
 
-A recurrent conditional VAE, one latent z per predicted frame. For frame t, with the condition c that leads to it,
-    posterior  q(z | x_1..x_t)                  Gaussian LSTM; in training, and in a roll-out for the given frames
-    prior      N(0, I), or p(z | x_<t, c)       fixed, or a Gaussian LSTM: what a roll-out draws from
-    decoder    p(x_t | x_<t, c, z)              LSTM frame predictor between a VGG encoder and a VGG decoder
+A recurrent conditional VAE with one latent z_t per predicted frame. The first frame is frame 0.
 
-Letters of the shapes: B batch, T frames, H x W frame size, G frame vector, A condition values, R recurrent width, Z latent.
+    symbol                               meaning                                           code
+    x_t                                  frame t                                           frames, targets
+    c_t                                  condition that leads to frame t, not in the paper leading_conditions
+    h_t = Enc(x_t)                       frame vector                                      VGGEncoder
+    q(z_t | x_1..x_t), LSTM_phi          posterior: training, context frames of a rollout  posterior, GaussianLSTM
+    N(0, I) or p(z_t | x_<t, c_<=t)      prior, fixed (SVG-FP) or learned (SVG-LP)         prior, GaussianLSTM
+    z_t = mu_t + sigma_t * epsilon       reparameterized sample                            Gaussian.sample, z_noise
+    g_t = LSTM_theta(h_t-1, c_t, z_t)    frame predictor                                   predictor, FramePredictor
+    Dec(g_t, skips), mean of p(x_t | ..) prediction                                        VGGDecoder, paint
+    KL(q || p)                           rate, in nats                                     kl_divergence
+    distortion + beta KL                 loss                                              sequence_loss; beta in training/
+
+`step` is the recurrence: the prior and the predictor, over one time step or, with teacher forcing, over all at once.
+
+Shapes: B batch, T frames, S successive time steps, N frames of any clips, H x W frame size, G frame vector, A condition values,
+R recurrent width, Z latent.
 """
 
 from typing import NamedTuple
@@ -14,31 +26,31 @@ import torch
 from torch import Tensor, nn
 
 from modules.base import SequenceLoss, VideoModel, sequence_loss
-from modules.gaussian import Gaussian, Noise, kl_divergence, standard_like
-from modules.layers import VGGBlock, VGGLayer, fold_time, halve, normalisation, paint_over, unfold_time, upsample
+from modules.gaussian import Gaussian, Noise, kl_divergence
+from modules.layers import VGGBlock, VGGLayer, fold_time, halve, normalization, paint_over, unfold_time, upsample
 
-LAYERS = {32: (2, 2, 3), 64: (2, 2, 3, 3), 128: (2, 2, 3, 3, 3)}  # of each stage, by frame size, down to 4 x 4 pixels
-State = tuple[Tensor, Tensor]  # hidden and cell values of a stacked LSTM, (layers, B, R) each; None is all zeros
+LAYERS = {32: (2, 2, 3), 64: (2, 2, 3, 3), 128: (2, 2, 3, 3, 3)}  # VGG layers per stage, by frame size, down to 4 x 4 pixels
+LSTMState = tuple[Tensor, Tensor]  # hidden and cell values of a stacked LSTM, (layers, B, R) each
 
 
 def stage_widths(image_size: int, width: int) -> list[int]:
-    """Channels of each stage, from full resolution down: 64, 128, 256, 512 in the paper, where `width` is 64."""
+    """Return the channels of each stage, from full resolution down: in the paper, with width 64, 64, 128, 256, 512."""
     return [min(width * 2**stage, width * 8) for stage in range(len(LAYERS[image_size]))]
 
 
 class VGGEncoder(nn.Module):
-    """Frames (N, 3, H, W) in [0, 1] -> vectors (N, G) in [-1, 1], and the features of every stage, which the decoder skips to."""
+    """Frames (N, 3, H, W) in [0, 1] -> vectors (N, G) in [-1, 1], and the features of every stage, for the decoder's skips."""
 
     def __init__(self, *, image_size: int, width: int, g_dim: int, norm: str):
         super().__init__()
         widths = [3, *stage_widths(image_size, width)]
         self.stages = nn.ModuleList(
-            VGGBlock(widths=[before, *[channels] * layers], norm=norm)
-            for before, channels, layers in zip(widths, widths[1:], LAYERS[image_size])
+            VGGBlock(widths=[previous, *[channels] * layers], norm=norm)
+            for previous, channels, layers in zip(widths, widths[1:], LAYERS[image_size])
         )
-        # One group: in several, a vector of few values would have groups of one value, which normalising makes 0.
+        # One group: with several, a short vector would have groups of one value, which normalization makes 0.
         self.to_vector = nn.Sequential(
-            nn.Conv2d(widths[-1], g_dim, kernel_size=4), normalisation(norm, g_dim, groups=1), nn.Tanh()
+            nn.Conv2d(widths[-1], g_dim, kernel_size=4), normalization(norm, g_dim, groups=1), nn.Tanh()
         )
 
     def forward(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -50,18 +62,18 @@ class VGGEncoder(nn.Module):
 
 
 class VGGDecoder(nn.Module):
-    """Vectors (N, G) and the encoder's stages -> (N, outputs, H, W), before the sigmoid."""
+    """Vectors (N, G) and the features of the encoder's stages -> (N, outputs, H, W), before the sigmoid."""
 
     def __init__(self, *, image_size: int, width: int, g_dim: int, norm: str, outputs: int):
         super().__init__()
-        widths = stage_widths(image_size, width)
+        widths, layers = stage_widths(image_size, width), LAYERS[image_size]
         self.from_vector = nn.Sequential(
-            nn.ConvTranspose2d(g_dim, widths[-1], kernel_size=4), normalisation(norm, widths[-1]), nn.LeakyReLU(0.2)
+            nn.ConvTranspose2d(g_dim, widths[-1], kernel_size=4), normalization(norm, widths[-1]), nn.LeakyReLU(0.2)
         )
-        # Each stage takes twice its width, half of it the skip, and ends with the width of the next finer one.
+        # Each stage takes twice its width, half of it from the skip, and ends with the width of the next finer stage.
         self.stages = nn.ModuleList(
-            VGGBlock(widths=[2 * channels, *[channels] * (layers - 1), after], norm=norm)
-            for channels, layers, after in zip(widths[:0:-1], LAYERS[image_size][:0:-1], widths[-2::-1])
+            VGGBlock(widths=[2 * widths[i], *[widths[i]] * (layers[i] - 1), widths[i - 1]], norm=norm)
+            for i in reversed(range(1, len(widths)))
         )
         self.to_pixels = nn.Sequential(
             VGGLayer(inputs=2 * width, outputs=width, norm=norm), nn.ConvTranspose2d(width, outputs, kernel_size=3, padding=1)
@@ -75,7 +87,7 @@ class VGGDecoder(nn.Module):
 
 
 class StackedLSTM(nn.Module):
-    """Stacked LSTM between two linear layers: (B, T, inputs), state -> (B, T, outputs), state after the last step."""
+    """A stacked LSTM between two linear layers. Its state is a value, passed in and returned; None is all zeros."""
 
     def __init__(self, *, inputs: int, outputs: int, rnn_size: int, layers: int):
         super().__init__()
@@ -83,45 +95,88 @@ class StackedLSTM(nn.Module):
         self.lstm = nn.LSTM(rnn_size, rnn_size, num_layers=layers, batch_first=True)
         self.output = nn.Linear(rnn_size, outputs)
 
-    def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-        hidden, state = self.lstm(self.embed(inputs), state)  # (B, T, R)
+    def unroll(self, inputs: Tensor, state: LSTMState | None) -> tuple[Tensor, LSTMState]:
+        """Return the outputs (B, S, outputs) for inputs (B, S, inputs), and the state after the last step."""
+        hidden, state = self.lstm(self.embed(inputs), state)  # (B, S, R)
         return self.output(hidden), state
 
 
 class FramePredictor(StackedLSTM):
-    """Predicts the vector of the next frame: (B, T, inputs), state -> (B, T, G) in [-1, 1], state after the last step."""
+    """The vector g_t of the next frame: (B, S, inputs), state -> (B, S, G) in [-1, 1], state after the last step."""
 
-    def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-        vectors, state = super().forward(inputs, state)
+    def forward(self, inputs: Tensor, state: LSTMState | None) -> tuple[Tensor, LSTMState]:
+        vectors, state = self.unroll(inputs, state)
         return torch.tanh(vectors), state
 
 
 class GaussianLSTM(StackedLSTM):
-    """A distribution of z at every step: (B, T, inputs), state -> Gaussian of (B*T, Z), state after the last step."""
+    """A distribution of z_t: (B, S, inputs), state -> Gaussian of (B, S, Z), state after the last step."""
 
-    def __init__(self, *, outputs: int, **sizes: int):
-        super().__init__(outputs=2 * outputs, **sizes)
+    def __init__(self, *, inputs: int, outputs: int, rnn_size: int, layers: int):
+        super().__init__(inputs=inputs, outputs=2 * outputs, rnn_size=rnn_size, layers=layers)
 
-    def forward(self, inputs: Tensor, state: State | None) -> tuple[Gaussian, State]:
-        parameters, state = super().forward(inputs, state)  # (B, T, 2Z)
-        return Gaussian.from_parameters(fold_time(parameters)), state
+    def forward(self, inputs: Tensor, state: LSTMState | None) -> tuple[Gaussian, LSTMState]:
+        parameters, state = self.unroll(inputs, state)  # (B, S, 2Z)
+        return Gaussian.from_parameters(parameters, dim=2), state
 
 
-class Known(NamedTuple):
-    """What the decoder may copy from: a frame (N, 3, H, W) and the encoder's features of it, stage by stage."""
+class Skips(NamedTuple):
+    """What the decoder takes from earlier frames: the frames, to paint over, and the features of the encoder's stages."""
 
-    frame: Tensor
-    levels: list[Tensor]
+    # fmt: off
+    canvas: Tensor        # (N, 3, H, W) or (B, T, 3, H, W)
+    levels: list[Tensor]  # (N, width, H, W), (N, 2 width, H/2, W/2), ... or (B, T, ...)
+    # fmt: on
+
+    def at(self, t: int | list[int]) -> "Skips":
+        """Return the skips of frame t, or of several frames: (B, T, ...) -> (B, ...), or (B, len(t), ...)."""
+        return Skips(self.canvas[:, t], [level[:, t] for level in self.levels])
+
+    def fold_time(self) -> "Skips":
+        """Return the skips of clips as those of one batch: (B, T, ...) -> (B*T, ...)."""
+        return Skips(fold_time(self.canvas), [fold_time(level) for level in self.levels])
+
+
+class TrainingInputs(NamedTuple):
+    """What training knows in advance of a clip. Time step t - 1 of T-1 belongs to frame t."""
+
+    # fmt: off
+    skips: Skips                   # (B, T, ...)         of every true frame
+    vectors: Tensor                # (B, T-1, G)         of the true previous frames, with noise
+    conditions: Tensor             # (B, T-1, A)
+    z: Tensor                      # (B, T-1, Z)         samples of the posterior
+    feedback_noise: Tensor | None  # (B, T-1, 3, H, W)   added to the previous frames
+    # fmt: on
+
+
+class State(NamedTuple):
+    """The state of the recurrence between two time steps."""
+
+    predictor: LSTMState | None = None
+    prior: LSTMState | None = None
+
+
+class Step(NamedTuple):
+    """The result of S time steps."""
+
+    # fmt: off
+    vectors: Tensor  # (B, S, G)   of the predicted frames
+    prior: Gaussian  # (B, S, Z)
+    state: State     # after the last step
+    # fmt: on
 
 
 class SVG(VideoModel):
-    """The whole model. Frames (B, T, 3, H, W) in [0, 1], square, of 32, 64 or 128 pixels; conditions (B, T, A) as the data
-    hold them.
+    """The whole model. Frames (B, T, 3, H, W) in [0, 1], square, of 32, 64 or 128 pixels; conditions (B, T, A) in the data's
+    own units.
 
-    `context` frames are given. The decoder knows the last of them that lies before t, with `last_frame_skip` the frame before
-    t: it gets that frame's features, and with `compose` "last" it paints over that frame, with "none" on an empty canvas, as
-    in the paper. Frame t follows from the condition at t - `cond_shift`. Raises ValueError for sizes that do not exist.
+    `context` is the number of context frames. The decoder takes its skips from the last context frame before t, with
+    `last_frame_skip` from frame t-1. With `compose` "last" it paints over that frame, with "none" on an empty canvas, as in
+    the paper. The condition at t - `cond_shift` leads to frame t. Raises ValueError for an unknown size or name.
     """
+
+    condition_mean: Tensor
+    condition_scale: Tensor
 
     def __init__(
         self, *, image_size: int, condition_mean: list[float], condition_scale: list[float], context: int, cond_shift: int,
@@ -131,16 +186,16 @@ class SVG(VideoModel):
         super().__init__()
         self.check_size(image_size, image_size)
         if compose not in ("none", "last"):
-            raise ValueError(f"compose {compose!r} is not known; expected none or last")
+            raise ValueError(f"compose: expected none or last, got {compose!r}")
         self.z_dim, self.context, self.cond_shift = z_dim, context, cond_shift
         self.paints_over, self.last_frame_skip = compose == "last", last_frame_skip
-        # Actions of a few centimetres and positions of half a metre reach the linear layers at one scale.
+        # Actions of a few centimeters and positions of half a meter reach the linear layers at one scale.
         self.register_buffer("condition_mean", torch.tensor(condition_mean), persistent=False)
         self.register_buffer("condition_scale", torch.tensor(condition_scale), persistent=False)
-        sizes = {"image_size": image_size, "width": width, "g_dim": g_dim, "norm": norm}
         seen = g_dim + len(condition_mean)
-        self.encoder = VGGEncoder(**sizes)
-        self.decoder = VGGDecoder(**sizes, outputs=4 if self.paints_over else 3)
+        outputs = 4 if self.paints_over else 3
+        self.encoder = VGGEncoder(image_size=image_size, width=width, g_dim=g_dim, norm=norm)
+        self.decoder = VGGDecoder(image_size=image_size, width=width, g_dim=g_dim, norm=norm, outputs=outputs)
         self.predictor = FramePredictor(inputs=seen + z_dim, outputs=g_dim, rnn_size=rnn_size, layers=predictor_rnn_layers)
         self.posterior = GaussianLSTM(inputs=g_dim, outputs=z_dim, rnn_size=rnn_size, layers=posterior_rnn_layers)
         self.prior = None
@@ -154,108 +209,126 @@ class SVG(VideoModel):
 
     def check_conditions(self, conditions: Tensor) -> None:
         if conditions.shape[-1] != len(self.condition_mean):
-            trained = len(self.condition_mean)
-            raise ValueError(f"{conditions.shape[-1]} condition values a frame: expected the {trained} of training")
+            expected = len(self.condition_mean)
+            raise ValueError(f"{conditions.shape[-1]} condition values per frame: expected {expected}, as in training")
 
     def leading_conditions(self, conditions: Tensor) -> Tensor:
-        """(B, T, A) -> (B, T-1, A), standardised: at t - 1 the condition that leads to frame t."""
+        """Return the standardized conditions that lead to frames 1 to T-1: (B, T, A) -> (B, T-1, A)."""
         length = conditions.shape[1]
-        conditions = (conditions - self.condition_mean) / self.condition_scale
-        return conditions[:, 1 - self.cond_shift : length - self.cond_shift]
+        standardized = (conditions - self.condition_mean) / self.condition_scale
+        return standardized[:, 1 - self.cond_shift : length - self.cond_shift]
 
-    def known_frame(self, t: int, context: int) -> int:
-        """Which frame the decoder of frame t knows."""
-        # min(t, context): a later frame would show it its own target, an earlier one is not the last given (svg issue 1).
-        return (t if self.last_frame_skip else min(t, context)) - 1
+    def skip_frame(self, t: int, context: int) -> int:
+        """Return the index of the frame that the decoder of frame t takes its skips from."""
+        # min(t, context): a later frame would show the decoder its own target, an earlier one is not the last context frame
+        # (edenton/svg issue 1).
+        return t - 1 if self.last_frame_skip else min(t, context) - 1
 
-    def paint(self, vectors: Tensor, known: Known) -> Tensor:
-        """p(x_t | x_<t, c, z): vectors (N, G) of the frame predictor -> frames (N, 3, H, W) in [0, 1]."""
-        painted = self.decoder(vectors, known.levels)  # (N, 3 or 4, H, W)
-        return paint_over(painted, known.frame) if self.paints_over else torch.sigmoid(painted.float())
+    def step(
+        self, state: State, vectors: Tensor, conditions: Tensor, z: Tensor | None, *, prior_noise: Tensor | float = 0.0
+    ) -> Step:
+        """Advance the recurrence by S time steps: previous frames' vectors (B, S, G), conditions (B, S, A), z (B, S, Z).
 
-    def forward(self, frames, conditions, *, teacher_forcing, feedback_noise=0.0, seeds=None) -> SequenceLoss:
+        Where z is None it is mu + sigma * prior_noise of the prior.
+        """
+        seen = torch.cat([vectors, conditions], dim=2)  # (B, S, G + A)
+        if self.prior is None:
+            zeros = torch.zeros(*vectors.shape[:2], self.z_dim, device=vectors.device)
+            prior, prior_state = Gaussian(zeros, zeros), None
+        else:
+            prior, prior_state = self.prior(seen, state.prior)
+        z = prior.sample(prior_noise) if z is None else z  # (B, S, Z)
+        predicted, predictor_state = self.predictor(torch.cat([seen, z], dim=2), state.predictor)  # (B, S, G)
+        return Step(predicted, prior, State(predictor_state, prior_state))
+
+    def paint(self, vectors: Tensor, skips: Skips) -> Tensor:
+        """Return the frames (N, 3, H, W) in [0, 1] of predicted vectors (N, G): the mean of p(x_t | x_<t, c_<=t, z_<=t)."""
+        painted = self.decoder(vectors, skips.levels)  # (N, 3 or 4, H, W)
+        return paint_over(painted, skips.canvas) if self.paints_over else torch.sigmoid(painted.float())
+
+    def forward(
+        self,
+        frames: Tensor,
+        conditions: Tensor,
+        *,
+        teacher_forcing: bool,
+        feedback_noise: float = 0.0,
+        seeds: list[int] | None = None,
+    ) -> SequenceLoss:
+        """Return the loss of one clip, as in VideoModel."""
         batch, targets = len(frames), frames[:, 1:]
         noise = Noise(seeds, batch=batch, device=frames.device)
-        z_noise = fold_time(noise.draw(targets.shape[1], self.z_dim))  # (B*(T-1), Z)
-        disturbance = feedback_noise * noise.draw(*targets.shape[1:]) if feedback_noise else None
-        # Every true frame is encoded once: for the posterior, as the frame before, and for the decoder to know.
-        vectors, levels = self.encoder(fold_time(frames))
-        vectors = unfold_time(vectors, batch=batch)  # (B, T, G)
-        levels = [unfold_time(level, batch=batch) for level in levels]
-        q, _ = self.posterior(vectors[:, 1:], None)
-        z = unfold_time(q.sample(z_noise), batch=batch)  # (B, T-1, Z)
-        previous = vectors[:, :-1]
-        if disturbance is not None:
-            previous = unfold_time(self.encoder(fold_time(frames[:, :-1] + disturbance))[0], batch=batch)
-        conditions = self.leading_conditions(conditions)  # (B, T-1, A)
-        true = Known(frames, levels)
-        if teacher_forcing:
-            predicted, p = self.predict_together(true, previous, conditions, z)
-        else:
-            predicted, p = self.predict_in_turn(true, previous, conditions, z, disturbance)
-        kl = kl_divergence(q, standard_like(q) if p is None else p).mean()
-        return sequence_loss(predicted, targets, kl)
+        z_noise = noise.draw(targets.shape[1], self.z_dim)  # (B, T-1, Z)
+        added = feedback_noise * noise.draw(*targets.shape[1:]) if feedback_noise else None  # (B, T-1, 3, H, W)
+        # Every true frame is encoded once: for the posterior, as the previous frame, and for the skips.
+        encoded, levels = self.encoder(fold_time(frames))
+        vectors = unfold_time(encoded, batch=batch)  # (B, T, G)
+        skips = Skips(frames, [unfold_time(level, batch=batch) for level in levels])  # (B, T, ...)
+        q, _ = self.posterior(vectors[:, 1:], None)  # (B, T-1, Z)
+        z = q.sample(z_noise)
+        previous = vectors[:, :-1]  # (B, T-1, G)
+        if added is not None:
+            noisy, _ = self.encoder(fold_time(frames[:, :-1] + added))
+            previous = unfold_time(noisy, batch=batch)
+        inputs = TrainingInputs(skips, previous, self.leading_conditions(conditions), z, added)
+        predict = self.predict_teacher_forced if teacher_forcing else self.predict_autoregressive
+        predicted, p = predict(inputs)
+        return sequence_loss(predicted, targets, kl_divergence(q, p, batch_dims=2).mean())
 
-    def predict_together(self, true: Known, previous: Tensor, conditions: Tensor, z: Tensor) -> tuple[Tensor, Gaussian | None]:
-        """Teacher forcing: every frame before is a true one, so all steps go as one batch.
+    def predict_teacher_forced(self, clip: TrainingInputs) -> tuple[Tensor, Gaussian]:
+        """Return the predicted frames (B, T-1, 3, H, W) and their priors (B, T-1, Z).
 
-        true: frames and levels (B, T, ...); previous (B, T-1, G), conditions (B, T-1, A), z (B, T-1, Z) -> the predicted
-        frames (B, T-1, 3, H, W), the learned prior of (B*(T-1), Z).
+        All previous frames are true ones, so the LSTMs run over the whole clip and the decoder takes it as one batch.
         """
-        batch, steps = z.shape[:2]
-        seen = torch.cat([previous, conditions], dim=2)  # (B, T-1, G + A)
-        p = self.prior(seen, None)[0] if self.prior else None
-        vectors, _ = self.predictor(torch.cat([seen, z], dim=2), None)  # (B, T-1, G)
-        at = [self.known_frame(t, self.context) for t in range(1, steps + 1)]
-        known = Known(fold_time(true.frame[:, at]), [fold_time(level[:, at]) for level in true.levels])
-        return unfold_time(self.paint(fold_time(vectors), known), batch=batch), p
+        batch, steps = clip.z.shape[:2]
+        predicted, prior, _ = self.step(State(), clip.vectors, clip.conditions, clip.z)
+        sources = [self.skip_frame(t, self.context) for t in range(1, steps + 1)]
+        skips = clip.skips.at(sources).fold_time()  # (B*(T-1), ...)
+        return unfold_time(self.paint(fold_time(predicted), skips), batch=batch), prior
 
-    def predict_in_turn(
-        self, true: Known, previous: Tensor, conditions: Tensor, z: Tensor, disturbance: Tensor | None
-    ) -> tuple[Tensor, Gaussian | None]:
-        """Without teacher forcing: behind the given frames, each frame follows from the prediction before it, to which its
-        disturbance (B, T-1, 3, H, W) is added."""
-        state = prior_state = None
-        video, priors = [true.frame[:, 0]], []
-        for t in range(1, z.shape[1] + 1):
+    def predict_autoregressive(self, clip: TrainingInputs) -> tuple[Tensor, Gaussian]:
+        """Return the predicted frames (B, T-1, 3, H, W) and their priors (B, T-1, Z).
+
+        After the context frames each frame is predicted from the prediction of the previous one.
+        """
+        state, video, priors = State(), [clip.skips.canvas[:, 0]], []
+        for t in range(1, clip.z.shape[1] + 1):
+            now = slice(t - 1, t)
             if t <= self.context:
-                vector, latest = previous[:, t - 1], Known(true.frame[:, t - 1], [level[:, t - 1] for level in true.levels])
+                vector, previous = clip.vectors[:, t - 1], clip.skips.at(t - 1)
             else:
-                vector, levels = self.encoder(video[-1])  # (B, G)
-                latest = Known(video[-1], levels)
-                if disturbance is not None:  # on what is fed back, not on what the decoder knows
-                    vector, _ = self.encoder(video[-1] + disturbance[:, t - 1])
-            if self.known_frame(t, self.context) == t - 1:
-                known = latest
-            seen = torch.cat([vector, conditions[:, t - 1]], dim=1).unsqueeze(1)  # (B, 1, G + A)
-            if self.prior:
-                p, prior_state = self.prior(seen, prior_state)
-                priors.append(p)
-            predicted, state = self.predictor(torch.cat([seen, z[:, t - 1 : t]], dim=2), state)
-            video.append(self.paint(predicted[:, 0], known))
-        p = Gaussian(*(fold_time(torch.stack(parts, dim=1)) for parts in zip(*priors))) if self.prior else None
-        return torch.stack(video[1:], dim=1), p
+                vector, levels = self.encoder(video[-1])
+                previous = Skips(video[-1], levels)
+                if clip.feedback_noise is not None:  # for the predictor, not for the skips
+                    vector, _ = self.encoder(video[-1] + clip.feedback_noise[:, t - 1])
+            if self.skip_frame(t, self.context) == t - 1:
+                skips = previous
+            step = self.step(state, vector.unsqueeze(1), clip.conditions[:, now], clip.z[:, now])
+            state = step.state
+            priors.append(step.prior)
+            video.append(self.paint(step.vectors[:, 0], skips))
+        prior = Gaussian(*(torch.cat(parts, dim=1) for parts in zip(*priors)))
+        return torch.stack(video[1:], dim=1), prior
 
     @torch.no_grad()
-    def rollout(self, given, conditions, *, z_scale=1.0, seeds=None) -> Tensor:
-        conditions, context = self.leading_conditions(conditions), given.shape[1]
-        noise = Noise(seeds, batch=len(given), device=given.device)
-        state = prior_state = posterior_state = None
-        video = list(given.unbind(dim=1))
+    def rollout(
+        self, context_frames: Tensor, conditions: Tensor, *, z_scale: float = 1.0, seeds: list[int] | None = None
+    ) -> Tensor:
+        context, conditions = context_frames.shape[1], self.leading_conditions(conditions)  # (B, T-1, A)
+        noise = Noise(seeds, batch=len(context_frames), device=context_frames.device)
+        state, posterior_state = State(), None
+        video = list(context_frames.unbind(dim=1))
         for t in range(1, conditions.shape[1] + 1):
             vector, levels = self.encoder(video[t - 1])  # (B, G)
-            if self.known_frame(t, context) == t - 1:
-                known = Known(video[t - 1], levels)
-            seen = torch.cat([vector, conditions[:, t - 1]], dim=1).unsqueeze(1)  # (B, 1, G + A)
-            p = Gaussian(*torch.zeros(2, len(given), self.z_dim, device=given.device))
-            if self.prior:
-                p, prior_state = self.prior(seen, prior_state)
-            if t < context:  # a given frame, which the posterior may see
-                q, posterior_state = self.posterior(self.encoder(video[t])[0].unsqueeze(1), posterior_state)
-                z = q.sample(noise.draw(self.z_dim))
-            else:
-                z = p.sample(z_scale * noise.draw(self.z_dim))  # (B, Z)
-            predicted, state = self.predictor(torch.cat([seen, z.unsqueeze(1)], dim=2), state)
+            if self.skip_frame(t, context) == t - 1:
+                skips = Skips(video[t - 1], levels)
+            z, z_noise = None, noise.draw(1, self.z_dim)  # (B, 1, Z)
+            if t < context:  # frame t is given, so the posterior may see it
+                target, _ = self.encoder(video[t])
+                q, posterior_state = self.posterior(target.unsqueeze(1), posterior_state)
+                z = q.sample(z_noise)
+            step = self.step(state, vector.unsqueeze(1), conditions[:, t - 1 : t], z, prior_noise=z_scale * z_noise)
+            state = step.state
             if t >= context:
-                video.append(self.paint(predicted[:, 0], known))
+                video.append(self.paint(step.vectors[:, 0], skips))
         return torch.stack(video, dim=1)  # (B, T, 3, H, W)

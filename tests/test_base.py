@@ -1,4 +1,4 @@
-"""The loss that every family shares."""
+"""The loss that all models share."""
 
 import math
 
@@ -10,8 +10,8 @@ from modules.base import sequence_loss
 from tests.test_trainer import at, batch_of, make
 
 
-def test_the_logarithm_is_the_mean_psnr():
-    """Frames of 10 to 26 dB: the mean over frames of the logarithms, not the logarithm of the mean."""
+def test_log_mse_is_the_mean_psnr_up_to_a_factor():
+    """For frames of 10 to 26 dB: it is the mean of the frames' logarithms, not the logarithm of their mean."""
     target = torch.rand(2, 4, 3, 8, 8)
     predicted = target + torch.tensor([0.05, 0.1, 0.2, 0.3])[:, None, None, None] * torch.randn_like(target).sign()
     loss = sequence_loss(predicted, target, torch.tensor(5.0))
@@ -27,8 +27,8 @@ def test_equal_frames_have_a_finite_loss_and_gradient():
 
 
 @pytest.mark.parametrize("distortion", ["mse", "log_mse"])
-def test_the_loss_is_the_chosen_distortion_and_kl(train_args, distortion):
-    """A thousandth of the logarithm of each frame's error, so that a frame of 30 dB has the gradient it has in the mean."""
+def test_the_loss_is_the_chosen_distortion_plus_weighted_kl(train_args, distortion):
+    """log_mse counts a thousandth, so that a frame of 30 dB has the same gradient as with mse."""
     trainer = make(train_args, "--distortion", distortion, "--kl_weight", "0.01")
     batch = batch_of(trainer, [0, 1])
     inputs = {name: value.float() / 255 for name, value in batch.items() if name != "seed"}

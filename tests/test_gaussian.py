@@ -1,3 +1,5 @@
+"""KL and samples of diagonal Gaussians against torch.distributions and the VAE paper."""
+
 import math
 
 import pytest
@@ -18,6 +20,12 @@ def test_kl_equals_torch_distributions():
     torch.testing.assert_close(kl_divergence(q, p), expected)
 
 
+def test_kl_keeps_as_many_axes_as_asked_for():
+    q, p = random_gaussian(3, 4, 2), random_gaussian(3, 4, 2)
+    expected = torch.stack([kl_divergence(Gaussian(*a), Gaussian(*b)) for a, b in zip(zip(*q), zip(*p))])
+    torch.testing.assert_close(kl_divergence(q, p, batch_dims=2), expected)
+
+
 def test_kl_against_the_standard_normal_is_equation_10_of_the_vae_paper():
     q = random_gaussian(2, 6)
     expected = -0.5 * (1 + q.logvar - q.mu**2 - q.logvar.exp()).sum(1)
@@ -34,7 +42,7 @@ def test_kl_refuses_shapes_that_would_broadcast():
         kl_divergence(random_gaussian(2, 3), random_gaussian(1, 3))
 
 
-def test_samples_have_the_mean_and_variance_asked_for():
+def test_samples_have_the_mean_and_variance_of_their_gaussian():
     q = Gaussian(torch.full((100_000,), 3.0), torch.full((100_000,), math.log(0.25)))
     draws = q.sample(torch.randn(100_000))
     assert draws.mean().item() == pytest.approx(3, abs=0.01)
@@ -42,7 +50,7 @@ def test_samples_have_the_mean_and_variance_asked_for():
 
 
 def test_a_sample_carries_gradients_to_both_parameters():
-    """Without reparameterisation nothing would teach the posterior."""
+    """Without reparameterization the posterior would not learn."""
     mu, logvar = torch.zeros(4, requires_grad=True), torch.zeros(4, requires_grad=True)
     Gaussian(mu, logvar).sample(torch.randn(4)).sum().backward()
     torch.testing.assert_close(mu.grad, torch.ones(4))
@@ -51,7 +59,7 @@ def test_a_sample_carries_gradients_to_both_parameters():
 
 @pytest.mark.parametrize("extreme", [-1e30, -50.0, 50.0, 1e30])
 def test_the_bounded_log_variance_keeps_kl_and_sample_finite(extreme):
-    """Without annealing the first steps can push logvar far out; exp() of it must not become inf or 0."""
+    """Without annealing the first steps can make logvar huge; its exp() must become neither inf nor 0."""
     q = Gaussian.from_parameters(torch.full((1, 4, 2, 2), extreme))
     q = q._replace(mu=torch.zeros_like(q.mu))
     assert q.logvar.abs().max() <= LOGVAR_BOUND

@@ -1,9 +1,11 @@
+"""The blocks of the encoders and decoders against plain computations."""
+
 import pytest
 import torch
 from torch import nn
 
 from modules import build_model
-from modules.layers import VGGBlock, VGGLayer, fold_time, halve, paint_over, unfold_time
+from modules.layers import JoinLayer, VGGBlock, VGGLayer, fold_time, halve, paint_over, unfold_time
 from tests import test_svg
 from tests.helpers.settings import SMALL_POSE_CVAE
 
@@ -12,7 +14,7 @@ ROBOT = test_svg.SMALL | {"learned_prior": True, "norm": "batch"}
 
 @pytest.mark.parametrize("config", [SMALL_POSE_CVAE, ROBOT])
 def test_the_activation_is_not_the_identity(config):
-    """LeakyReLU(True), as often written, has slope 1 and leaves the network linear."""
+    """LeakyReLU(True), a common slip, has slope 1 and leaves the network linear."""
     for module in build_model(config).modules():
         if isinstance(module, nn.LeakyReLU):
             assert module.negative_slope == 0.2
@@ -20,27 +22,21 @@ def test_the_activation_is_not_the_identity(config):
 
 @pytest.mark.parametrize("config", [SMALL_POSE_CVAE, ROBOT])
 def test_no_module_hides_a_method_of_nn_module(config):
-    """A method called eval() once kept batch norm in training mode; here a submodule called `half` broke Module.half()."""
+    """In public code a method called eval() kept batch norm in training mode; here a submodule `half` once hid Module.half()."""
     for module in build_model(config).modules():
         own = set(vars(type(module))) if type(module).__module__.startswith("modules") else set()
-        hidden = (own | set(module._modules)) & set(vars(nn.Module)) - {
-            "forward",
-            "__init__",
-            "__doc__",
-            "__module__",
-            "__annotations__",
-        }
-        assert not hidden
+        meant = {"forward", "__init__", "__doc__", "__module__", "__annotations__"}
+        assert not (own | set(module._modules)) & set(vars(nn.Module)) - meant
 
 
 def test_training_and_evaluation_mode_are_the_same_function():
-    """Batch statistics of true frames would not fit a roll-out; group norm has none."""
+    """Group norm has no batch statistics: those of true frames would not fit a rollout."""
     layer, images = VGGLayer(inputs=3, outputs=8, norm="group"), torch.randn(4, 3, 8, 8)
     torch.testing.assert_close(layer.train()(images), layer.eval()(images))
     torch.testing.assert_close(layer(images)[:1], layer(images[:1]))
 
 
-def test_a_layer_is_convolution_norm_and_activation():
+def test_a_layer_is_convolution_normalization_and_activation():
     layer, images = VGGLayer(inputs=3, outputs=8, norm="group"), torch.randn(2, 3, 6, 6)
     convolved = nn.functional.conv2d(images, layer[0].weight, padding=1)
     grouped = convolved.reshape(2, 8, -1)  # 8 groups of one channel
@@ -60,16 +56,28 @@ def test_folding_time_and_back_keeps_the_order():
     assert torch.equal(unfold_time(fold_time(video), batch=2), video)
 
 
-def test_painting_over_a_known_frame_is_exact_under_autocast():
-    """colour * mask + known * (1 - mask); bfloat16 would leave a pixel fewer than 8 bits."""
-    painted, known = torch.randn(2, 4, 3, 5).bfloat16(), torch.rand(2, 3, 3, 5)
-    colour, mask = torch.sigmoid(painted.double()).split([3, 1], dim=1)
-    expected = colour * mask + known * (1 - mask)
-    torch.testing.assert_close(paint_over(painted, known), expected.float(), atol=1e-6, rtol=0)
+def test_painting_over_a_canvas_is_exact_under_autocast():
+    """color * mask + canvas * (1 - mask); bfloat16 would leave a pixel fewer than 8 bits."""
+    painted, canvas = torch.randn(2, 4, 3, 5).bfloat16(), torch.rand(2, 3, 3, 5)
+    color, mask = torch.sigmoid(painted.double()).split([3, 1], dim=1)
+    expected = color * mask + canvas * (1 - mask)
+    torch.testing.assert_close(paint_over(painted, canvas), expected.float(), atol=1e-6, rtol=0)
+
+
+def test_inputs_convolved_early_and_late_join_as_if_they_were_concatenated():
+    """An input of 0 channels has no weights and changes nothing."""
+    sizes = {"early": 3, "late": 5, "empty": 0}
+    join = JoinLayer(inputs=sizes, outputs=8, norm="group")
+    inputs = {name: torch.randn(2, channels, 6, 6) for name, channels in sizes.items()}
+    weights = torch.cat([join.convolutions["early"].weight, join.convolutions["late"].weight], dim=1)
+    convolved = nn.functional.conv2d(torch.cat([inputs["early"], inputs["late"]], dim=1), weights, padding=1)
+    partial = join.partial(early=inputs["early"], empty=inputs["empty"])
+    torch.testing.assert_close(join(partial, late=inputs["late"]), join.finish(convolved))
+    assert set(join.convolutions) == {"early", "late"}
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2, 2), (2, 3, 4, 6)])
-def test_halving_takes_the_largest_of_four_with_and_without_gradients(shape):
+def test_halving_takes_the_maximum_of_four_with_and_without_gradients(shape):
     x = torch.randn(shape)
     expected = torch.stack([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]).amax(dim=0)
     assert torch.equal(halve(x.requires_grad_()), expected)

@@ -136,8 +136,9 @@ def test_what_is_taken_away_no_longer_matters(without):
               "z": torch.randn(1, 2, 2, 4)}  # fmt: skip
 
     def predict(values):
-        prepared = model.prepare(model.label_encoder(values["pose"]), model.know(values["reference"]), values["z"])
-        return model.predict(values["previous frame"], prepared.each(lambda x: x[:, 0]), values["reference"])
+        label, from_reference = model.label_encoder(values["pose"]), model.encode_reference(values["reference"])
+        inputs = model.decoder_inputs(label, values["z"], from_reference)
+        return model.predict(values["previous frame"], inputs.map(lambda x: x[:, 0]))
 
     for name, value in inputs.items():
         same = torch.allclose(predict(inputs), predict(inputs | {name: torch.rand_like(value)}))

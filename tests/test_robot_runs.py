@@ -240,9 +240,9 @@ def test_data_without_positions_do_not_fit_a_model_that_had_them(rendered_robot,
     for path in data.rglob("endeffector_positions.csv"):
         path.unlink()
     argv = ["--DR", data, "--ckpt_path", trained_robot, "--save_root", tmp_path / "out"]
-    assert "4 condition values a frame: expected the 7 of training" in refused(capsys, Tester.main, argv)
+    assert "4 condition values per frame: expected 7, as in training" in refused(capsys, Tester.main, argv)
     argv += ["--test"]
-    assert "4 condition values a frame: expected the 7 of training" in refused(capsys, Trainer.main, argv)
+    assert "4 condition values per frame: expected 7, as in training" in refused(capsys, Trainer.main, argv)
 
 
 @pytest.mark.skipif(not (REAL / "bair_sample").is_dir(), reason="the real sequence is not on this machine")

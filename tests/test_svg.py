@@ -1,6 +1,8 @@
+"""SVG in training, against loops that follow the paper's formulas step by step."""
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as independent_kl
 
@@ -16,24 +18,27 @@ SMALL = PAPER | {"image_size": 32, "condition_mean": [0.5, -1.0, 0.0], "conditio
 
 def small(**changes) -> SVG:
     torch.manual_seed(0)
-    return build_model(SMALL | changes)
+    model = build_model(SMALL | changes)
+    assert isinstance(model, SVG)
+    return model
 
 
 @pytest.fixture
-def clip() -> tuple[torch.Tensor, torch.Tensor]:
+def clip() -> tuple[Tensor, Tensor]:
+    """frames (3, 6, 3, 32, 32) and conditions (3, 6, 3)."""
     return torch.rand(3, 6, 3, 32, 32), torch.randn(3, 6, 3)
 
 
 @pytest.mark.parametrize("learned, millions", [(False, 22.24), (True, 22.83)])
 def test_the_papers_size_has_the_parameters_of_the_course(learned, millions):
-    """22.24 M with the fixed prior and 22.83 M with the learned one, for 4 actions and 3 positions."""
+    """22.24 M with the fixed prior, 22.83 M with the learned prior, for 4 actions and 3 positions."""
     parameters = sum(p.numel() for p in build_model(PAPER | {"learned_prior": learned}).parameters())
     assert round(parameters / 1e6, 2) == millions
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_the_frame_predictor_is_a_stack_of_lstm_cells(layers):
-    """Against torch.nn.LSTMCell with the same weights, step by step; the original's linear in and tanh out around it."""
+    """Compare with torch.nn.LSTMCell of the same weights, step by step, between the original's linear layers and tanh."""
     predictor, inputs = FramePredictor(inputs=5, outputs=4, rnn_size=7, layers=layers), torch.randn(2, 3, 5)
     cells = []
     for layer in range(layers):
@@ -53,13 +58,13 @@ def test_the_frame_predictor_is_a_stack_of_lstm_cells(layers):
 
 @pytest.mark.parametrize("kind", [FramePredictor, GaussianLSTM])
 def test_the_state_is_a_value(kind):
-    """A sequence in two pieces, the state handed on, is the sequence in one; no call remembers the one before, and any
-    batch size works after any other (the hidden state had a fixed batch size in SVG's code)."""
+    """A sequence in two parts, the state passed on, equals the whole sequence. No call remembers an earlier one, and any batch
+    size may follow any other (in SVG's code the hidden state had a fixed batch size)."""
     lstm = kind(inputs=5, outputs=4, rnn_size=7, layers=2)
     inputs = torch.randn(3, 6, 5)
 
     def values(result):  # (B, T, outputs)
-        return result.mu.unflatten(0, (3, -1)) if kind is GaussianLSTM else result
+        return result.mu if kind is GaussianLSTM else result
 
     whole, _ = lstm(inputs, None)
     head, state = lstm(inputs[:, :2], None)
@@ -80,9 +85,9 @@ def test_every_parameter_gets_a_gradient(changes, teacher_forcing):
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-def by_hand(model, frames, conditions, z, *, true_until: int) -> torch.Tensor:
-    """The paper's loop for one sequence at a time: frame t from the frame before it (a true one up to `true_until`), the
-    condition at t - cond_shift and z_t; skips and canvas from the last given frame that lies before t."""
+def by_hand(model: SVG, frames: Tensor, conditions: Tensor, z: Tensor, *, true_until: int) -> Tensor:
+    """Return the predictions of the paper's loop, one sequence at a time. Frame t follows from the previous frame (a true one up
+    to t = `true_until`), the condition at t - cond_shift and z_t, with skips and canvas from the last context frame before t."""
     conditions = (conditions - torch.tensor(SMALL["condition_mean"])) / torch.tensor(SMALL["condition_scale"])
     videos = []
     for n in range(len(frames)):
@@ -97,8 +102,8 @@ def by_hand(model, frames, conditions, z, *, true_until: int) -> torch.Tensor:
                 canvas = before
             painted = model.decoder(predicted[0], model.encoder(canvas[None])[1])[0]
             if model.paints_over:
-                colour, mask = torch.sigmoid(painted[:3]), torch.sigmoid(painted[3:])
-                video.append(mask * colour + (1 - mask) * canvas)
+                color, mask = torch.sigmoid(painted[:3]), torch.sigmoid(painted[3:])
+                video.append(mask * color + (1 - mask) * canvas)
             else:
                 video.append(torch.sigmoid(painted))
         videos.append(torch.stack(video[1:]))
@@ -108,21 +113,21 @@ def by_hand(model, frames, conditions, z, *, true_until: int) -> torch.Tensor:
 @pytest.mark.parametrize("changes", [{}, {"context": 3}, {"cond_shift": 0}, {"last_frame_skip": True}, {"compose": "none"}])
 @pytest.mark.parametrize("teacher_forcing", [True, False])
 def test_the_training_pass_is_the_papers_loop(clip, monkeypatch, changes, teacher_forcing):
-    """Skips were taken one frame too early (edenton/svg issue 1), condition[i] and [i-1] were mixed up, and only the last
-    step or batch was scored: here every step of every sequence counts."""
+    """Public code took the skips one frame too early (edenton/svg issue 1), confused condition[i] with [i-1], or scored the last
+    step or batch only. Here every step of every sequence counts."""
     model = small(**changes)
     drawn = []
     monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: drawn.append(q.mu) or q.mu)
     mse, *_ = model(*clip, teacher_forcing=teacher_forcing)
-    z = drawn[0].unflatten(0, (3, 5))
-    expected = by_hand(model, *clip, z, true_until=5 if teacher_forcing else model.context)
+    expected = by_hand(model, *clip, drawn[0], true_until=5 if teacher_forcing else model.context)
     torch.testing.assert_close(mse, (expected - clip[0][:, 1:]).square().mean())
 
 
 @pytest.mark.parametrize("teacher_forcing", [True, False])
 @pytest.mark.parametrize("learned", [False, True])
 def test_kl_is_that_of_the_posterior_against_its_prior_over_all_steps(clip, monkeypatch, learned, teacher_forcing):
-    """Against torch.distributions: nats, summed over z, averaged over steps and batch. KL of the last step only was seen."""
+    """Compare with torch.distributions: nats, summed over z, averaged over steps and batch. Public code counted the last step
+    only."""
     model = small(learned_prior=learned)
     made = {"posterior": [], "prior": []}
     for name in made if learned else ["posterior"]:
@@ -131,14 +136,12 @@ def test_kl_is_that_of_the_posterior_against_its_prior_over_all_steps(clip, monk
     (q,) = made["posterior"]
     mu, logvar = torch.zeros(3, 5, 3), torch.zeros(3, 5, 3)
     if learned:
-        steps = [part.unflatten(0, (3, -1)) for p in made["prior"] for part in p]  # mu and logvar of each call, (B, T or 1, Z)
-        mu, logvar = torch.cat(steps[::2], dim=1), torch.cat(steps[1::2], dim=1)
-    q_mu, q_logvar = (part.unflatten(0, (3, 5)) for part in q)
-    per_value = independent_kl(Normal(q_mu, (q_logvar / 2).exp()), Normal(mu, (logvar / 2).exp()))
+        mu, logvar = (torch.cat(parts, dim=1) for parts in zip(*made["prior"]))  # of one call over T-1 steps, or of T-1 calls
+    per_value = independent_kl(Normal(q.mu, (q.logvar / 2).exp()), Normal(mu, (logvar / 2).exp()))
     torch.testing.assert_close(kl, per_value.sum(-1).mean())
 
 
-def test_the_learned_prior_sees_the_frame_before_and_the_condition_and_never_the_target(clip):
+def test_the_learned_prior_sees_the_previous_frame_and_the_condition_but_not_the_target(clip):
     model = small(learned_prior=True)
     seen = []
     model.prior.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()))
@@ -155,8 +158,8 @@ def test_the_learned_prior_sees_the_frame_before_and_the_condition_and_never_the
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_any_batch_size_works_and_sequences_do_not_touch_each_other(clip, monkeypatch, batch):
-    """The hidden state had a fixed batch size in SVG's code, and the last, smaller batch was dropped."""
+def test_any_batch_size_works_and_sequences_are_independent(clip, monkeypatch, batch):
+    """In SVG's code the hidden state had a fixed batch size, and the last, smaller batch was dropped."""
     monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: q.mu)
     model, (frames, conditions) = small(learned_prior=True), clip
     whole = model.rollout(frames[:, :2], conditions)
@@ -168,8 +171,8 @@ def test_any_batch_size_works_and_sequences_do_not_touch_each_other(clip, monkey
         torch.testing.assert_close(torch.stack([loss.kl for loss in alone]).mean(), together.kl)
 
 
-def test_a_vector_of_few_values_still_tells_frames_apart():
-    """Group norm in groups of a single value made every vector 0, and the decoder saw nothing but its skips."""
+def test_a_short_vector_still_distinguishes_frames():
+    """Group norm with groups of a single value made every vector 0, so that the decoder saw nothing but its skips."""
     vectors, _ = small().encoder(torch.rand(4, 3, 32, 32))
     assert vectors.std(dim=0).min() > 1e-4
 
@@ -186,20 +189,19 @@ def test_each_size_has_its_stages(side, skips):
 
 @pytest.mark.parametrize("changes", [{}, {"last_frame_skip": True}])
 @pytest.mark.parametrize("forced", [True, False])
-def test_noise_goes_to_every_frame_that_is_fed_back_and_not_to_what_the_decoder_knows(clip, monkeypatch, forced, changes):
-    """The predictor sees five noisy vectors; the decoder's skips are features of clean frames."""
+def test_noise_is_added_to_every_fed_back_frame_but_not_to_the_skips(clip, monkeypatch, forced, changes):
+    """The predictor sees five noisy vectors, the decoder the features of clean frames."""
     model = small(**changes)
     monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: q.mu)
     seen, skips, losses = [], [], []
     model.predictor.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()[..., :8]))
-    monkeypatch.setattr(
-        model, "paint", lambda vectors, known, paint=model.paint: skips.append(known) or paint(0 * vectors, known)
-    )
+    paint = model.paint
+    monkeypatch.setattr(model, "paint", lambda vectors, taken: skips.append(taken) or paint(0 * vectors, taken))
     for noise in (0.0, 0.5):
         losses.append(model(*clip, teacher_forcing=forced, feedback_noise=noise).mse)
     clean, noisy = (torch.cat(half, dim=1) for half in (seen[: len(seen) // 2], seen[len(seen) // 2 :]))
     assert clean.shape == (3, 5, 8) and (clean != noisy).any(dim=2).all()
-    # With the vector blanked the prediction depends on what the decoder knows alone, which must not have changed.
+    # With the vector set to 0 the prediction depends on the skips alone, which must not have changed.
     torch.testing.assert_close(*losses)
     for before, after in zip(skips[: len(skips) // 2], skips[len(skips) // 2 :]):
         torch.testing.assert_close(before, after)
@@ -207,7 +209,7 @@ def test_noise_goes_to_every_frame_that_is_fed_back_and_not_to_what_the_decoder_
 
 @pytest.mark.parametrize("forced", [True, False])
 def test_the_posterior_of_frame_t_has_seen_frame_t(clip, forced):
-    """Frames 1 to t, in training: a frame less, and z could not know what is new in t."""
+    """In training it sees frames 1 to t: without frame t, z could not contain what is new in it."""
     model, (frames, conditions) = small(), clip
     seen = []
     model.posterior.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()))
@@ -217,8 +219,8 @@ def test_the_posterior_of_frame_t_has_seen_frame_t(clip, forced):
     torch.testing.assert_close(seen[0], expected.detach())
 
 
-def test_the_gradient_runs_back_through_the_models_own_frames(clip, monkeypatch):
-    """Without teacher forcing an error in frame t is also one of the frames before it; a detached frame would hide that."""
+def test_the_gradient_flows_through_the_models_own_frames(clip, monkeypatch):
+    """Without teacher forcing an error in frame t stems from the earlier frames too, which a detached frame would hide."""
     model, (frames, conditions) = small(), clip
     monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: q.mu.detach())
     gradients = []
@@ -226,11 +228,8 @@ def test_the_gradient_runs_back_through_the_models_own_frames(clip, monkeypatch)
         model.zero_grad()
         mse = model(frames, conditions, teacher_forcing=False).mse
         if redo:
-            z = (
-                model.posterior(model.encoder(frames.flatten(0, 1))[0].unflatten(0, (3, 6))[:, 1:], None)[0]
-                .mu.unflatten(0, (3, 5))
-                .detach()
-            )
+            vectors = model.encoder(frames.flatten(0, 1))[0].unflatten(0, (3, 6))
+            z = model.posterior(vectors[:, 1:], None)[0].mu.detach()
             mse = (by_hand(model, frames, conditions, z, true_until=2) - frames[:, 1:]).square().mean()
         mse.backward()
         gradients.append(
@@ -248,7 +247,7 @@ def test_loss_and_frames_stay_float32_under_autocast(clip, learned):
         video = model.rollout(clip[0][:, :2], clip[1])
     assert all(loss.dtype == torch.float32 for loss in losses) and video.dtype == torch.float32
     assert video.min() >= 0 and video.max() <= 1
-    # Where the mask is closed, the known frame shows through in full precision.
+    # Where the mask is closed, the canvas shows through in full precision.
     with torch.no_grad():
         model.decoder.to_pixels[-1].weight.zero_()
         model.decoder.to_pixels[-1].bias.copy_(torch.tensor([0.0, 0.0, 0.0, -30.0]))
@@ -257,7 +256,7 @@ def test_loss_and_frames_stay_float32_under_autocast(clip, learned):
 
 
 @pytest.mark.parametrize("wrong", [{"image_size": 48}, {"norm": "layer"}, {"compose": "flow"}])
-def test_sizes_that_do_not_exist_are_refused(wrong):
+def test_unknown_sizes_and_names_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         small(**wrong)
 
@@ -265,5 +264,5 @@ def test_sizes_that_do_not_exist_are_refused(wrong):
 def test_other_conditions_than_those_of_training_are_refused(clip):
     model, (_, conditions) = small(), clip
     model.check_conditions(conditions[0])
-    with pytest.raises(ValueError, match="7 condition values a frame: expected the 3"):
+    with pytest.raises(ValueError, match="7 condition values per frame: expected 3, as in training"):
         model.check_conditions(torch.rand(6, 7))

@@ -1,19 +1,21 @@
-"""SVG's roll-outs: what they may see, what they draw, what they remember."""
+"""SVG's rollouts: the frames they may see, the prior they sample, the states they keep."""
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.test_svg import by_hand, small
 
 
 @pytest.fixture
-def clip() -> tuple[torch.Tensor, torch.Tensor]:
+def clip() -> tuple[Tensor, Tensor]:
+    """frames (3, 6, 3, 32, 32) and conditions (3, 6, 3)."""
     return torch.rand(3, 6, 3, 32, 32), torch.randn(3, 6, 3)
 
 
 @pytest.mark.parametrize("learned", [False, True])
-def test_the_posterior_sees_given_frames_only_in_a_roll_out(clip, learned):
-    """z of the true frame in validation is a leak; here no other frame than the given ones reaches the model at all."""
+def test_the_posterior_sees_only_context_frames_in_a_rollout(clip, learned):
+    """z from the true frame in validation is a leak. Here no frame but the context frames reaches the model at all."""
     model, (frames, conditions) = small(learned_prior=learned), clip
     seen = []
     model.posterior.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()[:, 0]))
@@ -25,7 +27,7 @@ def test_the_posterior_sees_given_frames_only_in_a_roll_out(clip, learned):
 
 @pytest.mark.parametrize("cond_shift", [1, 0])
 def test_the_first_predicted_frame_depends_on_each_input(clip, cond_shift):
-    """Frame 2 of two given ones: on both, on the condition that leads to it and no later one, and on z."""
+    """After two context frames, frame 2 depends on both, on the condition that leads to it but on no later one, and on z."""
     model, (frames, conditions) = small(cond_shift=cond_shift), clip
 
     def first(frames=frames, conditions=conditions, seed=0):
@@ -47,8 +49,8 @@ def test_the_first_predicted_frame_depends_on_each_input(clip, cond_shift):
 
 
 @pytest.mark.parametrize("changes", [{}, {"last_frame_skip": True}, {"learned_prior": True}, {"context": 3}])
-def test_a_roll_out_is_the_loop_on_its_own_predictions(clip, changes):
-    """The previous frame was not advanced, or the true one was fed: with z at the prior's mean the loop can be redone."""
+def test_a_rollout_is_the_loop_on_its_own_predictions(clip, changes):
+    """Public code did not advance the previous frame, or fed the true one. With z at the prior's mean the loop can be redone."""
     model, (frames, conditions) = small(**changes), clip
     made = []
     model.predictor.register_forward_hook(lambda _, inputs, __: made.append(inputs[0].detach()[:, 0, -3:]))
@@ -58,8 +60,8 @@ def test_a_roll_out_is_the_loop_on_its_own_predictions(clip, changes):
     torch.testing.assert_close(video[:, context:], expected[:, context - 1 :])
 
 
-def test_the_learned_prior_is_what_a_roll_out_draws_from(clip):
-    """z_scale 0 takes its mean, 1 a sample of its own width."""
+def test_a_rollout_draws_from_the_learned_prior(clip):
+    """z_scale 0 takes its mean, 1 a sample with its own standard deviation."""
     model, (frames, conditions) = small(learned_prior=True), clip
     with torch.no_grad():
         model.prior.output.weight.zero_()
@@ -69,13 +71,13 @@ def test_the_learned_prior_is_what_a_roll_out_draws_from(clip):
     for z_scale in (0.0, 1.0):
         drawn.clear()
         model.rollout(frames[:, :2], conditions, z_scale=z_scale)
-        for z in drawn[1:]:  # the first is the posterior's
+        for z in drawn[1:]:  # the first is from the posterior
             assert torch.allclose(z, torch.tensor([5.0, -4.0, 3.0]), atol=0.2 if z_scale else 1e-6)
             assert torch.equal(z, torch.tensor([5.0, -4.0, 3.0]).expand_as(z)) == (z_scale == 0)
 
 
-def test_group_norm_is_the_same_function_in_training_and_in_a_roll_out(clip):
-    """Batch statistics of true frames do not fit a roll-out; a method called eval() once hid the switch as well."""
+def test_group_norm_is_the_same_function_in_training_and_in_a_rollout(clip):
+    """Batch statistics of true frames do not fit a rollout. In public code a method called eval() also disabled the switch."""
 
     def rolled(model):
         torch.manual_seed(0)
@@ -85,7 +87,7 @@ def test_group_norm_is_the_same_function_in_training_and_in_a_roll_out(clip):
     assert not torch.allclose(rolled(small(norm="batch").train()), rolled(small(norm="batch").eval()))
 
 
-def test_a_closed_mask_copies_the_last_given_frame(clip):
+def test_a_closed_mask_copies_the_last_context_frame(clip):
     model = small()
     with torch.no_grad():
         model.decoder.to_pixels[-1].weight.zero_()
@@ -95,9 +97,9 @@ def test_a_closed_mask_copies_the_last_given_frame(clip):
 
 
 @pytest.mark.parametrize("context", [1, 2, 4])
-def test_prior_and_posterior_remember_in_a_roll_out(clip, monkeypatch, context):
-    """Their states are handed on from step to step, the prior's through the given frames as well: the same as one call over
-    the whole sequence."""
+def test_prior_and_posterior_keep_their_states_in_a_rollout(clip, monkeypatch, context):
+    """Passing the states from step to step, the prior's through the context frames as well, equals one call over the whole
+    sequence."""
     model, (frames, conditions) = small(learned_prior=True, context=context), clip
     used, calls = [], {"prior": [], "posterior": []}
     monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: q.mu + 0.1)
@@ -109,6 +111,6 @@ def test_prior_and_posterior_remember_in_a_roll_out(clip, monkeypatch, context):
     assert len(calls["prior"]) == 5 and len(calls["posterior"]) == context - 1
     expected = []
     if context > 1:
-        expected = [model.posterior(torch.cat(calls["posterior"], dim=1), None)[0].mu.unflatten(0, (3, -1))]
-    expected.append(model.prior(torch.cat(calls["prior"], dim=1), None)[0].mu.unflatten(0, (3, 5))[:, context - 1 :])
+        expected = [model.posterior(torch.cat(calls["posterior"], dim=1), None)[0].mu]
+    expected.append(model.prior(torch.cat(calls["prior"], dim=1), None)[0].mu[:, context - 1 :])
     torch.testing.assert_close(torch.stack(used, dim=1), torch.cat(expected, dim=1).detach() + 0.1)

@@ -1,4 +1,4 @@
-"""Paths, and flags and model sizes that keep a test short."""
+"""The root of the repository, and flags and model sizes for short tests."""
 
 from pathlib import Path
 
