@@ -22,7 +22,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         super().__init__(prog, max_help_position=32, **settings)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        has_none = action.default is None or action.nargs == 0  # nargs 0: a switch, which is off
+        has_none = action.default in (None, "") or action.nargs == 0  # nargs 0: a switch, which is off
         return action.help if has_none or "(default:" in action.help else super()._get_help_string(action)
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
