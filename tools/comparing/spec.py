@@ -138,7 +138,7 @@ def seed_problems(seeds: Any) -> list[str]:
     if not isinstance(seeds, list) or not seeds:
         return ["seeds: expected a list of at least one, such as seeds = [1, 2, 3]"]
     repeated = {
-        f"seeds: expected each seed once, got {seed} {seeds.count(seed)} times" for seed in seeds if seeds.count(seed) > 1
+        f"seeds: expected each seed once, got seed {seed} {seeds.count(seed)} times" for seed in seeds if seeds.count(seed) > 1
     }
     problems = sorted(repeated)
     for seed in seeds:

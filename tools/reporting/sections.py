@@ -87,9 +87,9 @@ def analysis_section(groups: list[Group], sequences: dict[str, list[Block]], ans
 def protocol(run: Run) -> Text:
     """Return how scores are computed, which is the same for all runs."""
     context = "the first frame" if run.context == 1 else f"the first {run.context} frames"
-    return Text(f"Validation and test are full rollouts. The model gets {context} of a sequence; after that, its own predictions are "
-                "fed back. If it has a prior, z is sampled from it. PSNR is computed for each frame, on pixels in [0, 1], and averaged "
-                "over the predicted frames.")  # fmt: skip
+    return Text(f"Validation and test are full rollouts. The model gets {context} of a sequence, then its own predictions are "
+                "fed back. If it has a prior, z is sampled from it. PSNR is computed for each frame, on pixels in [0, 1], and "
+                "averaged over the predicted frames.")  # fmt: skip
 
 
 def annealing_types(runs: list[Run]) -> Text:
