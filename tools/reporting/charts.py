@@ -18,7 +18,7 @@ def training_curves(groups: list[Group], values: list[str], more: list[Figure] |
     for panel in PANELS:
         if panel.value in values:
             file = io.BytesIO()
-            # The best epoch is one of the run's own: best.ckpt in its folder is of none before.
+            # best.ckpt is one of the epochs in the run's own folder.
             rows = {run.name: run.own_rows if panel.value == "val_psnr_per_frame" else run.rows for run in runs}
             draw_one_panel(panel, rows, members, file)
             alt = f"{panel.title} by {panel.x}: {listed(list(members))}"
@@ -31,7 +31,7 @@ def common_limits(losses: list[float]) -> tuple[float, float] | None:
     if not losses:
         return None
     margin = 0.05 * (max(losses) - min(losses))
-    lowest = min(losses) - margin if min(losses) < 0 else min(losses)
+    lowest = min(losses) - margin if min(losses) < 0 else 0.97 * min(losses)  # above 0, for a logarithmic axis
     return (lowest, max(losses) + margin) if margin else None
 
 

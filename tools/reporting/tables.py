@@ -89,7 +89,7 @@ def overview(groups: list[Group]) -> list[Block]:
         means = [cell(score_values(group, "all", name), MEASURES[name][1]) for name in columns]
         rows.append([group_label(group), best, *means, *(cell(grader_values(group, part), 2) for part in parts)])
     rows += baseline_rows(groups, columns, len(parts))
-    caption = f"Scores: best validation of each run; {split}, mean over all predicted frames of all sequences"
+    caption = f"Scores: the best validation of each run, and the {split} mean over all predicted frames of all sequences"
     if any(len(group.runs) > 1 for group in groups):
         caption += SPREAD
     if any("(n = " in value for row in rows for value in row[1:]):
@@ -111,7 +111,7 @@ def runs_table(runs: list[Run]) -> Table:
         rows.append([run.name, str(run.flags["model"]), str(run.seed), done, time, best, test])
     split = runs[0].results.name
     header = ["run", "model", "seed", "epochs", "training time", "best validation PSNR, dB", f"{split} PSNR, dB"]
-    return Table("The runs. Epochs are counted from 1. The training time excludes validation", header, rows)
+    return Table("Runs. Epochs are counted from 1; the training time excludes validation", header, rows)
 
 
 def format_value(value: Any) -> str:
@@ -165,7 +165,7 @@ def score_tables(groups: list[Group], shown: list[str]) -> list[Block]:
             cells += [spread([first.means[name].get(baseline)]).text(digits) for baseline in baselines]
             rows.append(["mean of all" if name == "all" else name, *cells])
         header = ["sequence", *(group_label(group) for group in tested), *baselines.values()]
-        tables.append(Table(f"{first_run.results.name}: {title}, by sequence{note}", header, rows))
+        tables.append(Table(f"{first_run.results.name} {title}, by sequence{note}", header, rows))
     return [tables[0], *(Folded(table.caption, table) for table in tables[1:])]
 
 
