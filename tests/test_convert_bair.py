@@ -118,9 +118,11 @@ def sequences(out: Path) -> list[str]:
 def read_sequence(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return frames, actions and positions as a data loader sees them; fail if the folder contains anything else."""
     frames = np.stack([np.asarray(Image.open(folder / f"{i}.png")) for i in range(len(list(folder.glob("*.png"))))])
-    tables = [np.loadtxt(folder / f"{name}.csv", delimiter=",", ndmin=2) for name in ("actions", "endeffector_positions")]
+    actions, positions = (
+        np.loadtxt(folder / f"{name}.csv", delimiter=",", ndmin=2) for name in ("actions", "endeffector_positions")
+    )
     assert len(list(folder.iterdir())) == len(frames) + 2
-    return frames, *tables
+    return frames, actions, positions
 
 
 def test_that_crc32c_is_that_of_the_specification():
