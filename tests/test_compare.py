@@ -1,4 +1,4 @@
-"""tools/compare.py: what is missing is run, what is done is left alone, what fails is told, and nothing is lost on the way."""
+"""tools/compare.py: missing work is done, finished work is kept, failures are reported, and a stop loses nothing."""
 
 import json
 import os
@@ -14,25 +14,26 @@ import pytest
 
 import Tester
 from runtime.files import locked
-from tests.helpers.comparisons import SETTINGS, SIZES, hasten, shown, states, wait_for, write
+from tests.helpers.comparisons import SETTINGS, SIZES, reported_runs, speed_up, states, wait_for, write
 from tests.helpers.refusals import refused_with_list
 from tests.helpers.settings import ROOT
 from tests.test_signals import posix
 from tools import compare
+from tools.comparing import runner
 from training.metrics_log import read_metrics
 
 
 @pytest.fixture(autouse=True)
-def reports(monkeypatch) -> list[list[str]]:
-    return hasten(monkeypatch)
+def reports(monkeypatch) -> list[dict]:
+    return speed_up(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def finished(rendered, tmp_path_factory) -> Path:
-    """A folder with a comparison's file, rates.toml, and the comparison, runs/. No test changes them."""
+    """A folder with the file of a comparison, rates.toml, and its runs, runs/. No test changes them."""
     folder = tmp_path_factory.mktemp("comparison")
     with pytest.MonkeyPatch.context() as patch:
-        reports = hasten(patch)
+        reports = speed_up(patch)
         compare.main([str(write(folder / "rates.toml")), "--DR", str(rendered), "--out", str(folder / "runs")])
         assert len(reports) == 1
     return folder
@@ -40,12 +41,12 @@ def finished(rendered, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def again(finished, rendered, tmp_path) -> list[str]:
-    """A command line that asks for the comparison again, in a copy that the test may change."""
+    """The command line that repeats the comparison, in a copy that the test may change."""
     shutil.copytree(finished / "runs", tmp_path / "runs")
     return [str(finished / "rates.toml"), "--DR", str(rendered), "--out", str(tmp_path / "runs")]
 
 
-def test_every_setting_is_trained_with_every_seed_and_tested(finished):
+def test_that_every_setting_is_trained_with_every_seed_and_tested(finished):
     runs = {path.name for path in (finished / "runs").iterdir() if path.is_dir()}
     assert runs == {"high-seed1", "high-seed2", "low-seed1", "low-seed2"}
     for name in runs:
@@ -60,16 +61,16 @@ def test_every_setting_is_trained_with_every_seed_and_tested(finished):
     assert copy.startswith("# python tools/compare.py ") and copy.endswith((finished / "rates.toml").read_text())
 
 
-def test_what_is_done_is_not_done_again_and_the_report_is_made(again, tmp_path, reports, monkeypatch, capsys):
-    monkeypatch.setattr(compare, "Process", lambda *_, **__: pytest.fail("started"))
+def test_that_finished_runs_are_not_repeated_and_the_report_is_written(again, tmp_path, reports, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "Process", lambda *_, **__: pytest.fail("started"))
     compare.main(again)
     names = ["high-seed1", "high-seed2", "low-seed1", "low-seed2"]
-    about = ["--out", str(tmp_path / "runs" / "report"), "--title=Rates", "--question=Which?"]
-    assert reports == [[*(str(tmp_path / "runs" / name) for name in names), *about]]
-    assert capsys.readouterr().out.count("tested already, validation ") == 4
+    folders = [tmp_path / "runs" / name for name in names]
+    assert reports == [{"runs": folders, "out": tmp_path / "runs" / "report", "title": "Rates", "question": "Which?"}]
+    assert capsys.readouterr().out.count("already tested, validation ") == 4
 
 
-def test_a_dry_run_tells_how_far_each_run_is_and_writes_nothing(again, tmp_path, capsys):
+def test_that_a_dry_run_lists_how_far_each_run_is_and_writes_nothing(again, tmp_path, capsys):
     runs = tmp_path / "runs"
     (runs / "high-seed1" / "epoch=0.ckpt").replace(runs / "high-seed1" / "last.ckpt")
     (runs / "low-seed1" / "test" / "compared.json").unlink()
@@ -82,8 +83,8 @@ def test_a_dry_run_tells_how_far_each_run_is_and_writes_nothing(again, tmp_path,
     assert set(states(capsys, again).values()) == {"tested"}
 
 
-def test_a_test_by_hand_with_other_flags_is_not_the_comparisons(again, tmp_path, capsys):
-    """It lies at the same place, with other scores, and would stand in the report beside those of the others."""
+def test_that_a_test_by_hand_with_other_flags_is_repeated(again, tmp_path, capsys):
+    """Its scores are in the same folder, and the report would compare them with tests of other settings."""
     run = tmp_path / "runs" / "high-seed1"
     before = (run / "test" / "scores.json").read_bytes()
     Tester.main([*again[1:3], "--ckpt_path", str(run), "--z_scale", "0"])
@@ -101,49 +102,47 @@ def test_seeds_settings_and_flags_of_the_command_line(finished, rendered, tmp_pa
     assert "--num_epoch 1" in (tmp_path / "runs" / "rates.toml").read_text().splitlines()[0]
 
 
-def test_scores_that_are_no_numbers_are_told_as_such(again, tmp_path, capsys):
-    """They are null in the file, which ended every further try in a traceback."""
+def test_that_non_finite_scores_are_printed_as_missing(again, tmp_path, capsys):
+    """They are null in the file. Every further attempt ended in a traceback."""
     test = tmp_path / "runs" / "low-seed1" / "test"
     scores = json.loads((test / "scores.json").read_text())
     scores["sequences"][-1]["psnr"] = None
     (test / "scores.json").write_text(json.dumps(scores))
     compare.main(again)
-    assert "low-seed1: tested already, validation " in (said := capsys.readouterr().out) and ", test - dB" in said
+    assert "low-seed1: already tested, validation " in (output := capsys.readouterr().out) and ", test - dB" in output
 
 
-def test_data_without_tests_are_trained_on(dataset, tmp_path, reports, capsys):
+def test_that_data_without_a_test_split_can_be_compared(dataset, tmp_path, reports, capsys):
     shutil.rmtree(dataset / "test")
     argv = [str(write(tmp_path / "a.toml", {"a": {}}, seeds="[1]")), "--DR", str(dataset), "--out", str(tmp_path / "runs")]
     compare.main(argv)
-    said = capsys.readouterr()
-    assert "no folder test/" in said.err and "nothing is tested" in said.err and "done in" in said.out
+    output = capsys.readouterr()
+    assert "no folder test/" in output.err and "nothing will be tested" in output.err and "done in" in output.out
     assert len(reports) == 1 and states(capsys, argv) == {"a-seed1": "trained"}
 
 
-def test_a_run_that_fails_does_not_end_the_others(rendered, tmp_path, reports, capsys):
-    """And the report is of those that were trained, in which half a run's curve would pass for a whole one's."""
+def test_that_a_failed_run_does_not_end_the_others(rendered, tmp_path, reports, capsys):
+    """The report includes finished trainings only, because half a curve would look like a whole one."""
     file = write(tmp_path / "a.toml", {"bad": {"frame_H": 30}, "good": {}}, seeds="[1]")
     message, problems = refused_with_list(capsys, compare.main, [file, "--DR", rendered, "--out", tmp_path / "runs"])
     assert "1 of 2 runs failed" in message
     (problem,) = problems
-    assert problem.startswith(
-        f"bad-seed1: its training failed ({tmp_path / 'runs' / 'bad-seed1' / 'log.txt'}): error: --frame_H, "
-    )
+    assert problem.startswith(f"bad-seed1: training failed ({tmp_path / 'runs' / 'bad-seed1' / 'log.txt'}): error: --frame_H, ")
     assert "frames of 30 x 64: expected multiples of 8" in problem
-    assert shown(reports) == ["good-seed1"]
+    assert reported_runs(reports) == ["good-seed1"]
 
 
-@pytest.mark.parametrize("changed, told", [
+@pytest.mark.parametrize("changed, expected", [
     ({"lr": 0.1}, "expected the settings that it was trained with, got --lr 0.1 (was 0.01)"),
-    ({"num_epoch": 1}, "was trained with --num_epoch 2, not 1; expected the same"),
-    ({"num_epoch": 4}, "was trained with --num_epoch 2, not 4; expected the same"),
+    ({"num_epoch": 1}, "expected --num_epoch 2 as in the checkpoint, got 1"),
+    ({"num_epoch": 4}, "expected --num_epoch 2 as in the checkpoint, got 4"),
 ])  # fmt: skip
-def test_a_file_that_was_edited_does_not_mix_two_kinds_of_runs(again, tmp_path, reports, capsys, changed, told):
-    """A finished run was taken for one of another length, or with other flags than those that the file had by then."""
+def test_that_an_edited_file_does_not_mix_two_kinds_of_runs(again, tmp_path, reports, capsys, changed, expected):
+    """A finished run was accepted although the file had another length or other flags by then."""
     file = write(tmp_path / "rates.toml", SETTINGS | {"high": SETTINGS["high"] | changed})
     _, problems = refused_with_list(capsys, compare.main, [file, *again[1:]])
-    assert len(problems) == 2 and all(problem.startswith("high-seed") and told in problem for problem in problems)
-    assert shown(reports) == ["low-seed1", "low-seed2"]
+    assert len(problems) == 2 and all(problem.startswith("high-seed") and expected in problem for problem in problems)
+    assert reported_runs(reports) == ["low-seed1", "low-seed2"]
 
 
 BAD = {"bad": {"N_dim": -1}, "list": {"lr": [1, 2]}, "own": {"seed": 3}, "../a": {}}
@@ -151,8 +150,8 @@ BAD = {"bad": {"N_dim": -1}, "list": {"lr": [1, 2]}, "own": {"seed": 3}, "../a":
 
 @pytest.mark.parametrize("seeds, more", [("[1]", ["--only", "good"]), ("[]", ["--only", "good", "--seeds", "1"]),
                                          ("[1, 1]", ["--seeds", "1", "--only", "good"])])  # fmt: skip
-def test_what_is_wrong_elsewhere_in_the_file_does_not_block_what_was_chosen(rendered, tmp_path, reports, capsys, seeds, more):
-    """A dry run took it, and the run itself was refused, after it had made a folder."""
+def test_that_errors_elsewhere_in_the_file_do_not_block_the_selected_runs(rendered, tmp_path, reports, capsys, seeds, more):
+    """A dry run accepted the file, but the run itself refused it, after creating a folder."""
     file = write(
         tmp_path / "a.toml", {"good": {"num_epoch": 1}} | {json.dumps(name): table for name, table in BAD.items()}, seeds=seeds
     )
@@ -160,17 +159,17 @@ def test_what_is_wrong_elsewhere_in_the_file_does_not_block_what_was_chosen(rend
     assert states(capsys, argv) == {"good-seed1": "missing"}
     compare.main(argv)
     assert states(capsys, argv) == {"good-seed1": "tested"}
-    assert shown(reports) == ["good-seed1"]
+    assert reported_runs(reports) == ["good-seed1"]
 
 
-def test_the_report_is_of_what_was_trained_before_too(again, tmp_path, reports):
-    """With other settings or seeds than those asked for now."""
+def test_that_the_report_includes_runs_trained_before(again, tmp_path, reports):
+    """Also those with other settings or seeds than the current command requests."""
     compare.main([*again, "--only", "low", "--seeds", "7"])
-    assert shown(reports) == ["high-seed1", "high-seed2", "low-seed1", "low-seed2", "low-seed7"]
+    assert reported_runs(reports) == ["high-seed1", "high-seed2", "low-seed1", "low-seed2", "low-seed7"]
 
 
-def test_a_file_from_an_editor_on_windows(rendered, tmp_path, capsys):
-    """It begins with a byte order mark, which amid the copy would be no TOML."""
+def test_a_file_with_a_byte_order_mark(rendered, tmp_path, capsys):
+    """Editors on Windows write it. After the first line of the copy, it would not be valid TOML."""
     file = write(tmp_path / "a.toml", {"a": {"num_epoch": 1}}, seeds="[1]")
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
     compare.main([str(file), "--DR", str(rendered), "--out", str(tmp_path / "runs")])
@@ -179,69 +178,71 @@ def test_a_file_from_an_editor_on_windows(rendered, tmp_path, capsys):
     }
 
 
-def test_a_run_that_another_comparison_is_at_is_left_to_it(finished, again, tmp_path, reports, monkeypatch, capsys):
-    """Jobs of a cluster that did a run each were refused, because the whole folder was one comparison's."""
+def test_that_a_run_in_use_by_another_comparison_is_left_to_it(finished, again, tmp_path, reports, monkeypatch, capsys):
+    """Cluster jobs that did one run each were refused, because one comparison locked the whole folder."""
     run = tmp_path / "runs" / "high-seed1"
     shutil.rmtree(run)
     (tmp_path / "runs" / "low-seed1" / "test" / "compared.json").unlink()
-    other, naps = compare.locked(run / ".compare.lock"), []
+    other, naps = locked(run / ".compare.lock"), []
 
     def nap(_seconds) -> None:
         naps.append(1)
-        if len(naps) == 5:  # the other one has done the run
+        if len(naps) == 5:  # the other comparison has finished the run
             shutil.copytree(finished / "runs" / run.name, run, dirs_exist_ok=True)
             other.release()
 
-    monkeypatch.setattr(compare, "time", SimpleNamespace(sleep=nap, monotonic=time.monotonic))
+    monkeypatch.setattr(runner, "time", SimpleNamespace(sleep=nap, monotonic=time.monotonic))
     compare.main(again)
-    said = capsys.readouterr().out
-    assert said.count("high-seed1: another comparison is at it") == 1 and "high-seed1: begins" not in said
-    order = ["high-seed1: another", "low-seed1: begins (trained)", "low-seed1: done", "high-seed1: tested already"]
-    assert sorted(order, key=said.index) == order
-    assert len(shown(reports)) == 4
+    output = capsys.readouterr().out
+    assert output.count("high-seed1: in use by another comparison") == 1 and "high-seed1: started" not in output
+    order = ["high-seed1: in use", "low-seed1: started (trained)", "low-seed1: done", "high-seed1: already tested"]
+    assert sorted(order, key=output.index) == order
+    assert len(reported_runs(reports)) == 4
 
 
-def test_a_report_comes_after_another_ones_and_leaves_out_what_is_under_way(
+def test_that_a_report_waits_for_another_one_and_excludes_runs_in_progress(
     again, finished, tmp_path, reports, monkeypatch, capsys
 ):
     runs = tmp_path / "runs"
     shutil.rmtree(runs / "low-seed2")
-    under_way, reporting = compare.locked(runs / "high-seed1" / ".compare.lock"), compare.locked(runs / ".report.lock")
+    in_progress, reporting = locked(runs / "high-seed1" / ".compare.lock"), locked(runs / ".report.lock")
 
     def wait(path, *, timeout=0.0):
         if timeout:
-            assert timeout == -1 and "does so after it" in capsys.readouterr().out and reports == []
-            shutil.copytree(finished / "runs" / "low-seed2", runs / "low-seed2")  # the other one's, which its report may lack
+            assert timeout == -1 and "another comparison is writing the report" in capsys.readouterr().out and reports == []
+            shutil.copytree(
+                finished / "runs" / "low-seed2", runs / "low-seed2"
+            )  # of the other comparison, whose report may lack it
             reporting.release()
         return locked(path, timeout=timeout)
 
-    monkeypatch.setattr(compare, "locked", wait)
+    monkeypatch.setattr(runner, "locked", wait)
     compare.main([*again, "--only", "low", "--seeds", "1"])
-    assert shown(reports) == ["high-seed2", "low-seed1", "low-seed2"]
-    under_way.release()
-    assert locked(runs / ".report.lock") and locked(runs / "high-seed2" / ".compare.lock")  # let go of
+    assert reported_runs(reports) == ["high-seed2", "low-seed1", "low-seed2"]
+    in_progress.release()
+    assert locked(runs / ".report.lock") and locked(runs / "high-seed2" / ".compare.lock")  # released
 
 
 @pytest.mark.slow
-def test_two_at_once_share_the_work(rendered, tmp_path):
+def test_that_two_comparisons_at_once_share_the_work(rendered, tmp_path):
     file = write(tmp_path / "a.toml", seeds="[1]", flags=SIZES | {"num_epoch": 1, "epoch_size": 2})
     command = [sys.executable, str(ROOT / "tools" / "compare.py"), str(file), "--DR", str(rendered), "--out", "runs"]
     both = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                              env=os.environ | {"OMP_NUM_THREADS": "1"}) for _ in range(2)]  # fmt: skip
-    said = [process.communicate(timeout=240) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    output = [process.communicate(timeout=240) for process in both]
+    assert [process.returncode for process in both] == [0, 0], output
     for name in ("high-seed1", "low-seed1"):
         log = (tmp_path / "runs" / name / "log.txt").read_text()
         assert log.count("the run is in") == log.count("results are in") == 1
-        assert sum(f"{name}: begins" in out for out, _ in said) == 1
-    assert "2 runs in 2 settings" in said[0][0] + said[1][0]
+        assert sum(f"{name}: started" in out for out, _ in output) == 1
+    assert "2 runs in 2 settings" in output[0][0] + output[1][0]
 
 
 @posix
 @pytest.mark.slow
-def test_a_comparison_that_is_stopped_goes_on_at_the_very_step(rendered, tmp_path, reports, capsys):
-    """As a process, with two runs at a time, amid an epoch that saves after every step: one line, the exit status of the signal,
-    and in the end the rows of a comparison that was left alone."""
+def test_that_a_stopped_comparison_resumes_at_the_very_step(rendered, tmp_path, reports, capsys):
+    """A process with two parallel runs is stopped within an epoch, with a checkpoint after every step. It prints one line and exits
+    with the status of the signal; in the end, its rows are those of an uninterrupted comparison."""
     file = write(
         tmp_path / "a.toml", {"high": {"lr": 0.01}, "low": {}}, seeds="[1]", flags=SIZES | {"num_epoch": 1, "epoch_size": 16}
     )
@@ -254,9 +255,9 @@ def test_a_comparison_that_is_stopped_goes_on_at_the_very_step(rendered, tmp_pat
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert errors.splitlines() == ["stopped by SIGTERM; all is saved in cut, the same command goes on"]
+    assert errors.splitlines() == ["stopped by SIGTERM; everything is saved in cut, the same command resumes"]
     cut = [str(file), "--DR", str(rendered), "--out", str(tmp_path / "cut")]
-    assert "0 of 1 epochs" in states(capsys, cut).values()  # of the other one, if it began much sooner, it may be over
+    assert "0 of 1 epochs" in states(capsys, cut).values()  # the other run may be finished if it started much earlier
     compare.main(cut)
     compare.main([*argv, str(tmp_path / "whole")])
     for name in ("high-seed1", "low-seed1"):

@@ -1,3 +1,5 @@
+"""tools/convert_bair.py: what it reads, writes, resumes and refuses, on TFRecords from an encoder of the tests' own."""
+
 import os
 import random
 import re
@@ -15,9 +17,9 @@ from PIL import Image
 from tests.helpers.refusals import refused
 from tests.helpers.settings import ROOT
 from tools import convert_bair
-from tools.bair import tfrecords
+from tools.bair import conversion, tfrecords
 
-# An encoder of its own: CRC bit by bit, fields by the protocol buffers' documentation.
+# An independent encoder: the CRC bit by bit, fields as in the documentation of protocol buffers.
 
 
 def crc32c(content: bytes) -> int:
@@ -52,7 +54,7 @@ def float_feature(values, *, packed: bool = True) -> bytes:
 
 
 def example(features: dict[str, bytes]) -> bytes:
-    """With an unknown field of every wire type in front, and the features in an order of chance."""
+    """Encode an Example with an unknown field of every wire type in front, and the features in random order."""
     unknown = (
         varint(99 << 3)
         + varint(2**40)
@@ -73,7 +75,7 @@ def record(payload: bytes) -> bytes:
 
 
 def robot(seed: int, *, frames: int = 3, side: int = 4, packed: bool = True):
-    """The features of one sequence, and the arrays in them: both views, actions, positions."""
+    """Return the features of one sequence and the arrays in them: both views, actions, positions."""
     rng = np.random.default_rng(seed)
     aux1, main = rng.integers(0, 256, (2, frames, side, side, 3), dtype=np.uint8)
     actions, positions = rng.normal(size=(frames, 4)).astype("f4"), rng.normal(size=(frames, 3)).astype("f4")
@@ -94,17 +96,17 @@ def write_tfrecords(path: Path, seeds, **shape) -> Path:
 
 @pytest.fixture
 def src(tmp_path) -> Path:
-    """Three train files whose order by number is not that by name, of two sequences each, and a test file of one."""
+    """Write three train files of two sequences each, whose order by number is not that by name, and a test file of one."""
     root = tmp_path / "bair" / "softmotion30_44k"
     for i, name in enumerate(["traj_0_to_1", "traj_2_to_3", "traj_10_to_11"]):
         write_tfrecords(root / "train" / f"{name}.tfrecords", [2 * i, 2 * i + 1])
     write_tfrecords(root / "test" / "traj_0_to_1.tfrecords", [50])
-    (root / "train" / "._traj_0_to_1.tfrecords").write_bytes(b"what a Mac leaves")
+    (root / "train" / "._traj_0_to_1.tfrecords").write_bytes(b"metadata of macOS")
     return tmp_path / "bair"
 
 
 def convert(src: Path, *flags: str) -> Path:
-    """Converts in this process, into src/out."""
+    """Convert in this process, into src/out."""
     convert_bair.main(["--src", str(src), "--out", str(src / "out"), "--workers", "1", *flags])
     return src / "out"
 
@@ -114,23 +116,25 @@ def sequences(out: Path) -> list[str]:
 
 
 def read_sequence(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a data loader sees; fails if the folder holds anything else."""
+    """Return frames, actions and positions as a data loader sees them; fail if the folder contains anything else."""
     frames = np.stack([np.asarray(Image.open(folder / f"{i}.png")) for i in range(len(list(folder.glob("*.png"))))])
-    tables = [np.loadtxt(folder / f"{name}.csv", delimiter=",", ndmin=2) for name in ("actions", "endeffector_positions")]
+    actions, positions = (
+        np.loadtxt(folder / f"{name}.csv", delimiter=",", ndmin=2) for name in ("actions", "endeffector_positions")
+    )
     assert len(list(folder.iterdir())) == len(frames) + 2
-    return frames, *tables
+    return frames, actions, positions
 
 
-def test_crc32c_is_that_of_the_specification():
+def test_that_crc32c_is_that_of_the_specification():
     assert crc32c(b"123456789") == 0xE3069283 == tfrecords.crc32c(b"123456789")
-    for size in (4, 8, 4096, 4097, 8192, 20001):  # on both sides of where it goes over to stretches
+    for size in (4, 8, 4096, 4097, 8192, 20001):  # below and above the size that is computed in segments
         content = np.random.default_rng(size).bytes(size)
         assert tfrecords.crc32c(content) == crc32c(content)
 
 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("frames, side", [(3, 4), (12, 64)])
-def test_frames_actions_and_positions_come_out_exactly(src, packed, frames, side):
+def test_that_frames_actions_and_positions_are_exact(src, packed, frames, side):
     shape = {"frames": frames, "side": side, "packed": packed}
     write_tfrecords(src / "softmotion30_44k" / "test" / "traj_0_to_1.tfrecords", [50], **shape)
     _, aux1, _, actions, positions = robot(50, **shape)
@@ -138,13 +142,13 @@ def test_frames_actions_and_positions_come_out_exactly(src, packed, frames, side
     assert all(np.array_equal(a, b) for a, b in zip(found, (aux1, actions, positions)))
 
 
-def test_the_csv_is_the_courses(src):
-    """Comma, no header, numpy's default format, as in the data set that the course hands out."""
+def test_that_the_csv_is_that_of_the_course(src):
+    """It has commas, no header and NumPy's default format, as in the data set of the course."""
     text = (convert(src) / "test" / "traj_0_to_1.tfrecords" / "0" / "actions.csv").read_text()
     assert re.fullmatch(r"((-?\d\.\d{18}e[+-]\d\d,){3}-?\d\.\d{18}e[+-]\d\d\n){3}", text)
 
 
-def test_the_last_files_by_number_validate(src, capsys):
+def test_that_the_last_files_by_number_become_validation(src, capsys):
     out = convert(src)
     assert sequences(out) == [
         "test/traj_0_to_1.tfrecords/0",
@@ -156,7 +160,7 @@ def test_the_last_files_by_number_validate(src, capsys):
     assert np.array_equal(frames, robot(5)[1])
 
 
-def test_the_folder_itself_the_other_view_and_no_validation(src):
+def test_the_inner_folder_the_other_view_and_no_validation(src):
     out = convert(src / "softmotion30_44k", "--view", "main", "--validate", "0")
     assert sorted(path.name for path in out.iterdir()) == ["conversion.json", "test", "train"]
     assert len(list((out / "train").iterdir())) == 3
@@ -164,11 +168,11 @@ def test_the_folder_itself_the_other_view_and_no_validation(src):
     assert np.array_equal(frames, robot(2)[2])
 
 
-def test_a_second_start_writes_only_what_is_missing(src, capsys):
+def test_that_a_second_start_writes_only_missing_sequences(src, capsys):
     out = convert(src)
     lost = out / "train" / "traj_2_to_3.tfrecords" / "1"
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.*") if path.is_file() and path.parent != out}
-    lost.rename(lost.with_name(".1.part"))  # as a killed run leaves it, half full
+    lost.rename(lost.with_name(".1.part"))  # as a killed run leaves it, incomplete
     (lost.with_name(".1.part") / "2.png").unlink()
     lost.with_name(".0.part").mkdir()
     capsys.readouterr()
@@ -182,7 +186,7 @@ def test_a_second_start_writes_only_what_is_missing(src, capsys):
 
 
 @pytest.mark.parametrize("flags", [["--view", "main"], ["--validate", "2"]])
-def test_a_second_start_may_not_mix_views_or_train_on_what_validates(src, capsys, flags):
+def test_that_a_second_start_may_not_mix_views_or_train_on_validation_data(src, capsys, flags):
     out = convert(src)
     before = sequences(out)
     message = refused(capsys, convert_bair.main, ["--src", src, "--out", out, *flags])
@@ -190,7 +194,7 @@ def test_a_second_start_may_not_mix_views_or_train_on_what_validates(src, capsys
     assert sequences(out) == before
 
 
-def test_the_records_themselves_are_no_place_to_write_to(src, capsys):
+def test_that_the_folder_of_the_records_is_refused_as_output(src, capsys):
     folder = src / "softmotion30_44k"
     assert "no conversion.json" in refused(capsys, convert_bair.main, ["--src", folder, "--out", folder])
     assert not (folder / "conversion.json").exists()
@@ -211,47 +215,59 @@ def without(name: str) -> dict[str, bytes]:
 FIRST = record(example(robot(0)[0]))
 SECOND = f"record 1 at byte {len(FIRST)}: "
 DAMAGE = {
-    "cut off in a payload": (FIRST + FIRST[:-9], SECOND + f"{len(FIRST) - 9 - 12} bytes are left, {len(FIRST) - 12} expected"),
-    "cut off in the last checksum": (
+    "truncated in a payload": (FIRST + FIRST[:-9], SECOND + f"expected {len(FIRST) - 12} more bytes, got {len(FIRST) - 9 - 12}"),
+    "truncated in the last checksum": (
         FIRST + FIRST[:-2],
-        SECOND + f"{len(FIRST) - 2 - 12} bytes are left, {len(FIRST) - 12} expected",
+        SECOND + f"expected {len(FIRST) - 12} more bytes, got {len(FIRST) - 2 - 12}",
     ),
-    "cut off in a header": (FIRST + FIRST[:7], SECOND + "7 bytes are left, a header of 12 expected"),
-    "length": (FIRST + spoil(FIRST, 9), SECOND + "the checksum of its length is 0x"),
-    "payload": (FIRST + spoil(FIRST, 500), SECOND + "the checksum of its payload is 0x"),
-    "no tfrecords": (b"<html>404 Not Found</html>", "record 0 at byte 0: the checksum of its length is 0x6f4e2034, "),
-    "empty": (b"", "is empty; expected TFRecords"),
-    "no Example": (FIRST + record(b"some other message"), SECOND + "no tf.train.Example: wire type 3 found"),
-    "an Example's beginning": (FIRST + record(example(robot(1)[0])[:-5]), SECOND + "no tf.train.Example: "),
-    "an endless number": (FIRST + record(b"\xff" * 20), SECOND + "no tf.train.Example: a number does not end"),
+    "truncated in a header": (FIRST + FIRST[:7], SECOND + "expected a header of 12 bytes, got 7"),
+    "length": (FIRST + spoil(FIRST, 9), SECOND + "checksum of its length: expected 0x"),
+    "payload": (FIRST + spoil(FIRST, 500), SECOND + "checksum of its payload: expected 0x"),
+    "no TFRecords": (
+        b"<html>404 Not Found</html>",
+        f"record 0 at byte 0: checksum of its length: expected {int.from_bytes(masked(b'<html>40'), 'little'):#010x}, got 0x6f4e2034;",
+    ),
+    "empty": (b"", "expected TFRecords, got an empty file"),
+    "no Example": (
+        FIRST + record(b"some other message"),
+        SECOND + "expected a tf.train.Example with wire types 0, 1, 2 and 5, got wire type 3",
+    ),
+    "an Example's beginning": (FIRST + record(example(robot(1)[0])[:-5]), SECOND + "expected a tf.train.Example, got "),
+    "an endless number": (FIRST + record(b"\xff" * 20), SECOND + "expected a tf.train.Example, got a number without an end"),
     "another Example": (
         one_and({"label": bytes_feature(b"7")}),
-        SECOND + "no feature '0/image_aux1/encoded'; expected one for each of its 1 frames",
+        SECOND + "expected 1 frames with all features, got no feature '0/image_aux1/encoded'",
     ),
     "no last image": (
         one_and(without("2/image_aux1/encoded")),
-        SECOND + "no feature '2/image_aux1/encoded'; expected one for each of its 3 frames",
+        SECOND + "expected 3 frames with all features, got no feature '2/image_aux1/encoded'",
     ),
-    "no action": (one_and(without("1/action")), SECOND + "no feature '1/action'"),
-    "no position": (one_and(without("0/endeffector_pos")), SECOND + "no feature '0/endeffector_pos'"),
+    "no action": (one_and(without("1/action")), SECOND + "expected 3 frames with all features, got no feature '1/action'"),
+    "no position": (
+        one_and(without("0/endeffector_pos")),
+        SECOND + "expected 3 frames with all features, got no feature '0/endeffector_pos'",
+    ),
     "three actions": (
         one_and(robot(1)[0] | {"1/action": float_feature([1, 2, 3])}),
-        SECOND + "feature 1/action has 3 floats, 4 expected",
+        SECOND + "feature 1/action: expected 4 floats, got 3",
     ),
-    "no floats": (one_and(robot(1)[0] | {"1/action": bytes_feature(b"1")}), SECOND + "feature 1/action has 0 floats, 4 expected"),
+    "no floats": (
+        one_and(robot(1)[0] | {"1/action": bytes_feature(b"1")}),
+        SECOND + "feature 1/action: expected 4 floats, got 0",
+    ),
     "no square": (
         one_and(robot(1)[0] | {"0/image_aux1/encoded": bytes_feature(bytes(50))}),
-        SECOND + "feature 0/image_aux1/encoded has 50 bytes, 3 times a square",
+        SECOND + "feature 0/image_aux1/encoded: expected 3 times a square number of bytes, as raw RGB has, got 50",
     ),
     "two sizes": (
         one_and(robot(1)[0] | {"2/image_aux1/encoded": bytes_feature(bytes(27))}),
-        SECOND + "feature 2/image_aux1/encoded has 27 bytes, 48 as in frame 0",
+        SECOND + "feature 2/image_aux1/encoded: expected 48 bytes as in frame 0, got 27",
     ),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_named_with_its_record_which_leaves_no_trace(src, capsys, damage):
+def test_that_a_damaged_record_is_named_and_leaves_nothing(src, capsys, damage):
     path = src / "softmotion30_44k" / "train" / "traj_0_to_1.tfrecords"
     content, expected = DAMAGE[damage]
     path.write_bytes(content)
@@ -261,30 +277,30 @@ def test_a_damaged_file_is_named_with_its_record_which_leaves_no_trace(src, caps
     assert [path.name for path in folder.glob("*")] == (["0"] if content.startswith(FIRST) else [])
 
 
-def test_a_full_disk_leaves_no_half_sequence(src, capsys, monkeypatch):
+def test_that_a_full_disk_leaves_no_incomplete_sequence(src, capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(convert_bair.np, "savetxt", full)
+    monkeypatch.setattr(conversion.np, "savetxt", full)
     message = refused(capsys, convert_bair.main, ["--src", src, "--out", src / "out", "--workers", "1"])
     assert "No space left on device" in message
     assert not list((src / "out").rglob("*.png"))
 
 
-def test_bad_flags_are_refused_before_anything_is_written(src, tmp_path, capsys):
+def test_that_bad_flags_are_refused_before_anything_is_written(src, tmp_path, capsys):
     out = tmp_path / "out"
     (tmp_path / "file").touch()
-    assert f"--src {tmp_path}: no traj_*_to_*.tfrecords in" in refused(
+    assert f"--src {tmp_path}: expected the unpacked softmotion30_44k, got no traj_*_to_*.tfrecords in" in refused(
         capsys, convert_bair.main, ["--src", tmp_path, "--out", out]
     )
-    assert "--validate 3: 3 train files found" in refused(
+    assert "--validate 3: expected fewer than the 3 train files" in refused(
         capsys, convert_bair.main, ["--src", src, "--out", out, "--validate", "3"]
     )
     assert "--out" in refused(capsys, convert_bair.main, ["--src", src, "--out", tmp_path / "file"])
     assert not out.exists()
 
 
-def test_what_a_worker_process_finds_wrong_ends_the_program_with_one_line(src, capfd):
+def test_that_an_error_in_a_worker_process_ends_the_program_with_one_line(src, capfd):
     bad = src / "softmotion30_44k" / "train" / "traj_2_to_3.tfrecords"
     bad.write_bytes(bad.read_bytes()[:-1])
     flags = ["--src", src, "--out", src / "out", "--workers", "2"]
@@ -294,7 +310,7 @@ def test_what_a_worker_process_finds_wrong_ends_the_program_with_one_line(src, c
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to one process on Windows")
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
-def test_ctrl_c_ends_with_one_line_and_the_next_start_goes_on(src, workers):
+def test_that_ctrl_c_ends_with_one_line_and_the_next_start_resumes(src, workers):
     for path in (src / "softmotion30_44k" / "train").glob("traj*"):
         path.write_bytes(FIRST * 20000)
     command = [sys.executable, str(ROOT / "tools" / "convert_bair.py"), "--src", ".", "--out", "out", "--workers", workers]
@@ -304,7 +320,7 @@ def test_ctrl_c_ends_with_one_line_and_the_next_start_goes_on(src, workers):
         time.sleep(0.05)
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers as well
     _, errors = run.communicate(timeout=60)
-    assert run.returncode == 130 and errors == "stopped; the same command goes on from here\n"
+    assert run.returncode == 130 and errors == "stopped; the same command resumes here\n"
     folders = list((src / "out").glob("train/*/*"))
     assert len(folders) >= 10 and all(np.array_equal(read_sequence(folder)[0], robot(0)[1]) for folder in folders)
     before = {folder: folder.stat().st_mtime_ns for folder in folders}

@@ -1,4 +1,4 @@
-"""tools/report.py as a user runs it, on small runs of both families."""
+"""tools/report.py as a user runs it, on small runs of both tasks."""
 
 import base64
 import io
@@ -17,17 +17,17 @@ import Tester
 import Trainer
 from data.clips import Sequence
 from tests.helpers.refusals import refused
-from tests.helpers.reports import copy_run, edit, table_of, write
+from tests.helpers.reports import copy_run, edit, read_table, write
 from tests.helpers.settings import ROOT, SMALL
 from tools import report
 from tools.comparing.spec import tomllib
-from tools.reporting.sections import QUESTIONS
+from tools.reporting.answers import QUESTIONS
 from visualization.videos import draw_comparison, read_comparison, save_gif
 
 pytestmark = pytest.mark.usefixtures("blank_charts")
 
 
-def test_the_page_needs_nothing_else_and_has_the_courses_headings(tested, tmp_path):
+def test_that_the_page_is_self_contained_and_has_the_headings_of_the_course(tested, tmp_path):
     page, markdown = write(tested, out=tmp_path / "report", more=("--title", "My report"))
     assert set(re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"')>]*)", page)) - {"data:"} == set(
         re.findall(r'"(#[^"]+)"', page)
@@ -41,24 +41,32 @@ def test_the_page_needs_nothing_else_and_has_the_courses_headings(tested, tmp_pa
     assert len(links) > 10 and {tmp_path / "report" / link for link in links} == set((tmp_path / "report" / "pictures").iterdir())
 
 
-def test_settings_that_differ_are_these_and_no_others_whose_names_begin_so(tested, tmp_path):
-    """Optimisers differ in lr: lr_warmup, which they share, stood beside it; so did every tfr_* where tfr differed."""
+def test_that_help_omits_a_default_without_text(capsys):
+    """An empty default was printed as "(default: )"."""
+    with pytest.raises(SystemExit):
+        report.main(["--help"])
+    output = capsys.readouterr().out
+    assert "--question" in output and "(default: )" not in output and "(default: 5)" in output
+
+
+def test_that_only_differing_settings_are_listed_as_such(tested, tmp_path):
+    """Where lr differed, the table also listed lr_warmup, which all runs share; where tfr differed, every tfr_* flag."""
     asked = tomllib.loads((ROOT / "comparisons" / "optimisers.toml").read_text())
     runs = [copy_run(tested, tmp_path / name, **(asked["flags"] | flags)) for name, flags in asked["settings"].items()]
     _, markdown = write(*runs, out=tmp_path / "optimisers")
     expected = {"optim", "lr", "lr_schedule", "lr_step", "lr_gamma"}
     assert len(runs) > 3 and expected == set().union(*asked["settings"].values())
     for caption in ("Settings that differ", "Other settings that differ"):
-        assert set(table_of(markdown.split(f"*{caption}*")[1], "flag")) - {"flag", "---"} == expected
-    assert {"lr_warmup", "lr_final"} < set(table_of(markdown.split("<summary>")[1], "flag"))
+        assert set(read_table(markdown.split(f"*{caption}*")[1], "flag")) - {"flag", "---"} == expected
+    assert {"lr_warmup", "lr_final"} < set(read_table(markdown.split("<summary>")[1], "flag"))
     forced = copy_run(tested, tmp_path / "forced", tfr=0.3)
     _, markdown = write(tested, forced, out=tmp_path / "forcing")
-    assert list(table_of(markdown.split("*Settings that differ*")[1], "flag")) == ["flag", "---", "tfr"]
-    assert {"tfr", "tfr_sde", "feedback_noise"} < set(table_of(markdown.split("*Flags of teacher forcing*")[1], "flag"))
+    assert list(read_table(markdown.split("*Settings that differ*")[1], "flag")) == ["flag", "---", "tfr"]
+    assert {"tfr", "tfr_sde", "feedback_noise"} < set(read_table(markdown.split("*Flags of teacher forcing*")[1], "flag"))
     assert "Other settings that differ" not in markdown
 
 
-def test_paths_and_the_machine_make_no_other_setting(tested, tmp_path):
+def test_that_paths_and_the_machine_do_not_separate_groups(tested, tmp_path):
     other = copy_run(
         tested,
         tmp_path / "b",
@@ -74,16 +82,16 @@ def test_paths_and_the_machine_make_no_other_setting(tested, tmp_path):
     assert "(n = 2)" in markdown and "Settings that differ" not in markdown and "/elsewhere" not in markdown
 
 
-def test_runs_of_one_seed_that_differ_in_the_machines_flags_are_compared(tested, tmp_path):
-    """A comparison of precisions was one row of six runs that differ only in the seed. What differs with the seed stays untold."""
+def test_that_runs_of_one_seed_are_compared_in_the_flags_of_the_machine(tested, tmp_path):
+    """A comparison of precisions became one group of runs that differ only in the seed. Flags that differ with the seed stay ignored."""
     runs = [copy_run(tested, tmp_path / f"{amp}-seed{seed}", seed=seed, amp=amp, save_root=f"{amp}{seed}", num_workers=seed)
             for amp in ("none", "bfloat16") for seed in (1, 2)]  # fmt: skip
     _, markdown = write(*runs, out=tmp_path / "report")
-    assert table_of(markdown, "flag") == {"flag": ["none", "bfloat16"], "---": ["---:", "---:"], "amp": ["none", "bfloat16"]}
+    assert read_table(markdown, "flag") == {"flag": ["none", "bfloat16"], "---": ["---:", "---:"], "amp": ["none", "bfloat16"]}
     assert "none (n = 2)" in markdown and "bfloat16 (n = 2)" in markdown
 
 
-def test_two_groups_of_one_name_are_told_apart(tested, tmp_path):
+def test_that_two_groups_with_one_name_are_distinguished(tested, tmp_path):
     runs = [
         copy_run(tested, tmp_path / kind / str(n), seed=n, kl_anneal_type=kind) for kind in ("None", "Cyclical") for n in (1, 2)
     ]
@@ -91,14 +99,14 @@ def test_two_groups_of_one_name_are_told_apart(tested, tmp_path):
     assert "None (n = 2)" in markdown and "Cyclical (n = 2)" in markdown
 
 
-def test_a_run_without_test_is_reported_with_the_command_that_makes_one(rendered, trained, tmp_path, capsys):
+def test_that_a_run_without_a_test_is_reported_with_the_command_for_it(rendered, trained, tmp_path, capsys):
     run = Path(shutil.copytree(trained, tmp_path / "my run"))
     _, markdown = write(run, out=tmp_path / "report")
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     command = next(line for line in markdown.splitlines() if "Tester.py" in line).strip()
-    assert command in said and "my run has no test results yet" in said and "Sequence" not in markdown
+    assert command in output and "my run has no test results yet" in output and "Sequence" not in markdown
     best = max(json.loads(line)["val_psnr"] for line in (run / "metrics.jsonl").read_text().splitlines())
-    assert table_of(markdown, "setting") == {
+    assert read_table(markdown, "setting") == {
         "setting": ["validation PSNR, dB"],
         "---": ["---:"],
         "my run": [f"{best:.2f}"],
@@ -108,8 +116,8 @@ def test_a_run_without_test_is_reported_with_the_command_that_makes_one(rendered
     assert "--split val" in write(run, out=tmp_path / "other", more=("--split", "val"))[1]
 
 
-def test_a_run_that_became_better_after_its_test_is_told(tested, tmp_path, capsys):
-    """Its old score would stand beside the new validation."""
+def test_that_a_run_that_improved_after_its_test_is_reported(tested, tmp_path, capsys):
+    """Its old score would be next to the new validation."""
     run = copy_run(tested, tmp_path / "run")
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text(
@@ -117,13 +125,13 @@ def test_a_run_that_became_better_after_its_test_is_told(tested, tmp_path, capsy
     )
     write(run, out=tmp_path / "report")
     assert re.search(
-        r"run was tested after epoch \d, and is better now after epoch 3; this tests it anew: python Tester",
+        r"run was tested after epoch \d, but its best validation is now that of epoch 3. To test it again, run: python Tester",
         capsys.readouterr().out,
     )
 
 
-def test_a_run_trained_on_elsewhere_has_the_best_of_its_own_epochs(rendered, trained, tested, tmp_path, capsys):
-    """It takes the other folder's epochs along, but its best.ckpt is of its own: that of another epoch was asked for without end."""
+def test_that_a_continued_run_has_the_best_of_its_own_epochs(rendered, trained, tested, tmp_path, capsys):
+    """Its rows include the epochs of the other folder, but its best.ckpt is one of its own. The report kept requesting a test of another epoch."""
     first, argv = Path(shutil.copytree(trained, tmp_path / "a")), ["--DR", str(rendered), "--batch_size", "4", *SMALL]
     lines = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
     state = torch.load(first / "last.ckpt", weights_only=True)
@@ -131,21 +139,21 @@ def test_a_run_trained_on_elsewhere_has_the_best_of_its_own_epochs(rendered, tra
     torch.save(state, first / "last.ckpt")
     argv += ["--save_root", str(tmp_path / "b")]
     Trainer.main([*argv, "--ckpt_path", str(first), "--num_epoch", "3"])
-    Trainer.main([*argv, "--resume", "--num_epoch", "4"])  # it stays so when it goes on
+    Trainer.main([*argv, "--resume", "--num_epoch", "4"])  # it stays so after a resume
     Tester.main(["--DR", str(rendered), "--ckpt_path", str(tmp_path / "b"), "--device", "cpu"])
     own = [json.loads(line) for line in (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()][2:]
     best = max(own, key=lambda row: row["val_psnr"])
     capsys.readouterr()
     _, markdown = write(tmp_path / "b", out=tmp_path / "report")
-    assert table_of(markdown, "setting")["b"][0] == f"{best['val_psnr']:.2f}" and "50.00" not in markdown
+    assert read_table(markdown, "setting")["b"][0] == f"{best['val_psnr']:.2f}" and "50.00" not in markdown
     assert (
-        f"{best['val_psnr']:.2f} (epoch {best['epoch']})" in table_of(markdown, "run")["b"]
-        and "anew" not in capsys.readouterr().out
+        f"{best['val_psnr']:.2f} (epoch {best['epoch'] + 1})" in read_table(markdown, "run")["b"]
+        and "test it again" not in capsys.readouterr().out
     )
-    write(tested, tmp_path / "b", out=tmp_path / "both")  # validated on the same frames, whatever a was validated on
+    write(tested, tmp_path / "b", out=tmp_path / "both")  # validated on the same frames, unlike the run that it continues
 
 
-def test_tests_with_several_samples_are_a_setting_of_their_own(tested, tmp_path):
+def test_that_tests_with_several_samples_are_a_separate_setting(tested, tmp_path):
     """The best of 100 samples is not the best of 3."""
     runs = [copy_run(tested, tmp_path / f"run-seed{seed}", seed=seed) for seed in (1, 2)]
     assert "n = 2" in write(*runs, out=tmp_path / "alike")[1]
@@ -155,15 +163,15 @@ def test_tests_with_several_samples_are_a_setting_of_their_own(tested, tmp_path)
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_videos_without_truth_are_shown(tested, tmp_path, known):
-    """Of an older Tester.py, which left no scores.json then, and of today's."""
+def test_that_videos_without_ground_truth_are_shown(tested, tmp_path, known):
+    """Written by an older Tester.py, which left no scores.json, or by the current one."""
     run = copy_run(tested, tmp_path / "run")
     if known:
         about = json.loads((run / "test" / "scores.json").read_text())["test"]
         (run / "test" / "scores.json").write_text(json.dumps({"sequences": [], "per_frame": {}, "test": about}))
     else:
         (run / "test" / "scores.json").unlink()
-    for name in ("0", "1"):  # pose and prediction, as Tester.py writes it then
+    for name in ("0", "1"):  # pose and prediction, as Tester.py writes without ground truth
         parts = read_comparison(run / "test" / f"compare_seq{name}.gif", fps=20, height=32, width=64)[1:]
         sequence = Sequence(name, torch.empty(0), torch.from_numpy(parts[0]).permute(0, 3, 1, 2), None)
         save_gif(
@@ -173,20 +181,20 @@ def test_videos_without_truth_are_shown(tested, tmp_path, known):
         )
     page, markdown = write(run, out=tmp_path / "report")
     assert "From left to right: pose \\| run" in markdown and "psnr_seq0" not in markdown and page.count("<canvas") == 4
-    assert "Tester.py" not in markdown  # it was run
+    assert "Tester.py" not in markdown  # the test was run
 
 
-def test_the_robots_windows_have_no_pose(tested_robot, tmp_path):
+def test_that_the_windows_of_the_robot_have_no_pose(tested_robot, tmp_path):
     run = copy_run(tested_robot, tmp_path / "longer", niter=3, num_epoch=3)
     page, markdown = write(tested_robot, run, out=tmp_path / "report")
-    assert re.search(r"From left to right: truth \\\| run \\\| longer", markdown) and "<b>pose" not in page
+    assert re.search(r"From left to right: ground truth \\\| run \\\| longer", markdown) and "<b>pose" not in page
     assert (
-        len(table_of(markdown, "sequence")) == 2 + 4 + 1 and markdown.count("#### Sequence") == 2
-    )  # four windows, pictures of two
-    assert "test PSNR by channel" in markdown
+        len(read_table(markdown, "sequence")) == 2 + 4 + 1 and markdown.count("#### Sequence") == 2
+    )  # four windows, videos of two
+    assert "test per-channel PSNR, dB" in markdown
 
 
-def test_an_mp4_in_place_of_the_gif_gives_the_same_videos(tested, tmp_path):
+def test_that_an_mp4_gives_the_same_videos_as_the_gif(tested, tmp_path):
     pytest.importorskip("av")
     import imageio.v3 as iio
 
@@ -202,13 +210,13 @@ def test_an_mp4_in_place_of_the_gif_gives_the_same_videos(tested, tmp_path):
     assert "video_seq0.gif" in write(run, out=tmp_path / "report")[1]
 
 
-def test_the_frames_shown_are_those_of_their_numbers(tested, tmp_path):
-    """The truth at a dip, out of the page, is the truth of the GIF at that frame."""
+def test_that_the_frames_shown_have_the_right_numbers(tested, tmp_path):
+    """The ground truth at a dip in the page is that of the GIF at this frame."""
     write(tested, out=tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8").split(">Sequence 1</h4>")[0]
     truth, _, predicted = read_comparison(tested / "test" / "compare_seq0.gif", fps=20, height=32, width=64)
     scores = json.loads((tested / "test" / "scores.json").read_text())["per_frame"]["0"]["psnr"]
-    moments = re.findall(r"<h5>Frame (\d+), a (dip|peak)</h5>(.*?)</div></div>", page, flags=re.DOTALL)
+    moments = re.findall(r"<h5>Frame (\d+): (dip|peak)</h5>(.*?)</div></div>", page, flags=re.DOTALL)
     assert int(next(number for number, kind, _ in moments if scores[int(number) - 1] == min(scores))) == np.argmin(scores) + 1
     for number, _, html in moments:
         shown = [
@@ -219,7 +227,7 @@ def test_the_frames_shown_are_those_of_their_numbers(tested, tmp_path):
         assert f"{scores[int(number) - 1]:.2f} dB" in html
 
 
-def test_an_earlier_reports_pictures_go_and_others_stay(tested, tested_robot, tmp_path):
+def test_that_images_of_an_earlier_report_are_removed_and_others_stay(tested, tested_robot, tmp_path):
     write(tested_robot, out=tmp_path)
     (tmp_path / "pictures" / "holiday.png").touch()
     write(tested, out=tmp_path)
@@ -227,23 +235,23 @@ def test_an_earlier_reports_pictures_go_and_others_stay(tested, tested_robot, tm
     assert "holiday.png" in names and "video_seq0.gif" in names and not any("--" in name for name in names)
 
 
-def test_data_without_a_test_split_are_told_once(trained, dataset, tmp_path, capsys):
-    """Each run came with a command that had to fail."""
+def test_that_a_missing_test_split_is_reported_once(trained, dataset, tmp_path, capsys):
+    """Each run was listed with a command that had to fail."""
     shutil.rmtree(dataset / "test")
     runs = [copy_run(trained, tmp_path / f"run-seed{seed}", seed=seed, DR=str(dataset)) for seed in (1, 2)]
     _, markdown = write(*runs, out=tmp_path / "report")
-    told = f"{dataset} has no folder test/, so there are no test results."
-    assert markdown.count(told) == capsys.readouterr().out.count(told) == 1 and "Tester.py" not in markdown
+    note = f"{dataset} has no folder test/, so there are no test results."
+    assert markdown.count(note) == capsys.readouterr().out.count(note) == 1 and "Tester.py" not in markdown
 
 
 @pytest.mark.parametrize("wrong, expected", [
-    ("nowhere", "no such folder"), ("no run", "holds no config.json"), ("file", "no such folder"), ("config", "is not JSON"), ("flags", "names no --model"),
-    ("size", "frame_H is None"), ("first epoch", "first_epoch is x"), ("no epoch", "holds no epoch yet"), ("rows", "line 1 is not"), ("scores", "is not JSON"), ("shape", "run Tester.py again"),
-    ("list", "expected an object"), ("twice", "given twice"), ("family", "two kinds of video"), ("frames", "expected one size"), ("data", "validated on other frames"),
-    ("sequences", "tests of other sequences"), ("tests", "sequence 0 has other frames"), ("out", "--out"), ("picture", "cannot be read as a video"),
-    ("short", "expected truth | pose | prediction in 9"), ("words", "so what is written there"), ("show", "--show"),
+    ("nowhere", "no such folder"), ("no run", "got a folder without config.json"), ("file", "no such folder"), ("config", "expected JSON"), ("flags", "without a known --model"),
+    ("size", "frame_H: expected a whole number of at least 1, got None"), ("first epoch", "first_epoch: expected a whole number of at least 0, got x"), ("no epoch", "expected at least one epoch, got none"), ("rows", "line 1 is not"), ("scores", "expected JSON"), ("shape", "run Tester.py again"),
+    ("list", "expected an object"), ("twice", "expected each run once, got it twice"), ("task", "expected runs of one task"), ("frames", "expected one frame size, got 64 x 64 and 32 x 64 pixels"), ("data", "expected validation on the same frames"),
+    ("sequences", "expected tests of the same sequences"), ("tests", "expected tests on the same frames, got others in sequence 0"), ("out", "--out"), ("video", "cannot be read as a video"),
+    ("short", "expected ground truth | pose | prediction in 9 frames"), ("words", "expected marks like <!-- your words: psnr -->"), ("show", "--show"),
 ])  # fmt: skip
-def test_wrong_input_ends_in_one_line(tested, tested_robot, tmp_path, capsys, wrong, expected):
+def test_that_wrong_input_ends_in_one_line(tested, tested_robot, tmp_path, capsys, wrong, expected):
     run, more = copy_run(tested, tmp_path / "run", lr=0.5), []
     scores, config = run / "test" / "scores.json", run / "config.json"
     if wrong in ("nowhere", "no run", "file"):
@@ -265,7 +273,7 @@ def test_wrong_input_ends_in_one_line(tested, tested_robot, tmp_path, capsys, wr
         scores.write_text("[1]")
     elif wrong == "twice":
         more = [run]
-    elif wrong == "family":
+    elif wrong == "task":
         more = [tested_robot]
     elif wrong == "frames":
         edit(config, lambda content: content["flags"].update(frame_H=64))
@@ -278,7 +286,7 @@ def test_wrong_input_ends_in_one_line(tested, tested_robot, tmp_path, capsys, wr
         edit(scores, lambda content: content["sequences"][0].update(copy=9.0))
     elif wrong == "out":
         (tmp_path / "out").touch()
-    elif wrong == "picture":
+    elif wrong == "video":
         (run / "test" / "compare_seq0.gif").write_bytes(b"GIF89a")
     elif wrong == "short":
         edit(scores, lambda content: content["test"].update(fps=10))

@@ -1,19 +1,19 @@
-"""The page of a report: what a student writes into it, and how a browser shows it."""
+"""The page of a report: the answers of a student in it, and how a browser shows it."""
 
 import pytest
 from PIL import Image
 
 from tests.helpers.browser import check_player, chromium, loaded
 from tests.helpers.reports import copy_run, edit, write
-from tools.reporting.page import QUESTION_MARKS, Table
-from tools.reporting.sections import QUESTIONS
+from tools.reporting.answers import BEGIN_MARK, QUESTIONS, read_answers
+from tools.reporting.blocks import Table
 
 
 @pytest.mark.usefixtures("blank_charts")
-def test_what_was_written_is_kept_and_stands_in_both(tested, tmp_path):
+def test_that_an_answer_is_kept_and_is_in_both_files(tested, tmp_path):
     out = tmp_path / "report"
     _, markdown = write(tested, out=out)
-    first = QUESTION_MARKS[0].format("introduction") + f"\n> **Your own words:** {QUESTIONS['introduction']}\n"
+    first = BEGIN_MARK.format("introduction") + f"\n> **Your own words:** {QUESTIONS['introduction']}\n"
     assert first in markdown
     (out / "report.md").write_text(
         markdown.replace(first, first + "A dance & <more>.\n\nSecond.\n"), encoding="utf-8", newline="\r\n"
@@ -24,14 +24,67 @@ def test_what_was_written_is_kept_and_stands_in_both(tested, tmp_path):
         assert QUESTIONS["introduction"] not in page and QUESTIONS["psnr"] in page
 
 
+def old_report(answers: dict[str, str]) -> str:
+    """Return the answers' part of a report.md as the first version of the program wrote it, by the names in its marks."""
+    questions = {
+        "introduction": "What is the task, which model solves it, and what is compared here?",
+        "protocol": "How do training and testing go, step by step, and why so?",
+        "reparameterisation": "Why is z sampled like this, and where in the code?",
+        "teacher forcing": "Which teacher forcing strategy was chosen, and why?",
+        "kl annealing": "What does the annealing ratio do, and which was chosen?",
+        "ratio curve": "Where does the ratio fall, and what does the loss do there?",
+        "loss curve": "How do the loss curves under the annealing kinds differ, and why?",
+        "psnr": "Where is the PSNR low, where high? What do the frames there have in common?",
+        "other": "What else was tried, and what did it change?",
+    }
+    parts = ["# An old report", "## Results at a glance"]
+    for name, question in questions.items():
+        placeholder = f"> **Your own words:** {question}"
+        answer = answers.get(name, "{placeholder}").replace("{placeholder}", placeholder)
+        parts.append(f"<!-- your words: {name} -->\n{answer}\n<!-- end of your words -->")
+    return "\n\n".join(parts) + "\n"
+
+
 @pytest.mark.usefixtures("blank_charts")
-def test_an_answer_in_markdown_is_shown_as_such_and_is_no_way_into_the_page(tested, tmp_path):
-    """A list became one line with dashes in it. A picture beside report.md is taken into report.html, which is one file."""
+def test_that_the_answers_of_an_old_report_survive(tested, tmp_path):
+    """Its marks have the same names, but questions, headings and placeholders had another wording."""
+    answers = {
+        "introduction": "A dance, predicted.",
+        "reparameterisation": "Because of the *gradient*.\n\n- in `gaussian.py`",
+        "teacher forcing": "{placeholder} Answered on the same line.",
+        "psnr": "{placeholder}\nLow where she turns.",
+        "loss curve": "> **Your own words:** is not a question of this report.",
+    }
+    (tmp_path / "report.md").write_text(old_report(answers), encoding="utf-8")
+    expected = {
+        "introduction": "A dance, predicted.",
+        "protocol": "",
+        "reparameterisation": "Because of the *gradient*.\n\n- in `gaussian.py`",
+        "teacher forcing": "Answered on the same line.",
+        "kl annealing": "",
+        "ratio curve": "",
+        "loss curve": "> **Your own words:** is not a question of this report.",
+        "psnr": "Low where she turns.",
+        "other": "",
+    }
+    for _ in range(2):  # the new report is read again
+        assert read_answers((tmp_path / "report.md").read_text(encoding="utf-8")) == expected
+        page, markdown = write(tested, out=tmp_path)
+        assert "<p>Because of the <em>gradient</em>.</p>" in page and "<p>Low where she turns.</p>" in page
+        assert "\nAnswered on the same line.\n<!-- end of your words -->" in markdown
+        for name, answer in expected.items():
+            assert (QUESTIONS[name] in page) == (answer == "")
+    assert "go, step by step, and why so?" not in markdown
+
+
+@pytest.mark.usefixtures("blank_charts")
+def test_that_an_answer_is_rendered_as_markdown_without_html(tested, tmp_path):
+    """A list became one line with dashes in it. An image next to report.md is embedded in report.html, which is one file."""
     Image.new("RGB", (3, 2)).save(tmp_path / "my sketch.png")
     answer = "So **low** here:\n- a & b\n- [the paper](https://example.org/a?b&c)\n\nOne line,\nanother with `x < y`.\n\n![mine](my%20sketch.png)"
     evil = "<script>x()</script> [y](javascript:alert(1)) ![z](../secret.txt) ![w](http://example.org/w.png)"
     write(tested, out=tmp_path)
-    mark = QUESTION_MARKS[0].format("psnr") + "\n"
+    mark = BEGIN_MARK.format("psnr") + "\n"
     markdown = (tmp_path / "report.md").read_text().replace(mark, f"{mark}{answer}\n\n{evil}\n")
     (tmp_path / "report.md").write_text(markdown)
     page, markdown = write(tested, out=tmp_path)
@@ -48,8 +101,8 @@ def test_an_answer_in_markdown_is_shown_as_such_and_is_no_way_into_the_page(test
 
 
 @pytest.mark.usefixtures("blank_charts")
-def test_the_question_stands_under_the_title(tested, tmp_path):
-    """Each time, as text, and beside what was written between the marks."""
+def test_that_the_question_is_below_the_title(tested, tmp_path):
+    """In every report, as text and not as markup."""
     more = ("--title=KL $links", "--question=Is a < b,\n & is $body | better?")
     for _ in range(2):
         page, markdown = write(tested, out=tmp_path / "report", more=more)
@@ -58,7 +111,7 @@ def test_the_question_stands_under_the_title(tested, tmp_path):
 
 
 @pytest.mark.usefixtures("blank_charts")
-def test_names_are_text_and_not_markup(tested, tmp_path):
+def test_that_names_are_text_and_not_markup(tested, tmp_path):
     run = copy_run(tested, tmp_path / "<b>a&\"'|$1_{$2")
     page, markdown = write(run, tested, out=tmp_path / "report", more=("--title", "</title><script>x"))
     assert "<b>a" not in page and "&lt;b&gt;a&amp;&quot;&#x27;|$1_{$2" in page and "<script>x" not in page
@@ -67,8 +120,8 @@ def test_names_are_text_and_not_markup(tested, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_browser_shows_the_page(tested, tested_robot, tmp_path):
-    """From file://, at the width of a phone and of a desk: no error, all pictures, no sideways scrolling, videos that play."""
+def test_that_a_browser_shows_the_page(tested, tested_robot, tmp_path):
+    """From file://, at the widths of a phone and of a desktop: no error, all images, no horizontal scrolling, videos that play."""
     webdriver, options, service = chromium()
     other = copy_run(tested, tmp_path / "a_run_with_a_long_name_of_its_own_kind", better=0.5, kl_anneal_type="Monotonic")
     edit(other / "test" / "scores.json", lambda scores: scores["per_frame"]["0"]["psnr"].__setitem__(5, None))
@@ -81,16 +134,14 @@ def test_a_browser_shows_the_page(tested, tested_robot, tmp_path):
             browser.execute_cdp_cmd(
                 "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
             )
-            browser.get("about:blank")  # not the same page twice, of which the first might still be seen
+            browser.get("about:blank")  # else a second visit of one page may still show the first
             browser.get((tmp_path / kind / "report.html").as_uri())
             run = browser.execute_script
-            pictures = loaded(run)
-            assert len(pictures) > 20 and all(pictures)
+            widths = loaded(run)
+            assert len(widths) > 20 and all(widths)
             assert run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
             assert run("return [...document.images].every(image => image.hidden || image.alt)")
             check_player(run, lost=6 if kind == "dance" else None)
-        assert [
-            entry for entry in browser.get_log("browser") if entry["source"] != "rendering"
-        ] == []  # that is said of this test
+        assert [entry for entry in browser.get_log("browser") if entry["source"] != "rendering"] == []
     finally:
         browser.quit()

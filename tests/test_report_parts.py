@@ -1,4 +1,4 @@
-"""What tools/report.py is made of: names, the videos read back, frames worth looking at, sprites."""
+"""The parts of tools/report.py: names, curves, videos read back, selected frames, sprites."""
 
 import io
 from pathlib import Path
@@ -10,8 +10,9 @@ from PIL import Image
 
 from data.clips import Sequence
 from evaluation.image_metrics import psnr
-from tools.reporting.runs import group_name, short_names
-from tools.reporting.videos import dips_and_peaks, farthest_apart, sprite
+from tools.reporting.groups import group_name
+from tools.reporting.runs import read_curves, short_names
+from tools.reporting.videos import dips_and_peaks, largest_difference, make_sprite
 from utils import UserError
 from visualization.videos import draw_comparison, read_comparison, save_gif
 
@@ -23,8 +24,20 @@ def test_names_of_groups_and_runs():
     assert short_names([Path("/x/a/run"), Path("/x/b/run")]) == ["a/run", "b/run"] and short_names([Path("/x/a")]) == ["a"]
 
 
-def test_videos_are_read_by_time_at_their_first_size(tmp_path):
-    """Pillow makes one picture of equal neighbours: counted by pictures, this video would have 3 frames of its 8."""
+def test_that_curves_are_read_up_to_an_incomplete_line(tmp_path):
+    """A training that is killed may leave half a line at the end of curves.jsonl. Runs of earlier versions lack the file."""
+    path = tmp_path / "curves.jsonl"
+    assert read_curves(path) == []
+    path.write_text('{"epoch": 0.25, "beta": 0.5, "loss": null}\n{"epoch": 1, "beta": 1.0}\n{"epoch": 1.2')
+    assert read_curves(path) == [{"epoch": 0.25, "beta": 0.5, "loss": None}, {"epoch": 1, "beta": 1.0}]
+    for wrong in ("[1]", '{"beta": 1}', '{"epoch": "1"}', '{"epoch": null}', "x"):
+        path.write_text(f'{{"epoch": 0.25}}\n{wrong}\n{{"epoch": 0.75}}\n')
+        with pytest.raises(UserError, match="line 2: expected an object of numbers with an epoch"):
+            read_curves(path)
+
+
+def test_that_videos_are_read_by_time_at_their_original_size(tmp_path):
+    """Pillow merges equal adjacent frames. Counted by images, this video would have 3 instead of 8 frames."""
     levels = torch.tensor([0, 0, 0, 80, 80, 160, 160, 160], dtype=torch.uint8)
     video = levels[:, None, None, None].expand(8, 3, 16, 32).clone()
     video[:, :, 3, 5] = 250
@@ -50,16 +63,18 @@ def test_dips_and_peaks_by_hand():
     assert dips_and_peaks(curve) == {10: "peak", 20: "dip", 52: "dip", 60: "peak", 80: "dip"}
     assert dips_and_peaks(np.arange(40, 0, -1.0)) == {0: "peak", 39: "dip"}
     assert dips_and_peaks(np.array([np.nan, 3.0])) == {1: "dip"} and dips_and_peaks(np.full(3, np.nan)) == {}
-    assert farthest_apart([np.array([1.0, 5.0, np.nan]), np.array([1.5, 2.0, 0.0])]) == 1 and farthest_apart([curve]) is None
+    assert (
+        largest_difference([np.array([1.0, 5.0, np.nan]), np.array([1.5, 2.0, 0.0])]) == 1 and largest_difference([curve]) is None
+    )
 
 
-def test_a_sprite_holds_every_frame_in_its_place():
+def test_that_a_sprite_contains_every_frame_at_its_place():
     rng = np.random.default_rng(0)
     video = np.repeat(np.repeat(rng.integers(0, 256, (11, 4, 8, 3), dtype=np.uint8), 8, axis=1), 8, axis=2)
-    content, columns, (width, height) = sprite(video)
+    content, columns, (width, height) = make_sprite(video)
     sheet = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
     frames = [sheet[t // columns * height :][:height, t % columns * width :][:, :width] for t in range(11)]
     assert (width, height) == (64, 32) and np.stack(frames).shape == video.shape
     own = psnr(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2) / 255, torch.from_numpy(video).permute(0, 3, 1, 2) / 255)
-    assert own.min() > 20  # neighbours would have 8
-    assert sprite(np.zeros((2, 128, 256, 3), dtype=np.uint8)).size == (128, 64)
+    assert own.min() > 20  # adjacent frames have 8
+    assert make_sprite(np.zeros((2, 128, 256, 3), dtype=np.uint8)).size == (128, 64)

@@ -9,7 +9,7 @@ import pytest
 
 
 def chromium():
-    """A headless Chromium, or the test is skipped; with CI_BROWSER=1 it fails instead."""
+    """Return what starts a headless Chromium; without one, skip the test, or fail it with CI_BROWSER=1."""
     binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
     try:
@@ -29,8 +29,10 @@ def chromium():
 
 
 def loaded(run) -> list[int]:
-    """The widths of all pictures, 0 for one that could not be read; `run` executes a script in the page. A machine that is busy
-    may still be reading the page when it is said to be there."""
+    """Return the widths of all images, 0 for one that cannot be read; `run` executes a script in the page.
+
+    On a busy machine, images may still be loading when the browser reports the page as loaded.
+    """
     for _ in range(600):
         if run("return document.readyState === 'complete' && [...document.images].every(image => image.complete)"):
             break
@@ -39,8 +41,10 @@ def loaded(run) -> list[int]:
 
 
 def check_player(run, *, lost: int | None = None) -> None:
-    """The slider, a click into the chart and the button; `run` executes a script in the page. The last video of the first player
-    has no score at the frame `lost`."""
+    """Use the slider, the chart and the button of the first player; `run` executes a script in the page.
+
+    The last video has no score at the frame `lost`.
+    """
     slide = "const slider = document.querySelector('.player input'); slider.value = arguments[0]; slider.dispatchEvent(new Event('input'));"
     draw = ("const canvas = document.querySelector('canvas');"
             "return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]")  # fmt: skip
@@ -58,9 +62,15 @@ def check_player(run, *, lost: int | None = None) -> None:
         run(slide, lost)
         assert run(scores)[-1] == "no score" and run(scores)[-2].endswith(" dB")
     run(slide, 0)
-    assert run(scores)[-1] == "given"
+    assert run(scores)[-1] == "context frame"
     run("const box = document.querySelector('.linked').getBoundingClientRect();"
         "document.querySelector('.linked').dispatchEvent(new MouseEvent('click', {clientX: box.left + 0.99 * box.width}))")  # fmt: skip
     assert int(run(output).removeprefix("frame ")) == run("return Number(document.querySelector('.player input').max)")
-    run("document.querySelector('.player button').click()")
-    assert run("return document.querySelector('.player button').textContent") == "Pause"
+    slider, button = "document.querySelector('.player input')", "document.querySelector('.player button')"
+    assert run(f"return {slider}.getAttribute('aria-valuetext')") == run(
+        f"return 'frame ' + {slider}.max + ' of ' + {slider}.max"
+    )
+    assert run(f"return {button}.getAttribute('aria-label')").startswith("Play sequence ")
+    run(f"{button}.click()")
+    assert run(f"return {button}.textContent") == "Pause"
+    assert run(f"return {button}.getAttribute('aria-label')").startswith("Pause sequence ")

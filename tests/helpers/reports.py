@@ -1,4 +1,4 @@
-"""Reports of small runs, and what stands in them."""
+"""Reports of small runs, and their content."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from tools import report
 
 
 def copy_run(source: Path, folder: Path, *, better: float = 0.0, **flags) -> Path:
-    """The same run elsewhere, with other flags and with test scores that are `better` dB higher."""
+    """Copy a run to another folder, with other flags and with test scores that are `better` dB higher."""
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.ckpt", ".lock"))
     edit(folder / "config.json", lambda config: config["flags"].update(flags))
 
@@ -25,21 +25,21 @@ def copy_run(source: Path, folder: Path, *, better: float = 0.0, **flags) -> Pat
 
 
 def edit(path: Path, change) -> None:
-    """Changes what a JSON file holds."""
+    """Change the content of a JSON file."""
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
 
 
 def write(*runs: Path, out: Path, more: tuple = ()) -> tuple[str, str]:
-    """The text of report.html, without pictures, and of report.md."""
+    """Write a report; return the text of report.html, without images, and of report.md."""
     report.main([*map(str, runs), "--out", str(out), *more])
     page = (out / "report.html").read_text(encoding="utf-8")
     return re.sub(r"data:[^\"]*", "data:", page), (out / "report.md").read_text(encoding="utf-8")
 
 
-def table_of(markdown: str, beginning: str) -> dict[str, list[str]]:
-    """The cells of the first table whose header begins so, by the first cell of a row."""
+def read_table(markdown: str, beginning: str) -> dict[str, list[str]]:
+    """Return the cells of the first table whose header begins like this, by the first cell of each row."""
     lines = markdown[markdown.index(f"| {beginning} |") :].split("\n\n")[0].splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return {row[0]: row[1:] for row in rows}

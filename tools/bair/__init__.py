@@ -1,1 +1,1 @@
-"""Insides of tools/convert_bair.py."""
+"""The conversion of BAIR TFRecords into folders of images, for tools/convert_bair.py."""

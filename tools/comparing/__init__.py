@@ -1,1 +1,1 @@
-"""Insides of tools/compare.py."""
+"""Comparisons of settings x seeds: their files, processes and runs, for tools/compare.py."""

@@ -1,4 +1,4 @@
-"""Programs of this repo as processes of their own: started, watched, asked to stop, and never left behind."""
+"""Programs of this repository as processes: started, watched, asked to stop, and never left running."""
 
 import os
 import signal
@@ -9,72 +9,84 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-# A program is asked to stop by closing its standard input. This happens by itself when the process that started it is gone,
-# however it ended, and only once, where Ctrl-C in a terminal would reach the program directly and through the other. On Windows
-# whoever looks at a standard input at which a thread waits, hangs: libraries that are loaded do, and processes that are started.
-# Hence the program is imported before, and the pipe is waited at under another number.
+# A program is asked to stop by closing its standard input. The system does so when the parent ends, however it ends. Ctrl-C in a
+# terminal would instead reach the program twice: directly and through the parent. On Windows, any access to a standard input on
+# which a thread waits blocks, as imported libraries and child processes do. The program is therefore imported first, and the
+# thread reads from a copy of the handle.
 CHILD = """
 import os, signal, sys, threading
-asked = os.dup(0)
+stop_pipe = os.dup(0)
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 def stop_when_asked():
-    os.read(asked, 1)
+    os.read(stop_pipe, 1)
     signal.raise_signal(signal.SIGTERM)
 sys.path.insert(0, sys.argv[1])
 program = __import__(sys.argv[2])
 threading.Thread(target=stop_when_asked, daemon=True).start()
 program.main(sys.argv[3:])
 """
-# How a program may end that was asked to stop: done, after Ctrl-C, after SIGTERM, and at once of SIGTERM, on Windows with 3.
-STOPPED = (0, 130, 143, -signal.SIGTERM, 3)
+# Exit statuses of a program that was asked to stop: finished, Ctrl-C, SIGTERM handled, killed by SIGTERM, the same on Windows.
+STOP_STATUSES = (0, 130, 143, -signal.SIGTERM, 3)
 
 
 class Process:
-    """Trainer or Tester, `program`, with these flags; what it says is added to a log."""
+    """Trainer or Tester as a process with these flags; its output is appended to a log."""
 
     def __init__(self, program: str, argv: list[str], *, log: Path, environment: dict[str, str]):
-        self.log, self.asked_to_stop = log, False
+        self.log, self.stop_requested = log, False
         with open(log, "ab") as file:
-            self.before = file.tell()  # bytes that earlier processes wrote
+            self.log_start = file.tell()  # end of the output of earlier processes
             command = [sys.executable, "-c", CHILD, str(ROOT), program, *argv]
             self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT,
                                           env=os.environ | environment, start_new_session=True,
                                           creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0))  # fmt: skip
 
-    def status(self) -> int | None:
-        """Its exit status, None while it runs."""
-        if self.child.poll() is not None:
+    def close_input(self) -> None:
+        """Close the standard input of the program, which stops it if it is running."""
+        if self.child.stdin:
             self.child.stdin.close()
+
+    def exit_status(self) -> int | None:
+        """Return the exit status, None while the program is running."""
+        if self.child.poll() is not None:
+            self.close_input()
         return self.child.returncode
 
-    def stop(self) -> None:
-        """Asks it to save and to end, once."""
-        self.asked_to_stop = True
-        self.child.stdin.close()
+    def request_stop(self) -> None:
+        """Ask the program to save and end. Further calls have no effect."""
+        self.stop_requested = True
+        self.close_input()
 
     def failed(self) -> bool:
-        """Whether it ended otherwise than it should have."""
-        return self.status() not in (None, *(STOPPED if self.asked_to_stop else (0,)))
+        """Return whether the program ended with an unexpected status."""
+        return self.exit_status() not in (None, *(STOP_STATUSES if self.stop_requested else (0,)))
 
-    def last_words(self) -> str:
-        """Why it failed: the error that it told, else its last line, else how it ended."""
-        lines = [line for line in self.log.read_bytes()[self.before :].decode(errors="replace").splitlines() if line.strip()]
-        if self.status() < 0:
-            lines.append(f"ended by signal {-self.status()}")  # -9 without a word: on Linux the memory has run out
-        told = [line for line in lines if line.startswith("error: ")]
-        return [f"ended with status {self.status()}", *lines, *told][-1].strip()
+    def failure_reason(self) -> str:
+        """Return the error that the program printed, else its last line, else its exit status."""
+        output = self.log.read_bytes()[self.log_start :].decode(errors="replace")
+        lines = [line for line in output.splitlines() if line.strip()]
+        status = self.exit_status()
+        if status is not None and status < 0:
+            lines.append(f"ended by signal {-status}")  # -9 without output: on Linux, memory ran out
+        errors = [line for line in lines if line.startswith("error: ")]
+        return [f"ended with status {status}", *lines, *errors][-1].strip()
 
 
-def places(jobs: int | None) -> list[dict[str, str]]:
-    """What sets processes apart that run side by side, as environment variables of each: its GPU, and its share of the threads.
+def process_environments(jobs: int | None) -> list[dict[str, str]]:
+    """Return the environment variables of each of `jobs` parallel processes: its GPU and its share of the threads.
 
-    Without `jobs`, one for each GPU, or one.
+    Without `jobs`, one process per GPU, or one.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
-    gpus = gpus[: torch.cuda.device_count()]  # CUDA passes over what comes after a GPU that is not there
+    gpus = gpus[: torch.cuda.device_count()]  # CUDA ignores the entries after one that does not exist
     jobs = jobs or max(1, len(gpus))
-    one = {"PYTHONUNBUFFERED": "1"}
-    if jobs > 1:
-        one["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // jobs))
-    return [one | ({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}) for number in range(jobs)]
+    environments = []
+    for number in range(jobs):
+        variables = {"PYTHONUNBUFFERED": "1"}
+        if jobs > 1:
+            variables["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // jobs))
+        if gpus:
+            variables["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+        environments.append(variables)
+    return environments

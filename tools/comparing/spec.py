@@ -1,12 +1,13 @@
-"""A comparison as its file says it: settings x seeds, and the flags of Trainer.py that each of its runs has."""
+"""The file of a comparison: settings x seeds, and the Trainer.py flags of each of its runs."""
 
 import argparse
 import contextlib
 import io
 import re
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,9 +19,9 @@ from training.flags import parse_trainer_flags
 from utils import UserError
 
 KEYS = ("title", "question", "seeds", "flags", "settings")
-# What sets one run of a comparison apart from another, or does not train at all; under both of its names.
-OWN_FLAGS = {"DR", "data_root", "save_root", "log_dir", "seed", "resume", "overwrite", "test", "help", "h", "print_config"}
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # of a folder, on every system
+# Flags that set the runs of a comparison apart, or do not train at all; with their second spellings.
+RESERVED_FLAGS = {"DR", "data_root", "save_root", "log_dir", "seed", "resume", "overwrite", "test", "help", "h", "print_config"}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # a valid folder name on every system
 
 
 class PlannedRun(NamedTuple):
@@ -29,57 +30,60 @@ class PlannedRun(NamedTuple):
     setting: str
     seed: int
     folder: Path
-    argv: list[str]  # the flags of Trainer.py,
-    args: argparse.Namespace  # what they say,
-    given: dict  # and which of it was said, as parse_trainer_flags() gives both
+    argv: list[str]  # the flags of Trainer.py
+    args: argparse.Namespace  # as parse_trainer_flags() returns them
+    explicit: dict[str, Any]  # the flags that argv sets
 
     @property
     def name(self) -> str:
-        """As its folder."""
         return self.folder.name
 
 
 class Comparison(NamedTuple):
-    """What is compared, and why; the first seed's run of every setting comes before any second one."""
+    """The runs of a comparison, and the question that they answer."""
 
     title: str
     question: str
-    runs: list[PlannedRun]  # those asked for,
-    whole: list[PlannedRun]  # and with them all others of the file that are understood, setting by setting
+    runs: list[PlannedRun]  # the requested ones; the first seed of every setting comes before any second seed
+    all_runs: list[PlannedRun]  # these and all other valid runs of the file, setting by setting
 
 
-def comparison_of(
-    path: Path, *, data: Path, out: Path, seeds: list[int] | None, only: list[str] | None, more: list[str]
+def load_comparison(
+    path: Path, *, data: Path, out: Path, seeds: list[int] | None, only: list[str] | None, extra_flags: list[str]
 ) -> Comparison:  # fmt: skip
-    """The comparison of a file, each run in a folder of its own in `out`. `seeds` and `only`, names of settings, go before what
-    the file says; the flags `more` stand behind those of every run.
+    """Load a comparison whose runs each have a folder in `out`.
 
-    Raises UserError, with all that is wrong with file and flags. Settings and seeds that `only` and `seeds` pass over may be
-    wrong; their runs are then left out of `whole`.
+    `seeds` and `only`, names of settings, override the file; `extra_flags` follow the flags of every run. Raises UserError with
+    all problems of the file and the flags. Settings and seeds excluded by `only` and `seeds` may be invalid; `all_runs` then
+    lacks their runs.
     """
-    table = load(path)
+    table = read_toml(path)
     settings = table.get("settings")
     if isinstance(settings, dict) and only:
         for name in only:
             if name not in settings:
-                raise UserError(f"--only {name}: no such setting in {path}; expected some of {', '.join(settings)}")
+                raise UserError(f"--only {name}: expected settings of {path}, which are {', '.join(settings)}")
         settings = {name: flags for name, flags in settings.items() if name in only}
-    folders = {"path": path, "data": data, "out": out, "more": more}
-    runs = planned(table | {"settings": settings, "seeds": table.get("seeds") if seeds is None else seeds}, **folders)
-    asked = [run.seed for run in runs]
-    known = asked if problems_of_seeds(table.get("seeds")) else [*table["seeds"], *asked]
-    whole: list[PlannedRun] = []
+    requested = table | {"settings": settings, "seeds": table.get("seeds") if seeds is None else seeds}
+    runs = plan_runs(requested, path=path, data=data, out=out, extra_flags=extra_flags)
+    all_seeds = [run.seed for run in runs]
+    if not seed_problems(table.get("seeds")):
+        all_seeds = [*table["seeds"], *all_seeds]
+    all_runs: list[PlannedRun] = []
     for name, flags in table["settings"].items():
+        one_setting = table | {"settings": {name: flags}, "seeds": list(dict.fromkeys(all_seeds))}
         with contextlib.suppress(UserError):
-            whole += planned(table | {"settings": {name: flags}, "seeds": list(dict.fromkeys(known))}, **folders)
-    return Comparison(table.get("title", path.stem), table.get("question", ""), runs, whole)
+            all_runs += plan_runs(one_setting, path=path, data=data, out=out, extra_flags=extra_flags)
+    return Comparison(table.get("title", path.stem), table.get("question", ""), runs, all_runs)
 
 
-def planned(table: dict, *, path: Path, data: Path, out: Path, more: list[str]) -> list[PlannedRun]:
-    """All runs of a table, which the file at `path` holds. Raises UserError, with all that is wrong."""
-    if problems := [*problems_of(table), *forbidden("behind --", more)]:
-        raise UserError(f"{path}: is no comparison:", problems)
-    flags = {name: [*as_flags(table.get("flags", {}) | own), *more] for name, own in table["settings"].items()}
+def plan_runs(table: dict[str, Any], *, path: Path, data: Path, out: Path, extra_flags: list[str]) -> list[PlannedRun]:
+    """Return all runs of the table from the file at `path`. Raises UserError with all problems."""
+    if problems := [*table_problems(table), *reserved_flag_problems("after --", extra_flags)]:
+        raise UserError(f"{path}: not a valid comparison:", problems)
+    flags: dict[str, list[str]] = {}
+    for name, own in table["settings"].items():
+        flags[name] = [*to_flags(table.get("flags", {}) | own), *extra_flags]
     check_flags(path, flags)
     runs = []
     for seed in table["seeds"]:
@@ -90,45 +94,53 @@ def planned(table: dict, *, path: Path, data: Path, out: Path, more: list[str]) 
     return runs
 
 
-def load(path: Path) -> dict:
-    """What a TOML file holds. Raises UserError."""
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file. Raises UserError."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a comparison like those in comparisons/")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write the mark
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write a byte order mark
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not TOML: {error}") from None
+        raise UserError(f"{path}: expected TOML: {error}") from None
 
 
-def problems_of(table: dict) -> list[str]:
-    """What is wrong with the form of a comparison, a line each; flags are looked at by their names only."""
-    problems = [f"{key}: is not known; expected one of {', '.join(KEYS)}" for key in table if key not in KEYS]
+def table_problems(table: dict[str, Any]) -> list[str]:
+    """Return the problems with the form of a comparison, one per line; of flags, only the names are checked."""
+    problems = [f"{key}: unknown key; expected one of {', '.join(KEYS)}" for key in table if key not in KEYS]
     problems += [f"{key}: expected text" for key in ("title", "question") if not isinstance(table.get(key, ""), str)]
-    problems += problems_of_seeds(table.get("seeds"))
+    problems += seed_problems(table.get("seeds"))
     settings = table.get("settings")
     if not isinstance(settings, dict) or not settings:
-        return [*problems, "settings: expected tables [settings.NAME] of flags, one for each that is compared"]
-    folders = [name.lower() for name in settings]  # which some systems do not tell apart otherwise
+        return [*problems, "settings: expected tables [settings.NAME] of flags, one per setting"]
+    folders = Counter(name.lower() for name in settings)  # some file systems ignore case
     for name in settings:
-        if not NAME.fullmatch(name) or folders.count(name.lower()) > 1:
-            problems.append(f"[settings.{name!r}]: expected a name of its own, of letters, digits and _ . + -")
-    tables = {"[flags]": table.get("flags", {})} | {f"[settings.{name}]": flags for name, flags in settings.items()}
-    for where, flags in tables.items():
-        if not isinstance(flags, dict):
-            problems.append(f"{where}: expected a table of flags, as num_epoch = 12")
-            continue
-        problems += forbidden(where, [f"--{name}" for name in flags])
-        problems += [f"{where}: {name}: expected text, a number, true or false"
-                     for name, value in flags.items() if not isinstance(value, (str, int, float))]  # fmt: skip
+        if not NAME.fullmatch(name) or folders[name.lower()] > 1:
+            problems.append(f"[settings.{name!r}]: expected a unique name of letters, digits and _ . + -")
+    problems += flag_table_problems("[flags]", table.get("flags", {}))
+    for name, flags in settings.items():
+        problems += flag_table_problems(f"[settings.{name}]", flags)
     return problems
 
 
-def problems_of_seeds(seeds) -> list[str]:
-    """What is wrong with the seeds."""
+def flag_table_problems(where: str, flags: Any) -> list[str]:
+    """Return the problems with the form of one table of flags, one per line."""
+    if not isinstance(flags, dict):
+        return [f"{where}: expected a table of flags, such as num_epoch = 12"]
+    problems = reserved_flag_problems(where, [f"--{name}" for name in flags])
+    for name, value in flags.items():
+        if not isinstance(value, (str, int, float)):
+            problems.append(f"{where}: {name}: expected text, a number, true or false")
+    return problems
+
+
+def seed_problems(seeds: Any) -> list[str]:
+    """Return the problems with the seeds, one per line."""
     if not isinstance(seeds, list) or not seeds:
-        return ["seeds: expected a list of at least one, as seeds = [1, 2, 3]"]
-    problems = [f"seeds: {seed} stands there {seeds.count(seed)} times; expected each once" for seed in seeds]
-    problems = sorted({problem for problem, seed in zip(problems, seeds) if seeds.count(seed) > 1})
+        return ["seeds: expected a list of at least one, such as seeds = [1, 2, 3]"]
+    repeated = {
+        f"seeds: expected each seed once, got seed {seed} {seeds.count(seed)} times" for seed in seeds if seeds.count(seed) > 1
+    }
+    problems = sorted(repeated)
     for seed in seeds:
         try:
             SEED(str(seed))
@@ -137,27 +149,31 @@ def problems_of_seeds(seeds) -> list[str]:
     return problems
 
 
-def forbidden(where: str, flags: list[str]) -> list[str]:
-    """A line for each flag that a comparison sets itself."""
+def reserved_flag_problems(where: str, flags: list[str]) -> list[str]:
+    """Return a line for each flag that a comparison sets itself."""
     names = [flag.lstrip("-").split("=")[0] for flag in flags if flag.startswith("--") or flag == "-h"]
-    return [f"{where}: {name}: is set by the comparison itself, for every run" for name in names if name in OWN_FLAGS]
+    return [f"{where}: {name}: the comparison sets this flag for every run" for name in names if name in RESERVED_FLAGS]
 
 
-def as_flags(table: dict) -> list[str]:
-    """A table of flags as a command line has them: a switch stands there or does not."""
+def to_flags(table: dict[str, Any]) -> list[str]:
+    """Return a table of flags as command-line flags: a switch is present if it is true."""
     return [f"--{name}" if value is True else f"--{name}={value}" for name, value in table.items() if value is not False]
 
 
 def check_flags(path: Path, flags: dict[str, list[str]]) -> None:
-    """Raises UserError with all that Trainer.py would refuse of the flags of each setting."""
-    found: dict[str, list[str]] = {}
+    """Check the flags of every setting. Raises UserError with all errors of Trainer.py, each with the settings that have it."""
+    settings_by_error: dict[str, list[str]] = {}
     for name, argv in flags.items():
-        said = io.StringIO()
+        stderr = io.StringIO()
         try:
-            with contextlib.redirect_stderr(said):
+            with contextlib.redirect_stderr(stderr):
                 parse_trainer_flags(["--DR", "data", "--save_root", "run", *argv])
         except SystemExit:
-            found.setdefault(said.getvalue().strip().removeprefix("error: "), []).append(f"[settings.{name}]")
-    if found:
-        places = {what: "every setting" if len(where) == len(flags) > 1 else ", ".join(where) for what, where in found.items()}
-        raise UserError(f"{path}: flags that Trainer.py refuses:", [f"{place}: {what}" for what, place in places.items()])
+            error = stderr.getvalue().strip().removeprefix("error: ")
+            settings_by_error.setdefault(error, []).append(f"[settings.{name}]")
+    problems = []
+    for error, settings in settings_by_error.items():
+        where = "every setting" if len(settings) == len(flags) > 1 else ", ".join(settings)
+        problems.append(f"{where}: {error}")
+    if problems:
+        raise UserError(f"{path}: flags that Trainer.py refuses:", problems)

@@ -1,1 +1,1 @@
-"""Insides of tools/make_demo_data.py."""
+"""The scenes that tools/make_demo_data.py renders."""

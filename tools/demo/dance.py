@@ -1,10 +1,10 @@
 """The dance scene of the demo data, in the LAB4_Dataset layout.
 
-A dancer in a skirt goes through random moves on a lit stage; the pose image is an OpenPose-like skeleton. What each input
-of a model is good for:
+A dancer in a skirt performs random moves on a lit stage; the pose image is an OpenPose-like skeleton. Each input of a model
+carries its own information:
     pose            where the limbs are and which way the dancer faces
-    previous frame  the glowing trail that the dancer leaves, the swing of the skirt: neither is in the pose
-    z               the sign on the wall goes on and off by chance: only a latent can say when
+    previous frame  the glowing trail that the dancer leaves, and the swing of the skirt: neither is in the pose
+    z               the sign on the wall turns on and off at random: only a latent can represent when
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from utils import seed_for
 
-WIDTH, HEIGHT, OVERSAMPLE = 256, 128, 2  # pixels written; drawn at twice that and averaged, which smooths the edges
-SCALE = 50.0  # pixels (before averaging: times OVERSAMPLE) of one body unit, about half a metre
+WIDTH, HEIGHT, OVERSAMPLE = 256, 128, 2  # pixels as written; drawn twice as large and averaged, which smooths the edges
+SCALE = 50.0  # pixels per body unit, which is about half a meter; times OVERSAMPLE on the canvas
 FLOOR = 0.88 * HEIGHT
 
-# Angles of a pose in degrees: turn of the body, lean sideways, then per arm and leg how far it is raised sideways and
-# forward and how far the joint is bent: (arm side, arm forward, elbow) left, right; (leg side, leg forward, knee) left, right.
+# Angles of a pose in degrees: turn of the body, lean sideways, then per limb how far it is raised sideways, how far forward and
+# how far its joint is bent: (arm sideways, arm forward, elbow) left, right; (leg sideways, leg forward, knee) left, right.
 MOVES = {
     "stand": [0, 0, 12, 0, 10, 12, 0, 10, 4, 0, 0, 4, 0, 0],
     "t pose": [0, 0, 90, 0, 0, 90, 0, 0, 14, 0, 0, 14, 0, 0],
@@ -46,8 +46,8 @@ MOVES = {
 
 SKIN, SHIRT, SKIRT = (232, 180, 145), (240, 190, 60), (210, 52, 72)
 LEG, SHOE, HAIR = (120, 190, 200), (240, 240, 245), (60, 34, 26)
-TRAIL, FADING = np.array([80.0, 60.0, 165.0]), 0.87  # its colour, and what is left of it a frame later
-# Limbs of the skeleton with OpenPose's colours (Cao et al. 2019): right side warm, left side green to blue.
+TRAIL, FADING = np.array([80.0, 60.0, 165.0]), 0.87  # its color, and the share of it that remains one frame later
+# Limbs of the skeleton with OpenPose's colors (Cao et al. 2019): right side warm, left side green to blue.
 BONES = [
     ("neck", "hip", (255, 0, 0)),
     ("neck", "right shoulder", (255, 85, 0)),
@@ -67,46 +67,49 @@ BONES = [
 
 
 class Scene(NamedTuple):
-    """Everything one frame is drawn from."""
+    """Everything that one frame is drawn from."""
 
-    angles: np.ndarray  # (14,) degrees, as in MOVES
-    place: float  # of the dancer across the stage, in pixels
+    angles: np.ndarray  # (14,) in degrees, as in MOVES
+    position: float  # of the dancer across the stage, in pixels
     swing: float  # of the skirt's hem, in body units
     sign: bool  # whether the sign on the wall is lit
 
 
 def choreography(frames: int, rng: np.random.Generator) -> list[Scene]:
-    """One unbroken dance: random moves, smoothly joined, with the skirt's swing as a damped spring behind the body."""
+    """Return one uninterrupted dance: random moves with smooth transitions; the skirt follows the body as a damped spring."""
     names = list(MOVES)
-    now, goal, place, target_place = MOVES["stand"], MOVES[rng.choice(names)], 128.0, rng.uniform(60, 196)
+    start_angles, goal_angles = np.array(MOVES["stand"]), np.array(MOVES[rng.choice(names)])
+    start_position, goal_position = 128.0, rng.uniform(60, 196)
     start, length = 0, int(rng.integers(10, 26))
     swing, speed, sign = 0.0, 0.0, bool(rng.random() < 0.5)
-    scenes, before = [], None
+    scenes: list[Scene] = []
     for t in range(frames):
         if t - start >= length:
-            now, place = goal, target_place
-            goal = np.array(MOVES[rng.choice(names)]) + rng.normal(0, 6, 14)
-            # Two moves of three are danced on the way to somewhere else.
-            target_place = rng.uniform(44, 212) if rng.random() < 0.66 else place
+            start_angles, start_position = goal_angles, goal_position
+            goal_angles = np.array(MOVES[rng.choice(names)]) + rng.normal(0, 6, 14)
+            # Two of three moves also carry the dancer across the stage.
+            goal_position = rng.uniform(44, 212) if rng.random() < 0.66 else start_position
             start, length = t, int(rng.integers(10, 26))
         eased = 0.5 - 0.5 * np.cos(np.pi * (t - start + 1) / length)
-        angles = np.array(now) + eased * (np.array(goal) - np.array(now))
-        x = place + eased * (target_place - place)
-        pull = 0.0 if before is None else (before[0] - x) / SCALE + (before[1] - angles[0]) / 300
+        angles = start_angles + eased * (goal_angles - start_angles)
+        position = start_position + eased * (goal_position - start_position)
+        pull = 0.0
+        if scenes:
+            pull = (scenes[-1].position - position) / SCALE + (scenes[-1].angles[0] - angles[0]) / 300
         speed = 0.82 * speed - 0.16 * swing + 0.25 * pull + rng.normal(0, 0.01)
         swing = float(np.clip(swing + speed, -0.5, 0.5))
         sign ^= bool(rng.random() < 1 / 30)
-        before = (x, angles[0])
-        scenes.append(Scene(angles, x, swing, sign))
+        scenes.append(Scene(angles, position, swing, sign))
     return scenes
 
 
 def joints(scene: Scene) -> dict[str, np.ndarray]:
-    """Joint positions in pixels, (3,): across, down, towards the viewer. The lower foot stands on the floor."""
+    """Return the joint positions in pixels, (3,) each: across, down, towards the viewer. The lower foot is on the floor."""
     turn, lean = np.radians(scene.angles[:2])
     local = {"hip": np.zeros(3)}
 
     def limb(side: int, sideways: float, forward: float) -> np.ndarray:
+        """Return the unit vector along a limb."""
         a, f = np.radians([sideways, forward])
         return np.array([side * np.sin(a), -np.cos(a) * np.cos(f), np.cos(a) * np.sin(f)])
 
@@ -126,12 +129,12 @@ def joints(scene: Scene) -> dict[str, np.ndarray]:
     turned = {}
     for name, (x, y, z) in local.items():
         x, z = x * np.cos(turn) + z * np.sin(turn), z * np.cos(turn) - x * np.sin(turn)
-        turned[name] = np.array([scene.place + SCALE * x, FLOOR - SCALE * (y - ground), SCALE * z])
+        turned[name] = np.array([scene.position + SCALE * x, FLOOR - SCALE * (y - ground), SCALE * z])
     return turned
 
 
 def stage() -> np.ndarray:
-    """The empty stage, (H, W, 3) float: panelled wall with a lamp's glow, wooden floor."""
+    """Return the empty stage, (H, W, 3) float: a paneled wall with the glow of a lamp, and a wooden floor."""
     y, x = np.mgrid[0 : HEIGHT * OVERSAMPLE, 0 : WIDTH * OVERSAMPLE] / OVERSAMPLE
     wall = np.array([74, 70, 100.0]) * (1.12 - 0.45 * np.hypot((x - 80) / WIDTH, (y - 20) / HEIGHT))[..., None]
     wall *= np.where((x % 32) < 1.5, 0.86, 1.0)[..., None]
@@ -142,49 +145,49 @@ def stage() -> np.ndarray:
     return np.where((y < 0.74 * HEIGHT)[..., None], wall, floor)
 
 
-def add_sign(picture: np.ndarray, *, lit: bool) -> None:
-    """The sign with its halo, added to the wall of a float picture."""
+def add_sign(image: np.ndarray, *, lit: bool) -> None:
+    """Add the sign and its halo to the wall of a float image (H, W, 3), in place."""
     y, x = np.ogrid[0 : HEIGHT * OVERSAMPLE, 0 : WIDTH * OVERSAMPLE]
     y, x = y / OVERSAMPLE, x / OVERSAMPLE
     sign = (np.abs(x - 216) < 15) & (np.abs(y - 26) < 8)
     halo = np.exp(-(((x - 216) / 22) ** 2 + ((y - 26) / 14) ** 2))
-    picture += halo[..., None] * np.array([5, 12, 14.0]) * lit
-    picture[sign] = [86, 178, 192] if lit else [62, 92, 108]
+    image += halo[..., None] * np.array([5, 12, 14.0]) * lit
+    image[sign] = [86, 178, 192] if lit else [62, 92, 108]
 
 
-def stroke(draw: ImageDraw.ImageDraw, a: np.ndarray, b: np.ndarray, width: float, colour: tuple[int, int, int]) -> None:
-    """A rounded limb, shaded as if lit from the upper left: dark, full and light strokes over each other."""
+def stroke(draw: ImageDraw.ImageDraw, a: np.ndarray, b: np.ndarray, width: float, color: tuple[int, int, int]) -> None:
+    """Draw a rounded limb, shaded as if lit from the upper left: dark, full and light strokes on top of each other."""
     for share, shift, light in [(1.0, 0.0, 0.62), (0.78, -0.09, 1.0), (0.3, -0.2, 1.28)]:
         w = OVERSAMPLE * width * share
         (x0, y0), (x1, y1) = (OVERSAMPLE * (point[:2] + shift * width) for point in (a, b))
-        tint = tuple(int(min(255, channel * light)) for channel in colour)
+        tint = tuple(int(min(255, channel * light)) for channel in color)
         draw.line([x0, y0, x1, y1], fill=tint, width=max(1, round(w)))
         for x, y in ((x0, y0), (x1, y1)):
             draw.ellipse([x - w / 2, y - w / 2, x + w / 2, y + w / 2], fill=tint)
 
 
-def paint_leg(draw: ImageDraw.ImageDraw, *, hip, knee, foot, **_) -> None:
-    """Thigh, shin and shoe."""
+def paint_leg(draw: ImageDraw.ImageDraw, *, hip: np.ndarray, knee: np.ndarray, foot: np.ndarray) -> None:
+    """Draw thigh, shin and shoe."""
     stroke(draw, hip, knee, 8.5, LEG)
     stroke(draw, knee, foot, 7, LEG)
     stroke(draw, foot, foot + [1, 0, 0], 7, SHOE)
 
 
-def paint_arm(draw: ImageDraw.ImageDraw, *, shoulder, elbow, hand, **_) -> None:
-    """Sleeve and bare forearm."""
+def paint_arm(draw: ImageDraw.ImageDraw, *, shoulder: np.ndarray, elbow: np.ndarray, hand: np.ndarray) -> None:
+    """Draw sleeve and bare forearm."""
     stroke(draw, shoulder, elbow, 6.5, SHIRT)
     stroke(draw, elbow, hand, 5.2, SKIN)
 
 
 def paint_torso(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], scene: Scene) -> None:
-    """Shirt, narrower from the side, and the skirt over it."""
+    """Draw the shirt, narrower from the side, and the skirt over it."""
     facing = np.cos(np.radians(scene.angles[0]))
     stroke(draw, body["neck"] + [0, 3, 0], body["hip"], 11 + 4 * abs(facing), SHIRT)
     paint_skirt(draw, body, scene.swing)
 
 
 def paint_head(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], scene: Scene) -> None:
-    """Neck and hair, and the face unless it is turned away."""
+    """Draw neck and hair, and the face unless it is turned away."""
     turn = np.radians(scene.angles[0])
     head = body["head"]
     stroke(draw, body["neck"], head, 5, SKIN)
@@ -195,7 +198,7 @@ def paint_head(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], scene: Sc
 
 
 def paint_skirt(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], swing: float) -> None:
-    """A bell from the waist to above the knees whose hem lags behind the body, with three folds."""
+    """Draw a bell from the waist to above the knees, with three folds; its hem lags behind the body."""
     waist = body["hip"][:2] + [0, -0.08 * SCALE]
     knees = 0.5 * (body["left knee"] + body["right knee"])[:2]
     hem = body["hip"][:2] + 0.85 * (knees - body["hip"][:2]) + [swing * SCALE, 0]
@@ -207,73 +210,92 @@ def paint_skirt(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], swing: f
 
 
 def draw_frame(background: np.ndarray, scene: Scene, trail: np.ndarray) -> tuple[Image.Image, np.ndarray]:
-    """The picture of one scene, WIDTH x HEIGHT, over the trail (H, W) in [0, 1] that is left of earlier ones; and the trail
-    as the next scene finds it, which this picture determines."""
-    picture = background + trail[..., None] * TRAIL
-    add_sign(picture, lit=scene.sign)
-    canvas = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+    """Return the frame of one scene, WIDTH x HEIGHT, and the trail for the next scene, (H, W) in [0, 1].
+
+    `trail` is what remains of the trail of earlier scenes; it is visible behind the dancer.
+    """
+    image = background + trail[..., None] * TRAIL
+    add_sign(image, lit=scene.sign)
+    canvas = Image.fromarray(image.clip(0, 255).astype(np.uint8))
     body = joints(scene)
-    shade = Image.new("L", canvas.size)
+    shadow = Image.new("L", canvas.size)
     feet = [body["left foot"], body["right foot"], body["hip"]]
     left, right = min(p[0] for p in feet) - 8, max(p[0] for p in feet) + 22
-    ImageDraw.Draw(shade).ellipse([OVERSAMPLE * v for v in (left, FLOOR - 4, right, FLOOR + 7)], fill=110)
-    canvas.paste((30, 20, 16), mask=shade.filter(ImageFilter.BoxBlur(5)))
+    ImageDraw.Draw(shadow).ellipse([OVERSAMPLE * v for v in (left, FLOOR - 4, right, FLOOR + 7)], fill=110)
+    canvas.paste((30, 20, 16), mask=shadow.filter(ImageFilter.BoxBlur(5)))
     empty = np.asarray(canvas)
-    draw = ImageDraw.Draw(canvas)
-    parts = []  # (depth, function): painted from the far ones to the near ones
-    for side in ("left", "right"):
-        limb = {part: body[f"{side} {part}"] for part in ("shoulder", "elbow", "hand", "hip", "knee", "foot")}
-        parts.append((limb["knee"][2] - 4, partial(paint_leg, draw, **limb)))
-        parts.append((limb["elbow"][2], partial(paint_arm, draw, **limb)))
-    parts.append((0.5, partial(paint_torso, draw, body, scene)))
-    parts.append((1.0, partial(paint_head, draw, body, scene)))
-    for _, paint in sorted(parts, key=lambda part: part[0]):
-        paint()
+    paint_dancer(ImageDraw.Draw(canvas), body, scene)
     dancer = (np.asarray(canvas) != empty).any(axis=-1)
     return canvas.reduce(OVERSAMPLE), FADING * np.maximum(trail, dancer)
 
 
+def paint_dancer(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], scene: Scene) -> None:
+    """Draw the parts of the body from far to near."""
+    parts = []  # (depth, function)
+    for side in ("left", "right"):
+        leg = {part: body[f"{side} {part}"] for part in ("hip", "knee", "foot")}
+        arm = {part: body[f"{side} {part}"] for part in ("shoulder", "elbow", "hand")}
+        parts.append((leg["knee"][2] - 4, partial(paint_leg, draw, **leg)))
+        parts.append((arm["elbow"][2], partial(paint_arm, draw, **arm)))
+    parts.append((0.5, partial(paint_torso, draw, body, scene)))
+    parts.append((1.0, partial(paint_head, draw, body, scene)))
+    for _, paint in sorted(parts, key=lambda part: part[0]):
+        paint()
+
+
 def draw_pose(scene: Scene) -> Image.Image:
-    """The skeleton of one scene on white, WIDTH x HEIGHT."""
+    """Return the skeleton of one scene on white, WIDTH x HEIGHT."""
     canvas = Image.new("RGB", (WIDTH * OVERSAMPLE, HEIGHT * OVERSAMPLE), "white")
     draw, body = ImageDraw.Draw(canvas), joints(scene)
-    for a, b, colour in BONES:
-        draw.line([*(OVERSAMPLE * body[a][:2]), *(OVERSAMPLE * body[b][:2])], fill=colour, width=5)
+    for a, b, color in BONES:
+        draw.line([*(OVERSAMPLE * body[a][:2]), *(OVERSAMPLE * body[b][:2])], fill=color, width=5)
     return canvas.reduce(OVERSAMPLE)
 
 
-def write_video(seed: int, frames: int, folders: list[tuple[str, Path, int]], *, first: int, bar: tqdm) -> None:
-    """Draws a dance and saves it as frame000123.png and so on, numbered from `first`.
+class Destination(NamedTuple):
+    """A folder for the first `limit` images of one kind."""
 
-    folders: (kind, path, n) with kind "frame" or "pose"; the first n pictures of that kind go to that path.
-    """
+    kind: str  # "frame" or "pose"
+    folder: Path
+    limit: int
+
+
+def write_video(seed: int, frames: int, destinations: list[Destination], *, first: int, bar: tqdm) -> None:
+    """Draw a dance and save it as frame000123.png and so on, numbered from `first`."""
     background = stage()
     trail = np.zeros(background.shape[:2])
     for t, scene in enumerate(choreography(frames, np.random.default_rng(seed))):
         frame, trail = draw_frame(background, scene, trail)
-        pictures = {"frame": frame, "pose": draw_pose(scene)}
-        for kind, path, count in folders:
-            path.mkdir(parents=True, exist_ok=True)
-            if t < count:
-                pictures[kind].save(path / f"frame{first + t:06d}.png", compress_level=1)
+        images = {"frame": frame, "pose": draw_pose(scene)}
+        for kind, folder, limit in destinations:
+            folder.mkdir(parents=True, exist_ok=True)
+            if t < limit:
+                images[kind].save(folder / f"frame{first + t:06d}.png", compress_level=1)
         bar.update()
 
 
-def videos(root: Path, *, seed: int, train: int, val: int, test: int, sequences: int) -> list[tuple[int, Callable]]:
-    """What is to be rendered: (frames, write) per video, where write(bar=...) draws and saves it under root.
+def plan_videos(root: Path, *, seed: int, train: int, val: int, test: int, sequences: int) -> list[tuple[int, Callable]]:
+    """Return (frames, write) per video, where write(bar=...) draws and saves it under root.
 
-    train frames come in two stretches with a gap between; each of the test sequences has `test` frames.
+    The training frames are two contiguous segments with a gap between them; each test sequence has `test` frames.
     """
     counts = [("train", train // 2), ("train", train - train // 2), ("val", val)]
     counts += [(f"test{i}", test) for i in range(sequences)]
-    plan, first = [], 0
+    plan: list[tuple[int, Callable]] = []
+    first = 0
     for index, (split, count) in enumerate(counts):
         if split.startswith("test"):
-            folder, i = root / "test", split[4:]
-            folders = [("frame", folder / "test_img" / i, 1), ("pose", folder / "test_label" / i, count),
-                       ("frame", folder / "test_gt" / i, count)]  # fmt: skip
+            folder, i = root / "test", split.removeprefix("test")
+            destinations = [
+                Destination("frame", folder / "test_img" / i, 1),
+                Destination("pose", folder / "test_label" / i, count),
+                Destination("frame", folder / "test_gt" / i, count),
+            ]
         else:
-            folders = [("frame", root / split / f"{split}_img", count), ("pose", root / split / f"{split}_label", count)]
-        plan.append((count, partial(write_video, seed_for(seed, "demo", index), count, folders, first=first)))
-        first += count + 1000  # the numbers jump where the video does
+            destinations = [
+                Destination("frame", root / split / f"{split}_img", count),
+                Destination("pose", root / split / f"{split}_label", count),
+            ]
+        plan.append((count, partial(write_video, seed_for(seed, "demo", index), count, destinations, first=first)))
+        first += count + 1000  # the numbers have a gap wherever the video has a cut
     return plan

@@ -1,7 +1,7 @@
-"""The robot scene of the demo data, in the Lab 5 layout: pictures of demo_pushing.py and their files.
+"""The robot scene of the demo data, in the Lab 5 layout: draws the states of pushing.py and writes their files.
 
-Seen from the front and above. Things and hand are prisms, painted from the far ones to the near ones; the lamp stands at
-the back on the left, so that a shadow tells how high the hand is.
+The camera looks from the front and above. Objects and gripper are prisms, painted from far to near. The lamp is at the back on
+the left, so that a shadow shows how high the gripper is. N objects, C corners.
 """
 
 from collections.abc import Callable
@@ -12,77 +12,82 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from tqdm import tqdm
 
-from tools.demo.pushing import JAW, SQUARE, SQUARE_NORMALS, TRAY, State, Thing, edge_normals, episode
+from tools.demo.pushing import JAW, SQUARE, SQUARE_NORMALS, TRAY, Object, State, edge_normals, random_episode
 from utils import seed_for
 
-SIZE, OVERSAMPLE = 64, 4  # pixels written; drawn at four times that and averaged, which smooths the edges
+SIZE, OVERSAMPLE = 64, 4  # side in pixels as written; drawn four times as large and averaged, which smooths the edges
 CANVAS = SIZE * OVERSAMPLE
-EYE, ZOOM = np.array([0.0, 1.66, 1.5]), 404.0  # the camera and its lens
-CENTRE = np.array([0.5, 0.51]) * CANVAS  # where its axis meets the picture
-SIN, COS = np.sin(np.radians(51)), np.cos(np.radians(51))  # of the angle by which it looks down
+EYE, ZOOM = np.array([0.0, 1.66, 1.5]), 404.0  # the camera and its focal length in pixels of the canvas
+CENTER = np.array([0.5, 0.51]) * CANVAS  # where its axis meets the image
+SIN, COS = np.sin(np.radians(51)), np.cos(np.radians(51))  # of the angle by which the camera looks down
 AXES = np.array([[1, 0, 0], [0, SIN, -COS], [0, -COS, -SIN]])  # columns: right, down, ahead
-LAMP = np.array([-0.55, -0.3, 1.0])  # direction to the lamp, up to its length
+LAMP = np.array([-0.55, -0.3, 1.0])  # direction to the lamp, not normalized
 SHOULDER = np.array([0.05, -0.34, 0.3])
-UPPER_ARM, FOREARM, JAW_LENGTH, WRIST = 0.56, 0.58, 0.1, 0.17  # the wrist is that far above the tips of the jaws
-PALM = np.array([0.105, 0.034])  # half its sides
+UPPER_ARM, FOREARM, JAW_LENGTH, WRIST = 0.56, 0.58, 0.1, 0.17  # WRIST: its height above the tips of the jaws
+PALM = np.array([0.105, 0.034])  # half of its sides
 STEEL, ARM, BAND, RUBBER, SHADOW = (214, 218, 226), (62, 72, 98), (240, 132, 44), (44, 46, 54), 120
+
+Color = tuple[int, int, int]
 
 
 def project(points: np.ndarray) -> np.ndarray:
-    """Points (..., 3) on the table -> pixels of the canvas (..., 2)."""
+    """Return the pixels of the canvas (..., 2) of points (..., 3) in table units."""
     seen = (points - EYE) @ AXES
-    return CENTRE + ZOOM * seen[..., :2] / seen[..., 2:]
+    return CENTER + ZOOM * seen[..., :2] / seen[..., 2:]
 
 
 def at_heights(outline: np.ndarray, *heights: float) -> np.ndarray:
-    """Outline (corners, 2) -> points (heights, corners, 3)."""
+    """Return the points (heights, C, 3) of an outline (C, 2)."""
     points = np.empty((len(heights), len(outline), 3))
     points[..., :2] = outline
     points[..., 2] = np.array(heights)[:, None]
     return points
 
 
-def tint(colour: tuple[int, int, int], light: float) -> tuple[int, int, int]:
-    """The colour in that much light."""
-    return tuple(min(255, int(channel * light)) for channel in colour)
+def tint(color: Color, light: float) -> Color:
+    """Return the color in that much light."""
+    red, green, blue = (min(255, int(channel * light)) for channel in color)
+    return red, green, blue
 
 
-def fill(draw: ImageDraw.ImageDraw, pixels: np.ndarray, colour) -> None:
-    """A filled polygon (corners, 2)."""
-    draw.polygon(pixels.ravel().tolist(), fill=colour)
+def fill(draw: ImageDraw.ImageDraw, pixels: np.ndarray, color: Color | int) -> None:
+    """Draw a filled polygon (C, 2)."""
+    draw.polygon(pixels.ravel().tolist(), fill=color)
 
 
-def paint_prism(draw: ImageDraw.ImageDraw, outline: np.ndarray, normals: np.ndarray, low: float, high: float, colour) -> None:
-    """An upright prism: the faces that the camera sees, each in its own light, and the top."""
-    pixels = project(at_heights(outline, low, high))  # (2, corners, 2)
+def paint_prism(
+    draw: ImageDraw.ImageDraw, outline: np.ndarray, normals: np.ndarray, low: float, high: float, color: Color
+) -> None:
+    """Draw an upright prism: the faces that the camera sees, each in its own light, and the top."""
+    pixels = project(at_heights(outline, low, high))  # (2, C, 2)
     lights = 0.66 + 0.24 * (normals @ (LAMP[:2] / np.hypot(*LAMP[:2])))
     for i in np.flatnonzero(((EYE[:2] - outline) * normals).sum(axis=1) > 0):
         j = (i + 1) % len(outline)
-        fill(draw, pixels[[0, 0, 1, 1], [i, j, j, i]], tint(colour, lights[i]))
-    fill(draw, pixels[1], tint(colour, 1.08))
+        fill(draw, pixels[[0, 0, 1, 1], [i, j, j, i]], tint(color, lights[i]))
+    fill(draw, pixels[1], tint(color, 1.08))
 
 
-def paint_thing(draw: ImageDraw.ImageDraw, thing: Thing, place: np.ndarray) -> None:
-    """A thing with its label on top."""
-    paint_prism(draw, thing.outline + place, thing.normals, 0, thing.height, thing.colour)
-    fill(draw, project(at_heights(0.5 * thing.outline + place, thing.height))[0], thing.mark)
+def paint_object(draw: ImageDraw.ImageDraw, item: Object, position: np.ndarray) -> None:
+    """Draw an object with its label on top."""
+    paint_prism(draw, item.outline + position, item.normals, 0, item.height, item.color)
+    fill(draw, project(at_heights(0.5 * item.outline + position, item.height))[0], item.label)
 
 
-def paint_link(draw: ImageDraw.ImageDraw, a: np.ndarray, b: np.ndarray, width: float, colour: tuple) -> None:
-    """A round link between two pixels, (2,) each: dark, full and light strokes over each other."""
+def paint_link(draw: ImageDraw.ImageDraw, a: np.ndarray, b: np.ndarray, width: float, color: Color) -> None:
+    """Draw a round link between two pixels, (2,) each: dark, full and light strokes on top of each other."""
     for share, shift, light in [(1.0, 0.0, 0.62), (0.76, -0.07, 1.0), (0.26, -0.17, 1.5)]:
         w = width * share
         (x0, y0), (x1, y1) = a + shift * width, b + shift * width
-        shade = tint(colour, light)
+        shade = tint(color, light)
         draw.line([x0, y0, x1, y1], fill=shade, width=round(w))
         for x, y in ((x0, y0), (x1, y1)):
             draw.ellipse([x - w / 2, y - w / 2, x + w / 2, y + w / 2], fill=shade)
 
 
-def elbow_of(wrist: np.ndarray) -> np.ndarray:
-    """The elbow (3,) between shoulder and wrist: both links keep their length, and the elbow points up."""
+def elbow_position(wrist: np.ndarray) -> np.ndarray:
+    """Return the elbow (3,) between shoulder and wrist: both links keep their length, and the elbow points up."""
     way = wrist - SHOULDER
-    length = min(np.linalg.norm(way), UPPER_ARM + FOREARM)
+    length = min(float(np.linalg.norm(way)), UPPER_ARM + FOREARM)
     along = (UPPER_ARM**2 - FOREARM**2 + length**2) / (2 * length)
     aside = np.sqrt(max(0.0, UPPER_ARM**2 - along**2))
     way = way / np.linalg.norm(way)
@@ -90,52 +95,53 @@ def elbow_of(wrist: np.ndarray) -> np.ndarray:
     return SHOULDER + along * way + aside * up / np.linalg.norm(up)
 
 
-def jaw_outlines(hand: np.ndarray) -> list[np.ndarray]:
-    """Outlines (4, 2) of the left and the right jaw."""
-    return [hand[:2] + [side * (hand[3] + JAW[0]) / 2, 0] + SQUARE * JAW / 2 for side in (-1, 1)]
+def jaw_outlines(gripper: np.ndarray) -> list[np.ndarray]:
+    """Return the outlines (4, 2) of the left and the right jaw."""
+    return [gripper[:2] + [side * (gripper[3] + JAW[0]) / 2, 0] + SQUARE * JAW / 2 for side in (-1, 1)]
 
 
-def paint_robot(draw: ImageDraw.ImageDraw, hand: np.ndarray) -> None:
-    """Jaws, palm and arm."""
-    z, wrist = hand[2], hand[:3] + [0, 0, WRIST]
-    for jaw in jaw_outlines(hand):
+def paint_robot(draw: ImageDraw.ImageDraw, gripper: np.ndarray) -> None:
+    """Draw jaws, palm and arm."""
+    z, wrist = gripper[2], gripper[:3] + [0, 0, WRIST]
+    for jaw in jaw_outlines(gripper):
         paint_prism(draw, jaw, SQUARE_NORMALS, z, z + 0.03, STEEL)
         paint_prism(draw, jaw, SQUARE_NORMALS, z + 0.03, z + JAW_LENGTH, RUBBER)
-    paint_prism(draw, hand[:2] + SQUARE * PALM, SQUARE_NORMALS, z + JAW_LENGTH, z + JAW_LENGTH + 0.03, BAND)
-    shoulder, elbow, hinge = project(np.array([SHOULDER, elbow_of(wrist), wrist]))
+    paint_prism(draw, gripper[:2] + SQUARE * PALM, SQUARE_NORMALS, z + JAW_LENGTH, z + JAW_LENGTH + 0.03, BAND)
+    shoulder, elbow, hinge = project(np.array([SHOULDER, elbow_position(wrist), wrist]))
     paint_link(draw, shoulder, elbow, 30, ARM)
     paint_link(draw, elbow, hinge, 25, ARM)
     paint_link(draw, elbow, elbow, 20, BAND)
     paint_link(draw, hinge, hinge, 19, STEEL)
 
 
-def shadows(things: list[Thing], state: State) -> Image.Image:
-    """How dark the table is, as a mask of the canvas's size; drawn small, which softens it."""
+def shadow_mask(objects: list[Object], state: State) -> Image.Image:
+    """Return how dark the table is, as a mask of the canvas's size; drawn small, which softens it."""
     mask = Image.new("L", (CANVAS // 2, CANVAS // 2))
     draw = ImageDraw.Draw(mask)
-    hand, wrist = state.hand, state.hand[:3] + [0, 0, WRIST]
+    gripper, wrist = state.gripper, state.gripper[:3] + [0, 0, WRIST]
 
     def cast(points: np.ndarray) -> np.ndarray:
         return project(points - points[..., 2:] * (LAMP / LAMP[2])) / 2
 
-    solids = [(thing.outline + place, 0, thing.height) for thing, place in zip(things, state.places)]
-    solids += [(jaw, hand[2], hand[2] + JAW_LENGTH) for jaw in jaw_outlines(hand)]
-    solids += [(hand[:2] + SQUARE * PALM, hand[2] + JAW_LENGTH, hand[2] + JAW_LENGTH + 0.03)]
+    solids = [(item.outline + position, 0, item.height) for item, position in zip(objects, state.positions)]
+    solids += [(jaw, gripper[2], gripper[2] + JAW_LENGTH) for jaw in jaw_outlines(gripper)]
+    solids += [(gripper[:2] + SQUARE * PALM, gripper[2] + JAW_LENGTH, gripper[2] + JAW_LENGTH + 0.03)]
     for outline, low, high in solids:
         for section in cast(at_heights(outline, *np.linspace(low, high, 4))):
             fill(draw, section, SHADOW)
-    body = SHOULDER - [0, 1, 0]  # behind the picture's upper edge
-    draw.line(cast(np.array([body, SHOULDER, elbow_of(wrist), wrist])).ravel().tolist(), fill=SHADOW, width=11, joint="curve")
+    body = SHOULDER - [0, 1, 0]  # beyond the upper edge of the image
+    arm = np.array([body, SHOULDER, elbow_position(wrist), wrist])
+    draw.line(cast(arm).ravel().tolist(), fill=SHADOW, width=11, joint="curve")
     return mask.reduce(2).resize((CANVAS, CANVAS), Image.Resampling.BILINEAR)
 
 
 @cache
 def tray() -> Image.Image:
-    """The empty wooden tray on a dark floor."""
+    """Return the empty wooden tray on a dark floor; callers draw on a copy."""
     rng = np.random.default_rng(0)
     v, u = np.mgrid[0:CANVAS, 0:CANVAS] + 0.5
-    # Back from pixels to the table: the ray of a pixel, followed down to z = 0.
-    rays = np.stack([(u - CENTRE[0]) / ZOOM, (v - CENTRE[1]) / ZOOM, np.ones_like(u)], axis=-1) @ AXES.T
+    # From pixels back to the table: the ray through a pixel, followed down to z = 0.
+    rays = np.stack([(u - CENTER[0]) / ZOOM, (v - CENTER[1]) / ZOOM, np.ones_like(u)], axis=-1) @ AXES.T
     x, y = np.moveaxis(EYE[:2] - EYE[2] * rays[..., :2] / rays[..., 2:], -1, 0)
     board = np.floor((y + 0.02) / 0.127)
     grain = np.sin(90 * y + 3 * np.sin(5 * x + 2 * board) + 11 * np.sin(7 * board)) * np.sin(3 * x + 5 * board)
@@ -158,39 +164,39 @@ def tray() -> Image.Image:
     return canvas.filter(ImageFilter.GaussianBlur(0.7))
 
 
-def draw_frame(things: list[Thing], state: State) -> Image.Image:
-    """The picture of one frame, SIZE x SIZE."""
+def draw_frame(objects: list[Object], state: State) -> Image.Image:
+    """Return one frame, SIZE x SIZE."""
     canvas = tray().copy()
-    canvas.paste((40, 26, 22), mask=shadows(things, state))
+    canvas.paste((40, 26, 22), mask=shadow_mask(objects, state))
     draw = ImageDraw.Draw(canvas)
-    order = sorted(range(len(things)), key=lambda i: state.places[i][1])
-    nearer = [i for i in order if state.places[i][1] + things[i].outline[:, 1].min() > state.hand[1]]
-    for i in order:
-        if i not in nearer:
-            paint_thing(draw, things[i], state.places[i])
-    paint_robot(draw, state.hand)
-    for i in nearer:
-        paint_thing(draw, things[i], state.places[i])
+    far_to_near = sorted(range(len(objects)), key=lambda i: state.positions[i][1])
+    in_front = [i for i in far_to_near if state.positions[i][1] + objects[i].outline[:, 1].min() > state.gripper[1]]
+    for i in far_to_near:
+        if i not in in_front:
+            paint_object(draw, objects[i], state.positions[i])
+    paint_robot(draw, state.gripper)
+    for i in in_front:
+        paint_object(draw, objects[i], state.positions[i])
     return canvas.reduce(OVERSAMPLE)
 
 
 def write_sequence(seed: int, frames: int, folder: Path, *, bar: tqdm) -> None:
-    """Renders one sequence into its folder: 0.png and so on, actions.csv and endeffector_positions.csv."""
-    things, states, actions = episode(frames, np.random.default_rng(seed))
+    """Render one sequence into its folder: 0.png and so on, actions.csv and endeffector_positions.csv."""
+    objects, states, actions = random_episode(frames, np.random.default_rng(seed))
     folder.mkdir(parents=True)
     for t, state in enumerate(states):
-        draw_frame(things, state).save(folder / f"{t}.png", compress_level=1)
+        draw_frame(objects, state).save(folder / f"{t}.png", compress_level=1)
         bar.update()
     np.savetxt(folder / "actions.csv", actions, fmt="%.6f", delimiter=",")
-    np.savetxt(folder / "endeffector_positions.csv", [state.hand[:3] for state in states], fmt="%.6f", delimiter=",")
+    np.savetxt(folder / "endeffector_positions.csv", [state.gripper[:3] for state in states], fmt="%.6f", delimiter=",")
 
 
-def videos(root: Path, *, seed: int, train: int, val: int, test: int, frames: int) -> list[tuple[int, Callable]]:
-    """What is to be rendered: (frames, write) per sequence, where write(bar=...) draws and saves it under root.
+def plan_videos(root: Path, *, seed: int, train: int, val: int, test: int, frames: int) -> list[tuple[int, Callable]]:
+    """Return (frames, write) per sequence, where write(bar=...) draws and saves it under root.
 
-    Sequence k of a split depends on the seed alone and not on how many there are. 64 of them share a folder.
+    Sequence k of a split depends on the seed alone, not on the number of sequences. 64 sequences share a folder.
     """
-    plan = []
+    plan: list[tuple[int, Callable]] = []
     for split, count in [("train", train), ("validate", val), ("test", test)]:
         for k in range(count):
             first = k - k % 64

@@ -1,1 +1,1 @@
-"""Insides of tools/report.py."""
+"""The report on runs: what is read, computed, drawn and written, for tools/report.py."""
