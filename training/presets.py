@@ -1,6 +1,6 @@
 """Defaults of the flags of Trainer.py, for each model: the best recipe found, the exercise's own, and minutes on a CPU.
 
-benchmarks/RESULTS.md says what was tried. A preset's default goes before the one that stands with a flag.
+docs/results.md says what was tried. A preset's default goes before the one that stands with a flag.
 """
 
 MODELS = ("pose_cvae", "svg_fp", "svg_lp")
