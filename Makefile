@@ -1,5 +1,6 @@
-# make demo: everything from an empty machine to predicted dance videos.   make demo-robot: the same for the robot.
-# make test: the tests; make test-slow: those that take minutes, thirty kills among them. All make their own .venv first and use it again the next time.
+# make demo: render data, train, test and report on the dance; make demo-robot: the same for the robot.
+# make test: the tests; make test-slow: the tests that take minutes, thirty SIGKILLs among them.
+# Every target creates .venv if it is missing.
 PYTHON ?= python3
 RUN = .venv/bin/python
 
@@ -9,15 +10,15 @@ demo: .venv/ready demo_data
 	$(RUN) Tester.py --DR demo_data --ckpt_path runs/demo
 	$(RUN) tools/report.py runs/demo --out runs/demo/report
 	@echo
-	@echo "Open runs/demo/report/report.html: curves, scores and videos. The pictures themselves are in runs/demo/test:"
-	@echo "compare_seq0.gif (truth, pose, prediction), strip_seq0.png and psnr_seq0.png."
+	@echo "Open runs/demo/report/report.html: curves, scores and videos. The GIFs and plots are in runs/demo/test:"
+	@echo "compare_seq0.gif (ground truth, pose, prediction), strip_seq0.png and psnr_seq0.png."
 
 demo-robot: .venv/ready demo_robot
 	$(RUN) Trainer.py --model svg_fp --DR demo_robot --save_root runs/demo_robot --width 8 --batch_size 4 --epoch_size 150 --num_epoch 20 --tfr 0.5 --val_every 4 --resume
 	$(RUN) Tester.py --DR demo_robot --ckpt_path runs/demo_robot
 	$(RUN) tools/report.py runs/demo_robot --out runs/demo_robot/report
 	@echo
-	@echo "Open runs/demo_robot/report/report.html: curves, scores and videos. The pictures themselves are in runs/demo_robot/test."
+	@echo "Open runs/demo_robot/report/report.html: curves, scores and videos. The GIFs and plots are in runs/demo_robot/test."
 
 test: .venv/ready-for-tests
 	$(RUN) -m pytest -n auto

@@ -1,4 +1,4 @@
-"""notebooks/quick_start.ipynb, executed from its first cell to its last on tiny data, and cloned where there is no repo."""
+"""notebooks/quick_start.ipynb: executed from its first cell to its last on tiny data, and outside the repository, which it clones."""
 
 import base64
 import html
@@ -20,7 +20,7 @@ PATH = ROOT / "notebooks" / "quick_start.ipynb"
 
 @pytest.fixture
 def notebook(tmp_path, monkeypatch):
-    """The notebook; whatever the kernel keeps for its user goes into tmp_path."""
+    """Return the notebook; the kernel's user files go into tmp_path."""
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "jupyter"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -28,23 +28,25 @@ def notebook(tmp_path, monkeypatch):
 
 
 def execute(notebook, folder, **parameters: str):
-    """Runs it in a folder, with other values behind its cell of parameters; any error is raised."""
-    (place,) = (i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
-    assert all(f"{name} = " in notebook.cells[place].source or f"{name}, " in notebook.cells[place].source for name in parameters)
+    """Run the notebook in a folder, with other values after its cell of parameters; any error is raised."""
+    (position,) = (i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+    assert all(
+        f"{name} = " in notebook.cells[position].source or f"{name}, " in notebook.cells[position].source for name in parameters
+    )
     values = "\n".join(f"{name} = {str(value)!r}" for name, value in parameters.items())
-    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(values))
+    notebook.cells.insert(position + 1, nbformat.v4.new_code_cell(values))
     return nbclient.NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     ).execute()
 
 
-def said_by(cells) -> str:
-    """What the cells print; one print may come in several pieces."""
+def printed_by(cells) -> str:
+    """Return the printed output of cells; one print may arrive in several parts."""
     return "".join(output.text for cell in cells for output in cell.get("outputs", []) if output.output_type == "stream")
 
 
-def pictures(notebook) -> list[Image.Image]:
-    """What the cells display."""
+def images_of(notebook) -> list[Image.Image]:
+    """Return the images that the cells display."""
     data = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
     return [
         Image.open(io.BytesIO(base64.b64decode(found[kind])))
@@ -54,21 +56,21 @@ def pictures(notebook) -> list[Image.Image]:
     ]
 
 
-def test_it_is_stored_without_outputs(notebook):
+def test_the_notebook_is_stored_without_outputs(notebook):
     nbformat.validate(notebook)
     assert all(not cell.outputs and cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code")
     assert PATH.stat().st_size < 8000
 
 
-@pytest.mark.slow  # three programs one after the other, each of which imports torch: some 20 seconds
-def test_it_renders_trains_tests_and_shows(notebook, tmp_path):
-    """From notebooks/, where it lies, as Jupyter starts it."""
+@pytest.mark.slow  # three programs one after the other, each of which imports torch: about 20 seconds
+def test_the_notebook_renders_trains_tests_and_shows_the_results(notebook, tmp_path):
+    """It runs in notebooks/, as Jupyter starts it."""
     data, run = tmp_path / "my data", tmp_path / "runs" / "demo"
     done = execute(notebook, PATH.parent, DATA=data, RUN=run, RENDER_FLAGS="--train 40 --val 12 --test 9 --sequences 1",
                    TRAIN_FLAGS=" ".join([*SMALL, "--num_epoch", "1"]), TEST_FLAGS="--device cpu --strip_every 3")  # fmt: skip
-    said = said_by(done.cells)
-    assert "wrote " in said and "epoch 1/1" in said and "sequence  frames" in said and "error" not in said
-    curves, video, steps, strip = pictures(done)
+    printed = printed_by(done.cells)
+    assert "wrote " in printed and "epoch 1/1" in printed and "sequence  frames" in printed and "error" not in printed
+    curves, video, steps, strip = images_of(done)
     (page,) = (
         output.data["text/html"]
         for cell in done.cells
@@ -81,8 +83,8 @@ def test_it_renders_trains_tests_and_shows(notebook, tmp_path):
     assert (run / "test" / "submission.csv").is_file() and not (PATH.parent / "demo_data").exists()
 
 
-def test_elsewhere_it_clones_the_repo(notebook, tmp_path):
-    """Of a repo that holds a script and needs nothing."""
+def test_outside_the_repository_the_notebook_clones_it(notebook, tmp_path):
+    """The repository here holds one script and requires no packages."""
     source = tmp_path / "source"
     source.mkdir()
     (source / "Trainer.py").touch()
@@ -95,4 +97,4 @@ def test_elsewhere_it_clones_the_repo(notebook, tmp_path):
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     done = execute(notebook, folder, REPO=source.as_uri())
-    assert said_by(done.cells[-1:]).split() == [os.path.realpath(folder / "pose-video"), "True"]
+    assert printed_by(done.cells[-1:]).split() == [os.path.realpath(folder / "nextframe"), "True"]

@@ -1,6 +1,6 @@
 """Presets: default values of Trainer.py's flags for each model.
 
-default is the best recipe found, course the exercise's own, quick trains in minutes on a CPU. benchmarks/RESULTS.md lists what
+default is the best recipe found, course the exercise's own, quick trains in minutes on a CPU. docs/results.md lists what
 was tried. A preset's value replaces the default in training/flags.py.
 """
 
