@@ -9,15 +9,15 @@ A conditional VAE (Kingma and Welling 2014, arXiv 1312.6114; Sohn et al. 2015) w
     q(z | x_t, p_t)                         posterior, training only        GaussianPredictor, sample_posterior
     p(z) = N(0, I)                          prior, sampled in a rollout     Noise, standard_like
     z = mu + sigma * epsilon                reparameterized sample          Gaussian.sample, z_noise
-    x^_t, mean of p(x_t | x_t-1, p_t, r, z) prediction                      predict: DecoderFusion, Generator
+    mean of p(x_t | x_t-1, p_t, r, z)       prediction                      predict: DecoderFusion, Generator
     KL(q || p)                              rate, in nats                   kl_divergence
-    distortion + beta KL                    loss                            sequence_loss; beta in training/learner.py
+    distortion + beta KL                    loss                            sequence_loss; the sum in Learner
 
 Only x_t-1 has to wait for the model's own output. Everything else is computed for the whole clip as one batch, up to the
 sums with which the decoder's convolutions begin (DecoderInputs), so that little is left to do frame by frame.
 
-Shapes: B batch, T frames, S successive frames of a clip, H x W frame size, h x w = H/8 x W/8 feature size,
-F/L/Z/D channels of frame features, label (pose) features, latent and fused features, P = pose_window.
+Shapes: B batch, T frames, S successive frames of a clip, N frames of any clips, H x W frame size, h x w = H/8 x W/8 feature
+size, F/L/Z/D channels of frame features, label (pose) features, latent and fused features, P = pose_window.
 """
 
 from collections.abc import Callable, Iterator

@@ -12,7 +12,7 @@ A recurrent conditional VAE with one latent z_t per predicted frame. The first f
     g_t = LSTM_theta(h_t-1, c_t, z_t)    frame predictor                                   predictor, FramePredictor
     Dec(g_t, skips), mean of p(x_t | ..) prediction                                        VGGDecoder, paint
     KL(q || p)                           rate, in nats                                     kl_divergence
-    distortion + beta KL                 loss                                              sequence_loss; beta in training/
+    distortion + beta KL                 loss                                              sequence_loss; the sum in Learner
 
 `step` is the recurrence: the prior and the predictor, over one time step or, with teacher forcing, over all at once.
 

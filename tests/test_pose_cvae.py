@@ -38,7 +38,7 @@ def mean_z(monkeypatch) -> None:
 
 def joined(join: JoinLayer, **inputs: Tensor) -> Tensor:
     """Return a JoinLayer's output the textbook way: one convolution of the concatenated inputs."""
-    weights = torch.cat([join.convolutions[name].weight for name in inputs], dim=1)
+    weights = torch.cat([join.get_parameter(f"convolutions.{name}.weight") for name in inputs], dim=1)
     return join.finish(functional.conv2d(torch.cat(list(inputs.values()), dim=1), weights, padding=1))
 
 
@@ -66,6 +66,7 @@ def window(poses: Tensor, t: int) -> Tensor:
 
 def by_hand(model: PoseCVAE, frames: Tensor, poses: Tensor, reference: Tensor, *, teacher_forcing: bool) -> tuple[Tensor, Tensor]:
     """Return mse and KL of the training pass as the formula has it: frame after frame, nothing shared, z = mu."""
+    assert model.posterior is not None
     previous, errors, kls = frames[:, 0], [], []
     for t in range(1, frames.shape[1]):
         q = model.posterior(model.frame_encoder(frames[:, t])[-1], model.label_encoder(window(poses, t))[-1])
