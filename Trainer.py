@@ -142,6 +142,7 @@ class Trainer:
             bar.set_postfix_str(describe_batch(losses.mse, losses.kl, teacher_forced, rate))
         self.learner.broadcast_statistics(self.ranks)
         lr = self.schedules.lr_at(epoch + batches.middle_of(batches.epoch_clips - 1))
+        self.learner.set_lr(lr)  # also when a resumed run has no batch left
         steps = {"epoch": epoch, "step": self.learner.steps}
         metrics = steps | progress.means(self.ranks) | {"tfr": ratio, "lr": lr, "skipped": progress.skipped}
         rate = self.ranks.world * frames / max(time.perf_counter() - started, 1e-9)

@@ -213,4 +213,6 @@ def test_an_extra_log_that_fails_does_not_end_the_training(tmp_path, wandb, caps
 
 
 def test_a_wrong_number_of_videos_is_refused(train_args, capsys):
-    assert "--log_video_every: -1 found" in refused(capsys, Trainer.main, [*train_args, "--log_video_every", "-1"])
+    assert "--log_video_every: expected an integer of at least 0, got -1" in refused(
+        capsys, Trainer.main, [*train_args, "--log_video_every", "-1"]
+    )

@@ -28,7 +28,7 @@ def test_larger_frames_are_trained_and_rolled_out(rendered, tmp_path, capsys, he
     zoom = 4 if width <= 64 else 256 // width
     assert Image.open(run / "test" / "compare_seq0.gif").size == (3 * width * zoom + 4, height * zoom)
     # At 64 x 128 a row would have four times as many columns as the course's grader accepts.
-    assert f"submission.csv is not written: it holds frames of 32 x 64, these are {height} x {width}" in capsys.readouterr().out
+    assert f"submission.csv is not written: expected frames of 32 x 64, got {height} x {width}" in capsys.readouterr().out
     names = {path.name for path in (run / "test").iterdir()}
     assert "submission.csv" not in names and {"pred_seq0.gif", "pred_seq1.gif"} < names
 

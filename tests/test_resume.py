@@ -125,7 +125,7 @@ def test_a_run_is_neither_replaced_nor_resumed_without_a_flag(train_args, traine
         assert f"--save_root {run}: already contains a run" in message and "--resume" in message and "--overwrite" in message
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
     message = refused(capsys, Trainer.main, [*train_args, "--resume", "--overwrite"])
-    assert "found both" in message
+    assert "expected one of them, got both" in message
 
 
 def test_overwriting_loses_nothing(train_args, tmp_path, capsys):
@@ -216,7 +216,9 @@ def scripted(monkeypatch, *scores: float) -> None:
     """Let the validations of the following runs have these scores, in this order."""
     values = iter(scores)
     monkeypatch.setattr(
-        Trainer.Trainer, "validate", lambda self: ({"val_psnr": next(values), "val_ssim": 0.5, "val_closing": 1.0}, [])
+        Trainer.Trainer,
+        "validate",
+        lambda self: validation.Validation({"val_psnr": next(values), "val_ssim": 0.5, "val_closing": 1.0}, []),
     )
 
 

@@ -115,8 +115,8 @@ def test_only_validating_needs_no_flags_of_the_model(rendered_robot, trained_rob
     (["--F_dim", "8"], "--F_dim: is a flag of --model pose_cvae, not of"), (["--flip", "0.5"], "--flip: is a flag of --model pose_cvae"),
     (["--n_past", "9"], "every sequence is shorter than 12 frames"), (["--n_eval", "2"], "--n_eval 2: expected more frames than the 2"),
     (["--frame_H", "32"], "frames of 32 x 64: expected a square"), (["--frame_H", "48", "--frame_W", "48"], "expected a square of 32, 64, 128"),
-    (["--norm", "batch", "--batch_size", "1"], "--norm batch: a batch would hold one clip only"),
-    (["--norm", "batch", "--epoch_size", "3", "--fast_train", "--fast_partial", "0.5"], "--norm batch: a batch would hold one clip only"),
+    (["--norm", "batch", "--batch_size", "1"], "--norm batch: expected at least two clips in every batch, got one"),
+    (["--norm", "batch", "--epoch_size", "3", "--fast_train", "--fast_partial", "0.5"], "--norm batch: expected at least two clips in every batch, got one"),
     (["--norm", "layer"], "--norm"), (["--DR", "nowhere"], "no such folder"), (["--optimizer", "lion"], "expected one of Adam, AdamW, SGD, RMSprop, got 'lion'"),
 ])  # fmt: skip
 def test_wrong_flags_end_in_one_line(rendered_robot, tmp_path, capsys, flags, message):

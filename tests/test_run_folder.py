@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import Trainer
+from evaluation.validation import Validation
 from runtime import files
 from tests.helpers.refusals import refused
 from tests.helpers.runs import TINY, finish, metrics_row, open_run_folder, run_differences, start
@@ -57,7 +58,7 @@ def test_a_full_disk_does_not_end_the_training_and_later_everything_is_written(t
 def test_a_score_whose_best_checkpoint_was_not_written_is_not_the_best_so_far(train_args, tmp_path, monkeypatch):
     scores = iter([30.0, 20.0])
     monkeypatch.setattr(
-        Trainer.Trainer, "validate", lambda self: ({"val_psnr": next(scores), "val_ssim": 0.5, "val_closing": 1.0}, [])
+        Trainer.Trainer, "validate", lambda self: Validation({"val_psnr": next(scores), "val_ssim": 0.5, "val_closing": 1.0}, [])
     )
     fill_up(monkeypatch, {"best.ckpt"}, times=1)
     Trainer.main(train_args)
