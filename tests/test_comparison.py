@@ -16,7 +16,10 @@ WRONG = {
     "no seeds": ("[settings.a]\n", "seeds: expected a list of at least one"),
     "empty seeds": ("seeds = []\n[settings.a]\n", "seeds: expected a list of at least one"),
     "twice": ("seeds = [1, 2, 1]\n[settings.a]\n", "seeds: expected each seed once, got seed 1 2 times"),
-    "no number": ("seeds = [true]\n[settings.a]\n", "seeds: expected an integer of at least 0"),
+    "no number": (
+        "seeds = [true]\n[settings.a]\n",
+        "seeds: expected an integer of at least 0 and at most 18446744073709551615, got 'True'",
+    ),
     "no settings": ("seeds = [1]\n", "settings: expected tables [settings.NAME]"),
     "not a table": ("seeds = [1]\nflags = 3\n[settings.a]\n", "[flags]: expected a table of flags"),
     "key": (
@@ -34,7 +37,7 @@ WRONG = {
     "mistyped": ("seeds = [1]\n[settings.a]\nnum_epcoh = 3\n[settings.b]\n", "[settings.a]: --num_epcoh: no such flag"),
     "not for all": (
         "seeds = [1]\n[flags]\nlr = 'fast'\n[settings.a]\nlr = 1\n[settings.b]\n",
-        "[settings.b]: argument --lr: expected a number above 0",
+        "[settings.b]: argument --lr: expected a number above 0, got 'fast'",
     ),
     "another model's": ("seeds = [1]\n[settings.a]\nmodel = 'svg_fp'\nF_dim = 3\n", "[settings.a]: --F_dim: "),
 }

@@ -21,6 +21,7 @@ from tests.helpers.reports import copy_run, edit, read_table, write
 from tests.helpers.settings import ROOT, SMALL
 from tools import report
 from tools.comparing.spec import tomllib
+from tools.reporting import charts
 from tools.reporting.answers import QUESTIONS
 from visualization.videos import draw_comparison, read_comparison, save_gif
 
@@ -89,6 +90,25 @@ def test_that_runs_of_one_seed_are_compared_in_the_flags_of_the_machine(tested, 
     _, markdown = write(*runs, out=tmp_path / "report")
     assert read_table(markdown, "flag") == {"flag": ["none", "bfloat16"], "---": ["---:", "---:"], "amp": ["none", "bfloat16"]}
     assert "none (n = 2)" in markdown and "bfloat16 (n = 2)" in markdown
+
+
+def test_that_curves_within_an_epoch_are_drawn_where_a_run_has_them(tested, tmp_path, monkeypatch):
+    """Means over an epoch hide cyclical annealing with a cycle per epoch."""
+    fine = [{"epoch": 0.25, "beta": 0.5, "loss": 9.0}, {"epoch": 0.5, "beta": 0.0, "loss": 7.0}]
+    runs = [copy_run(tested, tmp_path / "fine", lr=0.5), copy_run(tested, tmp_path / "coarse")]
+    (runs[0] / "curves.jsonl").write_text("".join(json.dumps(row) + "\n" for row in fine))
+    (runs[1] / "curves.jsonl").unlink(missing_ok=True)  # as an earlier version left the run
+    drawn = {}
+
+    def draw(panel, rows, groups, file, *, limits=None, curves):
+        drawn.setdefault(panel.title, []).append((curves, limits))
+
+    monkeypatch.setattr(charts, "draw_one_panel", draw)
+    write(*runs, out=tmp_path / "report")
+    for title in ("KL annealing", "Teacher forcing", "Training loss", "Learning rate"):
+        assert drawn[title] == [({"fine": fine, "coarse": []}, None)]
+    ((own, limits),) = drawn["Loss and teacher forcing: fine"]
+    assert own == {"fine": fine} and limits[1] > 9.0
 
 
 def test_that_two_groups_with_one_name_are_distinguished(tested, tmp_path):

@@ -15,7 +15,7 @@ LOCAL_FLAGS = {*MACHINE_FLAGS, "DR", "save_root", "ckpt_path"}  # may differ bet
 # May differ each time a run resumes: where and how it runs, how long, and what it writes when.
 FREE_FLAGS = {
     *MACHINE_FLAGS, "DR", "save_root", "ckpt_path", "resume", "overwrite", "test", "num_epoch", "per_save", "save_minutes",
-    "val_every", "minutes", "store_visualization", "use_wandb", "use_tensorboard", "log_video_every", "recompute", "skip_bad",
+    "val_every", "store_visualization", "use_wandb", "use_tensorboard", "log_video_every", "recompute", "skip_bad",
     "bad_steps",
 }  # fmt: skip
 # May differ when a checkpoint of another folder is trained further. All other flags decide what the data or the model are.

@@ -14,13 +14,14 @@ def training_curves(groups: list[Group], values: list[str], more: list[Figure] |
     """Return a chart of each of these values, with all runs; those of a group share a color. `more` charts follow."""
     runs = [run for group in groups for run in group.runs]
     members = {group.name: [run.name for run in group.runs] for group in groups}
+    curves = {run.name: run.curves for run in runs}
     charts = []
     for panel in PANELS:
         if panel.value in values:
             file = io.BytesIO()
             # best.ckpt is one of the epochs in the run's own folder.
             rows = {run.name: run.own_rows if panel.value == "val_psnr_per_frame" else run.rows for run in runs}
-            draw_one_panel(panel, rows, members, file)
+            draw_one_panel(panel, rows, members, file, curves=curves)
             alt = f"{panel.title} by {panel.x}: {listed(list(members))}"
             charts.append(Figure(f"curve_{panel.value}.png", file.getvalue(), alt))
     return FigureRow([*charts, *(more or [])])
@@ -37,13 +38,16 @@ def common_limits(losses: list[float]) -> tuple[float, float] | None:
 
 def loss_with_draws(groups: list[Group]) -> list[Figure]:
     """Return the loss of each group's first run, with the epochs marked that were mostly teacher-forced."""
-    losses = [row["loss"] for group in groups for row in group.runs[0].rows if row.get("loss") is not None]
+    losses = []
+    for group in groups:
+        run = group.runs[0]
+        losses += [row["loss"] for row in run.rows + run.curves if row.get("loss") is not None]
     limits = common_limits(losses)
     charts = []
     for i, group in enumerate(groups):
         run, file = group.runs[0], io.BytesIO()
         panel = PANELS[0]._replace(title=f"Loss and teacher forcing: {run.name}")
-        draw_one_panel(panel, {run.name: run.rows}, {run.name: [run.name]}, file, limits=limits)
+        draw_one_panel(panel, {run.name: run.rows}, {run.name: [run.name]}, file, limits=limits, curves={run.name: run.curves})
         alt = f"training loss of {run.name} by epoch, with marks at the epochs that were mostly teacher-forced"
         charts.append(Figure(f"coins_{i}.png", file.getvalue(), alt))
     return charts

@@ -1,6 +1,5 @@
 """The runs of a report: read from their folders, and checked to be comparable."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ import numpy as np
 
 from tasks import TASKS, Task
 from tools.reporting.scores import SplitScores, load_json, read_scores
-from training.metrics_log import read_metrics
+from training.metrics_log import read_curves, read_metrics
 from training.resume import FREE_FLAGS
 from utils import UserError, command_line
 
@@ -132,26 +131,6 @@ def check_numbers(config: dict[str, Any], path: Path) -> None:
         smallest = 0 if name in ("seed", "first_epoch") else 1
         if type(value) is not int or value < smallest:
             raise UserError(f"{path}: {name}: expected a whole number of at least {smallest}, got {value}")
-
-
-def read_curves(path: Path) -> list[dict]:
-    """Return the rows of curves.jsonl, [] without the file; an incomplete last line is skipped. Raises UserError."""
-    if not path.is_file():
-        return []
-    rows = []
-    lines = path.read_bytes().splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line, parse_constant=lambda _: None)
-            values = [value for value in row.values() if value is not None]
-            if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in [row["epoch"], *values]):
-                raise ValueError
-        except (ValueError, KeyError, AttributeError, RecursionError):
-            if number < len(lines):
-                raise UserError(f"{path}: line {number}: expected an object of numbers with an epoch") from None
-            continue
-        rows.append(row)
-    return rows
 
 
 def short_names(folders: list[Path]) -> list[str]:
