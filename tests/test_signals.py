@@ -14,9 +14,9 @@ import dataloader
 import Trainer
 from dataloader import ClipBatches, build_loader
 from runtime.signals import leave_stopping_to_the_main_process
-from tests.test_content_hash import dance_clips
 from tests.helpers.runs import TINY, differences, finish, run_differences, run_in, start, wait_for_checkpoint
 from tests.helpers.settings import ROOT
+from tests.test_content_hash import dance_clips
 from training.checkpoints import load_checkpoint
 from training.learner import Learner
 from training.metrics_log import read_metrics
