@@ -16,7 +16,8 @@ def read_frames(path: Path) -> np.ndarray:
     try:
         with open(path, encoding="utf-8-sig") as file:
             first, second = (file.readline().strip().split(",") for _ in range(2))
-            counts = {line.count(",") + 1 for line in file if line.strip()}
+            others = [line.strip() for line in file if line.strip()]
+        counts = {line.count(",") + 1 for line in others}
         # Names, or numbers from 0 on, which a table of pixels would hardly begin with.
         header = not is_number(first[0]) or (len(first) > 3 and first == [str(i) for i in range(len(first))])
         row = second if header else first
@@ -26,7 +27,12 @@ def read_frames(path: Path) -> np.ndarray:
         if counts - {len(row)}:  # loadtxt takes the columns that it is asked for of rows of any length
             raise ValueError(f"a row of {len(row)} and one of {max(counts - {len(row)})} values")
         end = len(row) if is_number(row[-1]) else len(row) - 1
+        last_fields = [line.rpartition(",")[2] for line in others] + ([] if header else second[-1:])
+        if end < len(row) and any(map(is_number, last_fields)):
+            raise ValueError("a last column of text and numbers")
         begin = end % 3  # a frame has three channels, so a column left over is the id
+        if header and first[0] in ("id", "") and begin == 0:
+            raise ValueError("a column of values less than its header has")
         values = np.loadtxt(path, delimiter=",", skiprows=int(header), usecols=range(begin, end), ndmin=2,
                             comments=None, encoding="utf-8-sig")  # fmt: skip
     except (ValueError, IndexError) as error:
