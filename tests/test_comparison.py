@@ -16,7 +16,7 @@ WRONG = {
     "no seeds": ("[settings.a]\n", "seeds: expected a list of at least one"),
     "empty seeds": ("seeds = []\n[settings.a]\n", "seeds: expected a list of at least one"),
     "twice": ("seeds = [1, 2, 1]\n[settings.a]\n", "seeds: 1 stands there 2 times; expected each once"),
-    "no number": ("seeds = [true]\n[settings.a]\n", "seeds: 'True' found, an integer of at least 0"),
+    "no number": ("seeds = [true]\n[settings.a]\n", "seeds: expected an integer of at least 0 and at most 18446744073709551615, got 'True'"),
     "no settings": ("seeds = [1]\n", "settings: expected tables [settings.NAME]"),
     "not a table": ("seeds = [1]\nflags = 3\n[settings.a]\n", "[flags]: expected a table of flags"),
     "key": (
@@ -31,7 +31,7 @@ WRONG = {
     "mistyped": ("seeds = [1]\n[settings.a]\nnum_epcoh = 3\n[settings.b]\n", "[settings.a]: --num_epcoh: no such flag"),
     "not for all": (
         "seeds = [1]\n[flags]\nlr = 'fast'\n[settings.a]\nlr = 1\n[settings.b]\n",
-        "[settings.b]: argument --lr: 'fast' found",
+        "[settings.b]: argument --lr: expected a number above 0, got 'fast'",
     ),
     "another model's": ("seeds = [1]\n[settings.a]\nmodel = 'svg_fp'\nF_dim = 3\n", "[settings.a]: --F_dim: "),
 }
@@ -58,7 +58,7 @@ def test_all_that_is_wrong_is_told_at_once(rendered, tmp_path, capsys):
     (["--only", "low", "middle"], "--only middle: no such setting in"),
     (["--seeds", "2", "2"], "seeds: 2 stands there 2 times"),
     (["--seeds", "-2"], "--seeds"),
-    (["--jobs", "0"], "--jobs: 0 found"),
+    (["--jobs", "0"], "--jobs: expected an integer of at least 1, got 0"),
     (["--", "--seed", "4"], "behind --: seed: is set by the comparison itself"),
     (["--", "--DR=elsewhere"], "behind --: DR: is set by the comparison itself"),
     (["--", "--nonsense"], "every setting: --nonsense: no such flag"),

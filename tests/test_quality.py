@@ -94,7 +94,7 @@ def test_quality_trains_every_seed_and_prints_a_table(rendered, tmp_path, capsys
 
 @pytest.mark.parametrize("flags, message", [
     (["--hold_out", "90000-90001"], "has none of these frames"), (["--hold_out", "9-3"], "first and last frame number expected"),
-    (["--minutes", "0"], "a number above 0 expected"), (["--DR", "nowhere"], "no such folder"),
+    (["--minutes", "0"], "expected a number above 0, got 0"), (["--DR", "nowhere"], "no such folder"),
 ])  # fmt: skip
 def test_quality_refuses_in_one_line(rendered, tmp_path, capsys, flags, message):
     assert message in refused(capsys, quality.main, ["--DR", rendered, "--save_root", tmp_path, *flags, "--", *SMALL])
