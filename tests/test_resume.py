@@ -125,7 +125,7 @@ def test_a_run_is_neither_begun_anew_nor_gone_on_with_unasked(train_args, traine
         assert f"--save_root {run}: holds a run already" in message and "--resume" in message and "--overwrite" in message
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
     message = refused(capsys, Trainer.main, [*train_args, "--resume", "--overwrite"])
-    assert "found both" in message
+    assert "expected one of them, got both" in message
 
 
 def test_overwriting_loses_nothing(train_args, tmp_path, capsys):
