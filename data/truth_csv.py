@@ -17,7 +17,8 @@ def read_frames(path: Path) -> np.ndarray:
     try:
         with open(path, encoding="utf-8-sig") as file:
             first, second = (file.readline().strip().split(",") for _ in range(2))
-            counts = {line.count(",") + 1 for line in file if line.strip()}
+            others = [line.strip() for line in file if line.strip()]
+        counts = {line.count(",") + 1 for line in others}
         # A header consists of names, or of the numbers from 0 on, which are hardly pixels.
         header = not is_number(first[0]) or (len(first) > 3 and first == [str(i) for i in range(len(first))])
         row = second if header else first
@@ -27,7 +28,12 @@ def read_frames(path: Path) -> np.ndarray:
         if counts - {len(row)}:  # loadtxt would read the requested columns from rows of any length
             raise ValueError(f"a row of {len(row)} values and one of {max(counts - {len(row)})}")
         end = len(row) if is_number(row[-1]) else len(row) - 1
+        last_fields = [line.rpartition(",")[2] for line in others] + ([] if header else second[-1:])
+        if end < len(row) and any(map(is_number, last_fields)):
+            raise ValueError("a last column of text and numbers")
         begin = end % 3  # a frame has three channels, so a remaining column is the id
+        if header and first[0] in ("id", "") and begin == 0:
+            raise ValueError("rows with one value less than the header")
         values = np.loadtxt(path, delimiter=",", skiprows=int(header), usecols=range(begin, end), ndmin=2,
                             comments=None, encoding="utf-8-sig")  # fmt: skip
     except (ValueError, IndexError) as error:

@@ -1,3 +1,5 @@
+"""Rollouts in batches, their scores, and shuffled conditions."""
+
 import pytest
 import torch
 
@@ -22,7 +24,7 @@ def model():
     return build_model(SMALL_POSE_CVAE)
 
 
-def test_sequences_of_different_lengths_share_a_batch_and_keep_their_own(model):
+def test_sequences_of_different_lengths_share_a_batch_and_keep_their_lengths(model):
     sequences = [sequence(4), sequence(9), sequence(6)]
     flags = {"device": CPU, "precision": "none", "z_scale": 1.0}
     together = rollout_sequences(model, sequences, [1, 2, 3], batch_size=2, **flags)
@@ -36,7 +38,7 @@ def test_padding_repeats_the_last_entry():
     assert pad_time(torch.tensor([[1], [2]]), 4).tolist() == [[1], [2], [2], [2]]
 
 
-def test_scores_start_behind_the_given_frame_and_the_baselines_are_still_pictures():
+def test_scores_start_after_the_context_frame_and_the_baselines_are_still_frames():
     s = sequence(5)
     truth = s.ground_truth.float() / 255
     video = torch.rand(5, 3, 16, 32)
@@ -47,7 +49,7 @@ def test_scores_start_behind_the_given_frame_and_the_baselines_are_still_picture
     torch.testing.assert_close(result.background, torch.stack([psnr(still, frame) for frame in truth[1:]]))
 
 
-def test_equal_frames_count_100_dB_and_no_mean_becomes_infinite():
+def test_equal_frames_score_100_dB_so_that_no_mean_is_infinite():
     s = sequence(5)
     still = s._replace(ground_truth=s.context_frames.expand(5, -1, -1, -1))
     result = score(still.ground_truth / 255, still)
@@ -62,8 +64,8 @@ def test_the_summary_is_the_mean_over_all_frames_of_all_sequences():
     assert summary([long])["closing"] == pytest.approx(199.5)
 
 
-def test_psnr_by_channel_is_the_mean_over_the_channels_ones():
-    """finn_eval_seq, by which the figures for BAIR are published: a PSNR for each channel of each frame, then the mean."""
+def test_psnr_by_channel_is_the_mean_of_the_psnr_of_each_channel():
+    """finn_eval_seq, the convention of published BAIR scores: a PSNR for each channel of each frame, then the mean."""
     s = sequence(4)
     video = s.ground_truth.float() / 255 + torch.tensor([0.01, 0.1, 0.3])[:, None, None]
     result = score(video, s)
@@ -77,17 +79,18 @@ def test_the_mean_of_a_step_is_over_the_sequences_that_reach_it():
 
 @pytest.mark.parametrize("batch_size", [1, 4, 8])
 def test_the_best_and_the_worst_of_several_samples_are_kept(model, monkeypatch, batch_size):
-    """Each sequence gets its own samples, whatever the batch: here sample n of a sequence is n tenths off."""
-    sequences = [
-        s._replace(ground_truth=s.ground_truth // 2) for s in (sequence(4, name) for name in "abc")
-    ]  # room for the errors
-    given = {name: 0 for name in "abc"}
+    """Each sequence gets its own samples at any batch size: here the samples of a sequence are off by 0.2, 0.3 and 0.1."""
+    sequences = []
+    for name in "abc":
+        s = sequence(4, name)
+        sequences.append(s._replace(ground_truth=s.ground_truth // 2))  # leaves room for the errors
+    drawn = {name: 0 for name in "abc"}
 
     def off_by_more(_, batch, __, **___):
         videos = []
         for s in batch:
-            given[s.name] += 1
-            videos.append(s.ground_truth.float() / 255 + 0.1 * (given[s.name] % 3 + 1))
+            drawn[s.name] += 1
+            videos.append(s.ground_truth.float() / 255 + 0.1 * (drawn[s.name] % 3 + 1))
         return videos
 
     monkeypatch.setattr("evaluation.scores.rollout_sequences", off_by_more)
@@ -104,11 +107,8 @@ def test_shuffling_gives_every_sequence_the_conditions_of_another():
     sequences = [sequence(length, str(length)) for length in (4, 9, 6)]
     shuffled = shuffle_conditions(sequences, seed=1)
     for before, after in zip(sequences, shuffled):
-        assert (
-            before.name == after.name
-            and before.ground_truth is after.ground_truth
-            and len(after.conditions) == len(before.conditions)
-        )
+        assert before.name == after.name and before.ground_truth is after.ground_truth
+        assert len(after.conditions) == len(before.conditions)
         assert any(torch.equal(after.conditions[:4], other.conditions[:4]) for other in sequences if other is not before)
     with pytest.raises(UserError, match="expected at least 2"):
         shuffle_conditions(sequences, seed=1, values=2)

@@ -1,4 +1,4 @@
-"""Drawn command lines: each one runs, or is refused in one line and leaves nothing behind."""
+"""Random command lines: each one runs, or is refused with one line and leaves no files."""
 
 import argparse
 import os
@@ -31,23 +31,23 @@ FOLDERS = st.sampled_from(["new", "new/inside", "a file", "run", "n" * 300, "\ud
 
 @st.composite
 def command_lines(
-    draw, parser: argparse.ArgumentParser, *, needed: dict, never: tuple[str, ...] = (), most: int = 6
+    draw, parser: argparse.ArgumentParser, *, required: dict, never: tuple[str, ...] = (), most: int = 6
 ) -> list[str]:
-    """Flags of a parser with fitting and other values, in any order, one of them perhaps misspelt; values for the `needed` ones
-    come from their own strategies."""
-    actions = [action for action in parser._actions if action.option_strings and action.dest not in (*needed, *never)]
+    """Draw flags of a parser in any order, with valid and invalid values, sometimes with a misspelled name.
+
+    The values of the `required` flags come from their own strategies.
+    """
+    actions = [action for action in parser._actions if action.option_strings and action.dest not in (*required, *never)]
     pairs = []
     for action in draw(st.lists(st.sampled_from(actions), max_size=most)):
         name = draw(st.sampled_from(action.option_strings))
         if draw(st.integers(0, 19)) == 0:
             name = draw(st.sampled_from([name[:-1], name + "s", name.upper(), name.replace("_", "-"), "-" + name[2:]]))
-        fitting = st.sampled_from([str(choice) for choice in action.choices]) if action.choices else st.sampled_from(NUMBERS[:8])
+        valid = st.sampled_from([str(choice) for choice in action.choices]) if action.choices else st.sampled_from(NUMBERS[:8])
         few = 0 if action.nargs == 0 else 1
-        values = (
-            draw(st.lists(fitting | fitting | TEXTS, min_size=few, max_size=few)) if draw(st.integers(0, 19)) else [draw(TEXTS)]
-        )
+        values = draw(st.lists(valid | valid | TEXTS, min_size=few, max_size=few)) if draw(st.integers(0, 19)) else [draw(TEXTS)]
         pairs.append([f"{name}={values[0]}"] if values and draw(st.booleans()) else [name, *values])
-    for name, strategy in needed.items():
+    for name, strategy in required.items():
         if draw(st.integers(0, 29)):
             pairs.append([f"--{name}={draw(strategy)}"])
     return [part for pair in draw(st.permutations(pairs)) for part in pair]
@@ -55,19 +55,21 @@ def command_lines(
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
-    """The folder where commands are given."""
+    """Make a folder the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def asks_to_print(text: str) -> bool:
-    """Whether a program that is given this ends well and does nothing."""
+    """Return whether a program with this flag only prints."""
     return text.split("=")[0] in ("-h", "--help", "--print_config")
 
 
 def holds(folder: Path, main, argv: list[str], *, runs: bool = False) -> None:
-    """Asserts the rule of a command that is given where a file and a run that is none lie, but no data set, without which only
-    some programs run."""
+    """Assert the rule of all programs in a folder with a file and an invalid run, but no data set.
+
+    Without data, only programs with `runs` may succeed.
+    """
     place = folder / "two"
     shutil.rmtree(place, ignore_errors=True)
     (place / "run").mkdir(parents=True)
@@ -78,30 +80,30 @@ def holds(folder: Path, main, argv: list[str], *, runs: bool = False) -> None:
 
 
 def test_trainers_flags(here):
-    """There are no data, so that nothing trains."""
+    """Without data, so that nothing is trained."""
 
     @cases(200)
     @given(st.data())
     def check(data):
         model, preset = data.draw(st.sampled_from(MODELS)), data.draw(st.sampled_from(list(PRESETS)))
-        needed = {"DR": FOLDERS, "save_root": FOLDERS, "model": st.just(model), "preset": st.just(preset)}
-        argv = data.draw(command_lines(trainer_parser(model, preset), needed=needed))
+        required = {"DR": FOLDERS, "save_root": FOLDERS, "model": st.just(model), "preset": st.just(preset)}
+        argv = data.draw(command_lines(trainer_parser(model, preset), required=required))
         holds(here, Trainer.main, argv)
 
     check()
 
 
-@pytest.mark.parametrize("main, parser, needed, count", [
+@pytest.mark.parametrize("main, parser, required, count", [
     (Tester.main, Tester.tester_parser, ["DR", "save_root", "ckpt_path"], 80), (plot_curves.main, None, ["out"], 40), (convert_bair.main, None, ["src", "out"], 60),
 ], ids=["Tester", "plots", "convert_bair"])  # fmt: skip
-def test_the_other_programs_flags(here, monkeypatch, main, parser, needed, count):
-    """There is no checkpoint, no run and no tfrecord."""
+def test_the_other_programs_flags(here, monkeypatch, main, parser, required, count):
+    """Without checkpoints, runs and tfrecords."""
     parser = parser() if parser else parser_of(main, monkeypatch)
 
     @cases(count)
     @given(st.data())
     def check(data):
-        argv = data.draw(command_lines(parser, needed=dict.fromkeys(needed, FOLDERS)))
+        argv = data.draw(command_lines(parser, required=dict.fromkeys(required, FOLDERS)))
         argv += data.draw(st.lists(FOLDERS, max_size=2)) if main is plot_curves.main else []
         holds(here, main, argv)
 
@@ -109,7 +111,7 @@ def test_the_other_programs_flags(here, monkeypatch, main, parser, needed, count
 
 
 def parser_of(main, monkeypatch) -> argparse.ArgumentParser:
-    """The parser that main() makes."""
+    """Return the parser that main() builds."""
     made = []
     with monkeypatch.context() as patch:
         patch.setattr(Parser, "parse_args", lambda self, argv: made.append(self) or self.exit(0))
@@ -119,20 +121,15 @@ def parser_of(main, monkeypatch) -> argparse.ArgumentParser:
 
 
 def test_the_demos_flags(here):
-    """Small data sets of any wrong or right size."""
+    """Small data sets of valid and invalid sizes."""
 
     @cases(25)
     @given(st.data())
     def check(data):
-        argv = [
-            "--train=2",
-            "--val=2",
-            "--test=2",
-            *data.draw(st.sampled_from([["--sequences=1"], ["--scene=robot", "--frames=2"], []])),
-        ]
-        for name in data.draw(
-            st.lists(st.sampled_from(["train", "val", "test", "sequences", "frames", "seed", "scene"]), max_size=3)
-        ):
+        scene = data.draw(st.sampled_from([["--sequences=1"], ["--scene=robot", "--frames=2"], []]))
+        argv = ["--train=2", "--val=2", "--test=2", *scene]
+        flags = st.sampled_from(["train", "val", "test", "sequences", "frames", "seed", "scene"])
+        for name in data.draw(st.lists(flags, max_size=3)):
             argv.append(f"--{name}={data.draw(st.sampled_from(['0', '1', '2', '3', 'nan', '-1', '²', '1_0', 'dance']))}")
         argv.append(f"--out={data.draw(FOLDERS)}")
         holds(here, make_demo_data.main, argv, runs=True)
@@ -155,8 +152,8 @@ COMMON = {"epoch_size": [0, 1, 2], "batch_size": [1, 2, 3, 100000, 2**31 - 1], "
 
 
 @pytest.mark.parametrize("model, count", [("pose_cvae", 30), ("svg_fp", 15), ("svg_lp", 15)])
-def test_flags_that_make_no_sense_together(rendered, rendered_robot, tmp_path, model, count):
-    """What the parser let pass: a trainer that takes a step and validates, or one that is refused."""
+def test_unusual_combinations_of_flags(rendered, rendered_robot, tmp_path, model, count):
+    """What the parser accepts becomes a trainer that takes a step and validates, or is refused."""
     small, root = (SMALL, rendered) if model == "pose_cvae" else (["--model", model, *SMALL_SVG], rendered_robot)
     known = COMMON | (SIZES if model == "pose_cvae" else ROBOT_SIZES)
 
@@ -190,7 +187,7 @@ def test_flags_that_make_no_sense_together(rendered, rendered_robot, tmp_path, m
 
 
 def parsed(argv: list[str]):
-    """What parse_trainer_flags() gives; None for both where it refuses."""
+    """Return the result of parse_trainer_flags(); None for both parts if it refuses."""
     try:
         return parse_trainer_flags(argv)
     except SystemExit:

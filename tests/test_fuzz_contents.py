@@ -1,4 +1,4 @@
-"""Drawn tables, checkpoints and metrics: each one is read as what it is, or refused by a UserError that names it."""
+"""Random tables, checkpoints and metrics: each one is read correctly, or refused with a UserError that names it."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from training.checkpoints import KEYS, load_checkpoint, model_from_checkpoint, s
 from training.metrics_log import read_metrics
 from utils import UserError
 
-# Tables: actions of the robot, the course's truth and submission.
+# Tables: the robot's actions, ground truth and submissions in csv files.
 
 CELLS = st.floats(width=32).map(repr) | st.integers(-999, 999).map(str) | st.sampled_from(
     ["", " ", "nan", "-inf", "1e400", "1e39", "-3.5e38", "1e-400", "٣", "1_0", "0x1", '"1"', "1\0", "up", " 2 ", "1.", ".5", "1e", "+1", "²", "1,", "\t3"])  # fmt: skip
@@ -26,7 +26,7 @@ ENDS = st.sampled_from(["\n", "\r\n", "\n\n", "\r", " \n"])
 
 
 def number(cell: str) -> float:
-    """What float() makes of it, as single precision can hold it; nan if that is nothing finite."""
+    """Return the cell as a number in single precision; nan if it is not a finite one."""
     try:
         with np.errstate(over="ignore"):
             value = np.float32(float(cell))
@@ -68,7 +68,7 @@ def test_actions(fresh):
 
 
 def test_tables_of_any_bytes(fresh):
-    """Neither reader may do else than read or refuse."""
+    """Both readers read the table or refuse it."""
     path = fresh() / "table.csv"
 
     @cases(150)
@@ -86,8 +86,8 @@ def test_tables_of_any_bytes(fresh):
     check()
 
 
-def test_truth_and_submissions(fresh):
-    """Every writing of a table of frames gives the same frames, a table that is damaged none."""
+def test_ground_truth_and_submissions(fresh):
+    """Every form of a table of frames gives the same frames; a damaged table is refused."""
     path = fresh() / "gt.csv"
 
     @cases(200)
@@ -100,30 +100,18 @@ def test_truth_and_submissions(fresh):
         form = draw(st.sampled_from(["{}", "{}.0", " {}", "{}e0", "+{}"]))
         rows = [[form.format(value) for value in row] for row in pixels]
         rows = [[*([str(i)] if own else []), *row, *(["Public"] if usage else [])] for i, row in enumerate(rows)]
-        whole = draw(st.booleans())
+        whole, has_header = draw(st.booleans()), draw(st.booleans())
         if not whole:
             place, column = draw(st.integers(0, count - 1)), draw(st.integers(0, width - 1)) + own
-            fault = draw(
-                st.sampled_from(
-                    [
-                        "",
-                        "-1",
-                        "256",
-                        "0.5",
-                        "nan",
-                        "inf",
-                        "x",
-                        "1e400",
-                        '"1"',
-                        "1\0",
-                        "#",
-                        *([None, "7,7", "7,7,7,7"] if count > 1 else []),
-                    ]
-                )
-            )
+            if count == 1 and not has_header:  # a number and text as the last of 3 + 1 columns are a table without id, with Usage
+                column = min(column, width - 1)
+            faults = ["", "-1", "256", "0.5", "nan", "inf", "x", "1e400", '"1"', "1\0", "#"]
+            if count > 1:
+                faults += [None, "7,7", "7,7,7,7"]
+            fault = draw(st.sampled_from(faults))
             rows[place][column : column + 1] = [fault] if fault is not None else []
         header = [*(["id"] if own else []), *(f"p{i}" for i in range(width)), *(["Usage"] if usage else [])]
-        rows = [header, *rows] if draw(st.booleans()) else rows
+        rows = [header, *rows] if has_header else rows
         end = draw(st.sampled_from(["\n", "\r\n"]))
         path.write_text(
             end.join(map(",".join, rows)) + draw(st.sampled_from(["", end])),
@@ -133,7 +121,7 @@ def test_truth_and_submissions(fresh):
         found = outcome(lambda: read_frames(path))
         if whole:
             assert np.array_equal(found, pixels)
-        else:  # or of another size, which is found where the lengths of the sequences are known
+        else:  # or it has another size, which find_truth() refuses, since it knows the lengths
             assert str(path) in str(found) if isinstance(found, UserError) else found.shape != pixels.shape
 
     check()
@@ -170,7 +158,7 @@ def test_bytes_of_a_checkpoint(fresh):
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_content_of_a_checkpoint(fresh):
-    """A file that is whole, by a program that writes something else."""
+    """An undamaged file of another program, or with other content."""
     path = fresh() / "last.ckpt"
 
     @cases(150)
@@ -192,30 +180,22 @@ def test_content_of_a_checkpoint(fresh):
         if not isinstance(found, UserError):
             assert depth == 0 or isinstance(value, KEYS.get(name, int)) or version < 3
             found = outcome(lambda: model_from_checkpoint(found, path))
-        assert isinstance(found, UserError) and str(path) in str(found)  # also for its weights, which are none
+        assert isinstance(found, UserError) and str(path) in str(found)  # also for its weights, which do not fit a model
 
     check()
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.just(10**400), lambda inside: st.lists(inside, max_size=3)
                     | st.dictionaries(st.sampled_from(["epoch", "loss", "val_psnr", "x"]), inside, max_size=3), max_leaves=5)  # fmt: skip
-ROW = {
-    "epoch": 0,
-    "step": 2,
-    "loss": 0.1,
-    "mse": None,
-    "forced": 1.0,
-    "val_psnr": 20.0,
-    "val_psnr_per_frame": [20.0, None, 21.0],
-    "skipped": [],
-}
+ROW = {"epoch": 0, "step": 2, "loss": 0.1, "mse": None, "forced": 1.0, "val_psnr": 20.0, "val_psnr_per_frame": [20.0, None, 21.0],
+       "skipped": []}  # fmt: skip
 LINES = st.builds(lambda row, name, value, much: json.dumps(row | ({name: value} if much else {})), st.just(ROW) | st.just({"epoch": 1}),
                   st.sampled_from(list(ROW)), JSON, st.booleans()) | JSON.map(json.dumps) | st.sampled_from(["", "[" * 100000, "1" * 5000, "{", "nan", "\xff"])  # fmt: skip
 
 
 @pytest.mark.parametrize("drawn, count", [(False, 150), (True, 8)])
 def test_metrics(fresh, drawn, count):
-    """Rows that can be drawn, or a line that says which one is none."""
+    """Each file gives rows that can be plotted, or an error that names it."""
     run = fresh() / "run"
     run.mkdir()
     path = run / "metrics.jsonl"

@@ -1,4 +1,4 @@
-"""Trainer.py and Tester.py on the robot's data, as a user runs them."""
+"""Trainer.py and Tester.py on robot data, as a user runs them."""
 
 import csv
 import json
@@ -49,8 +49,8 @@ def test_both_priors_train_under_every_annealing(rendered_robot, tmp_path, model
     assert config["learned_prior"] == (model == "svg_lp") and len(config["condition_mean"]) == 7
 
 
-def test_the_validation_is_the_mean_over_all_fixed_windows(rendered_robot, trained_robot):
-    """Three sequences of 11 frames hold two windows of 5 each; only the last batch was scored in SVG's code."""
+def test_the_validation_score_is_the_mean_over_all_fixed_windows(rendered_robot, trained_robot):
+    """Three sequences of 11 frames have two windows of 5 frames each. SVG's published code scored only the last batch."""
     row = read_metrics(trained_robot / "metrics.jsonl")[-1]
     split = RobotSplit.load(rendered_robot, "validate", height=64, width=64, shortest=5)
     windows = fixed_windows(split, context=2, length=5, most=None)
@@ -68,7 +68,7 @@ def test_a_run_learns(rendered_robot, tmp_path):
     assert rows[-1]["mse"] < 0.6 * rows[0]["mse"]
 
 
-def test_a_resumed_run_equals_one_that_was_not_cut(rendered_robot, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(rendered_robot, tmp_path):
     flags = ["--niter", 3, "--per_save", 1, "--tfr_decay_step", 0.4, "--feedback_noise", 0.05]
     train(rendered_robot, tmp_path / "whole", *flags)
     train(rendered_robot, tmp_path / "cut", *flags, "--ckpt_path", tmp_path / "whole" / "epoch=0.ckpt")
@@ -78,8 +78,8 @@ def test_a_resumed_run_equals_one_that_was_not_cut(rendered_robot, tmp_path):
         assert all(torch.equal(value, cut[part][name]) for name, value in whole[part].items())
 
 
-def test_the_courses_command_runs_unchanged(rendered_robot, tmp_path):
-    """Every flag of Lab 5 by its own name."""
+def test_the_command_of_the_course_runs_unchanged(rendered_robot, tmp_path):
+    """Every flag of Lab 5 by its name in the course."""
     Trainer.main(["--model", "svg_fp", "--data_root", str(rendered_robot), "--log_dir", str(tmp_path / "logs"), "--lr", "0.002", "--beta1", "0.9",
                   "--batch_size", "2", "--optimizer", "adam", "--niter", "1", "--epoch_size", "1", "--tfr", "1.0", "--tfr_start_decay_epoch", "0",
                   "--tfr_decay_step", "0.1", "--tfr_lower_bound", "0.2", "--kl_anneal_cyclical", "--kl_anneal_ratio", "0.5", "--kl_anneal_cycle",
@@ -90,22 +90,15 @@ def test_the_courses_command_runs_unchanged(rendered_robot, tmp_path):
     flags = state["flags"]
     assert (flags["num_epoch"], flags["tfr_floor"], flags["kl_weight"], flags["optim"]) == (1, 0.2, 1e-4, "Adam")
     assert flags["kl_anneal_type"] == "Cyclical" and state["model_config"]["last_frame_skip"]
-    assert len(read_metrics(tmp_path / "logs" / "metrics.jsonl")[0]["val_psnr_per_frame"]) == 5  # 7 frames, 2 of them given
+    assert (
+        len(read_metrics(tmp_path / "logs" / "metrics.jsonl")[0]["val_psnr_per_frame"]) == 5
+    )  # 7 frames, 2 of them context frames
 
 
 def test_only_validating_needs_no_flags_of_the_model(rendered_robot, trained_robot, tmp_path, capsys):
+    checkpoint = str(trained_robot / "last.ckpt")
     Trainer.main(
-        [
-            "--DR",
-            str(rendered_robot),
-            "--save_root",
-            str(tmp_path),
-            "--ckpt_path",
-            str(trained_robot / "last.ckpt"),
-            "--test",
-            "--device",
-            "cpu",
-        ]
+        ["--DR", str(rendered_robot), "--save_root", str(tmp_path), "--ckpt_path", checkpoint, "--test", "--device", "cpu"]
     )
     row = read_metrics(trained_robot / "metrics.jsonl")[-1]
     assert f"val {row['val_psnr']:.2f} dB (by channel {row['val_channel_psnr']:.2f}" in capsys.readouterr().out
@@ -115,9 +108,9 @@ def test_only_validating_needs_no_flags_of_the_model(rendered_robot, trained_rob
     (["--F_dim", "8"], "--F_dim: is a flag of --model pose_cvae, not of"), (["--flip", "0.5"], "--flip: is a flag of --model pose_cvae"),
     (["--n_past", "9"], "every sequence is shorter than 12 frames"), (["--n_eval", "2"], "--n_eval 2: expected more frames than the 2"),
     (["--frame_H", "32"], "frames of 32 x 64: expected a square"), (["--frame_H", "48", "--frame_W", "48"], "expected a square of 32, 64, 128"),
-    (["--norm", "batch", "--batch_size", "1"], "--norm batch: expected at least two clips in every batch, got one"),
-    (["--norm", "batch", "--epoch_size", "3", "--fast_train", "--fast_partial", "0.5"], "--norm batch: expected at least two clips in every batch, got one"),
-    (["--norm", "layer"], "--norm"), (["--DR", "nowhere"], "no such folder"), (["--optimizer", "lion"], "expected one of Adam, AdamW, SGD, RMSprop, got 'lion'"),
+    (["--norm", "batch", "--batch_size", "1"], "--norm batch: a batch would hold one clip only"),
+    (["--norm", "batch", "--epoch_size", "3", "--fast_train", "--fast_partial", "0.5"], "--norm batch: a batch would hold one clip only"),
+    (["--norm", "layer"], "--norm"), (["--g_dim", "1"], "argument --g_dim: expected an integer of at least 2, got 1"), (["--DR", "nowhere"], "no such folder"), (["--optimizer", "lion"], "expected one of Adam, AdamW, SGD, RMSprop, got 'lion'"),
 ])  # fmt: skip
 def test_wrong_flags_end_in_one_line(rendered_robot, tmp_path, capsys, flags, message):
     argv = ["--model", "svg_fp", "--DR", rendered_robot, "--save_root", tmp_path, *SMALL_SVG, *flags]
@@ -130,7 +123,7 @@ def test_a_wrong_size_is_refused_before_anything_is_decoded(rendered_robot, tmp_
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_run_goes_on_with_more_data_and_keeps_the_scale_of_its_conditions(rendered_robot, tmp_path):
+def test_a_run_continued_with_other_data_keeps_the_scale_of_its_conditions(rendered_robot, tmp_path):
     data = shutil.copytree(rendered_robot, tmp_path / "data")
     train(data, tmp_path / "run", "--niter", 1)
     for name in ("actions.csv", "endeffector_positions.csv"):
@@ -142,31 +135,18 @@ def test_a_run_goes_on_with_more_data_and_keeps_the_scale_of_its_conditions(rend
     assert after["epoch"] == 2 and after["model_config"] == before
 
 
-def test_another_kind_of_model_cannot_take_a_run_up(rendered, trained_robot, tmp_path, capsys):
+def test_a_model_of_another_task_cannot_continue_a_run(rendered, trained_robot, tmp_path, capsys):
     message = refused(capsys, Trainer.main, ["--DR", rendered, "--save_root", tmp_path, "--ckpt_path", trained_robot])
     assert message.endswith("expected the settings that it was trained with, got --model pose_cvae (was svg_lp)")
 
 
-def test_another_prior_cannot_take_a_run_up(rendered_robot, trained_robot, tmp_path, capsys):
-    argv = [
-        "--model",
-        "svg_fp",
-        "--DR",
-        rendered_robot,
-        "--save_root",
-        tmp_path,
-        *SMALL_SVG,
-        "--niter",
-        "3",
-        "--ckpt_path",
-        trained_robot,
-    ]
-    assert "got --model svg_fp (was svg_lp)" in refused(capsys, Trainer.main, argv)
+def test_a_model_with_another_prior_cannot_continue_a_run(rendered_robot, trained_robot, tmp_path, capsys):
+    argv = ["--model", "svg_fp", "--DR", rendered_robot, "--save_root", tmp_path, *SMALL_SVG]
+    argv += ["--niter", "3", "--ckpt_path", trained_robot]
+    assert "was trained with --model svg_lp, not svg_fp" in refused(capsys, Trainer.main, argv)
 
 
-def test_a_dance_checkpoint_is_no_robots_and_the_other_way_round(
-    rendered, trained, rendered_robot, trained_robot, tmp_path, capsys
-):
+def test_a_checkpoint_does_not_fit_the_data_of_the_other_task(rendered, trained, rendered_robot, trained_robot, tmp_path, capsys):
     _, problems = refused_with_list(
         capsys, Tester.main, ["--DR", rendered, "--ckpt_path", trained_robot, "--save_root", tmp_path]
     )
@@ -178,13 +158,13 @@ def test_a_dance_checkpoint_is_no_robots_and_the_other_way_round(
         assert message.startswith(f"error: {flag}: no such flag for the task of {checkpoint}")
 
 
-def test_results_of_a_test_are_complete(rendered_robot, trained_robot, tmp_path):
+def test_a_test_writes_all_its_results(rendered_robot, trained_robot, tmp_path):
     rows = test(rendered_robot, trained_robot, tmp_path, "--show", 1)
     names = ["traj_0_to_1--0-0", "traj_0_to_1--0-5", "traj_0_to_1--1-0", "traj_0_to_1--1-5"]
     assert [row["sequence"] for row in rows] == [*names, "all"] and rows[-1]["frames"] == "12"
-    pictures = {f"compare_seq{names[0]}.gif", f"strip_seq{names[0]}.png", f"psnr_seq{names[0]}.png"}
-    assert {path.name for path in tmp_path.iterdir()} == pictures | {"psnr.png", "scores.csv", "scores.json"}
-    # Truth beside prediction, and truth over prediction for every time step.
+    images = {f"compare_seq{names[0]}.gif", f"strip_seq{names[0]}.png", f"psnr_seq{names[0]}.png"}
+    assert {path.name for path in tmp_path.iterdir()} == images | {"psnr.png", "scores.csv", "scores.json"}
+    # Ground truth next to prediction, and ground truth above prediction for every time step.
     assert iio.imread(tmp_path / f"compare_seq{names[0]}.gif", index=0).shape == (64 * ZOOM, 2 * 64 * ZOOM + GAP, 3)
     strip = np.asarray(Image.open(tmp_path / f"strip_seq{names[0]}.png"))
     assert strip.shape[0] / strip.shape[1] == pytest.approx((2 * 64 + GAP) / (5 * 64 + 4 * GAP))
@@ -195,7 +175,7 @@ def test_results_of_a_test_are_complete(rendered_robot, trained_robot, tmp_path)
         )
 
 
-def test_of_several_samples_the_best_is_told_beside_the_first(rendered_robot, trained_robot, tmp_path):
+def test_with_several_samples_the_best_is_scored_next_to_the_first(rendered_robot, trained_robot, tmp_path):
     rows = test(rendered_robot, trained_robot, tmp_path, "--n_sample", 5, "--show", 1, "--z_scale", 30)
     for row in rows:
         assert row["samples"] == "5" and all(
@@ -204,10 +184,10 @@ def test_of_several_samples_the_best_is_told_beside_the_first(rendered_robot, tr
     assert float(rows[-1]["best_psnr"]) > float(rows[-1]["psnr"])
     assert (
         iio.imread(tmp_path / "compare_seqtraj_0_to_1--0-0.gif", index=0).shape[1] == 4 * 64 * ZOOM + 3 * GAP
-    )  # truth, first, best, worst
+    )  # ground truth, first, best, worst
 
 
-def test_a_second_test_leaves_nothing_of_the_first_and_nothing_of_others_is_touched(rendered_robot, trained_robot, tmp_path):
+def test_a_second_test_removes_the_results_of_the_first_and_no_other_files(rendered_robot, trained_robot, tmp_path):
     test(rendered_robot, trained_robot, tmp_path)
     (tmp_path / "psnr_of_my_paper.png").write_bytes(b"mine")
     test(rendered_robot, trained_robot, tmp_path, "--windows", 1, "--show", 1)
@@ -215,14 +195,14 @@ def test_a_second_test_leaves_nothing_of_the_first_and_nothing_of_others_is_touc
     assert (tmp_path / "psnr_of_my_paper.png").exists()
 
 
-def test_longer_roll_outs_and_fewer_windows(rendered_robot, trained_robot, tmp_path):
+def test_longer_rollouts_and_fewer_windows(rendered_robot, trained_robot, tmp_path):
     rows = test(rendered_robot, trained_robot, tmp_path, "--n_eval", 11)
     assert [row["frames"] for row in rows] == ["9", "9", "18"]
     rows = test(rendered_robot, trained_robot, tmp_path, "--windows", 1, "--split", "validate")
     assert [row["sequence"] for row in rows] == [f"traj_0_to_2--{k}-0" for k in range(3)] + ["all"]
 
 
-def test_chosen_sequences_are_rolled_out_alone(rendered_robot, trained_robot, tmp_path, capsys):
+def test_only_the_named_sequences_are_rolled_out(rendered_robot, trained_robot, tmp_path, capsys):
     rows = test(rendered_robot, trained_robot, tmp_path, "--only", "traj_0_to_1--1-5", "traj_0_to_1--0-0")
     assert [row["sequence"] for row in rows] == ["traj_0_to_1--1-5", "traj_0_to_1--0-0", "all"]
     argv = ["--DR", rendered_robot, "--ckpt_path", trained_robot, "--save_root", tmp_path, "--only", "7"]
@@ -235,7 +215,7 @@ def test_the_actions_of_another_sequence_change_the_prediction(rendered_robot, t
     assert len({score["copy"] for score in scores}) == 1 and len({score["psnr"] for score in scores}) == 3
 
 
-def test_data_without_positions_do_not_fit_a_model_that_had_them(rendered_robot, trained_robot, tmp_path, capsys):
+def test_data_without_positions_do_not_fit_a_model_trained_with_them(rendered_robot, trained_robot, tmp_path, capsys):
     data = shutil.copytree(rendered_robot, tmp_path / "data")
     for path in data.rglob("endeffector_positions.csv"):
         path.unlink()
@@ -245,8 +225,8 @@ def test_data_without_positions_do_not_fit_a_model_that_had_them(rendered_robot,
     assert "4 condition values per frame: expected 7, as in training" in refused(capsys, Trainer.main, argv)
 
 
-@pytest.mark.skipif(not (REAL / "bair_sample").is_dir(), reason="the real sequence is not on this machine")
-def test_a_real_bair_sequence_goes_through(trained_robot, tmp_path):
+@pytest.mark.skipif(not (REAL / "bair_sample").is_dir(), reason="the BAIR sequence is not on this machine")
+def test_a_real_bair_sequence_can_be_tested(trained_robot, tmp_path):
     rows = test(REAL / "bair_sample", trained_robot, tmp_path, "--n_eval", 12, "--windows", 1, "--cache_dir", tmp_path / "cache")
     assert [row["frames"] for row in rows] == ["10", "10"]
     assert float(rows[0]["copy"]) == pytest.approx(24.02, abs=0.01)
@@ -254,8 +234,8 @@ def test_a_real_bair_sequence_goes_through(trained_robot, tmp_path):
 
 @pytest.mark.skipif(not (REAL / "robot_sim").is_dir(), reason="the simulated episodes are not on this machine")
 @pytest.mark.parametrize("split, expected", [("train", 32.1), ("validate", 32.5)])
-def test_copying_the_given_frame_scores_what_is_known_of_the_simulated_episodes(tmp_path, split, expected):
-    data = RobotSplit.load(REAL / "robot_sim", split, height=64, width=64, shortest=12, cache_dir=tmp_path)
+def test_the_copy_last_frame_baseline_of_the_simulated_episodes_has_its_known_score(tmp_path, split, expected):
+    data = RobotSplit(REAL / "robot_sim", split, height=64, width=64, shortest=12, cache_dir=tmp_path)
     windows = fixed_windows(data, context=2, length=12, most=None)
     copies = [psnr((w.ground_truth[1] / 255).expand(10, -1, -1, -1), w.ground_truth[2:] / 255) for w in windows]
     assert torch.cat(copies).mean().item() == pytest.approx(expected, abs=0.05)

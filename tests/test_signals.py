@@ -37,7 +37,7 @@ def test_a_signal_ends_the_run_after_the_step_and_everything_is_saved(rendered, 
     os.killpg(run.pid, number)
     errors = finish(run, status=status)
     name = "Ctrl-C" if number == signal.SIGINT else number.name
-    assert len(errors.splitlines()) == 1 and f"stopped by {name}" in errors and "go on with --resume" in errors
+    assert len(errors.splitlines()) == 1 and f"stopped by {name}" in errors and "continue it with --resume" in errors
     state = load_checkpoint(tmp_path / "run" / "last.ckpt")
     assert state["step"] == 4 * state["epoch"] + state["progress"]["clips"] // 2
 
@@ -107,7 +107,10 @@ def test_a_step_with_non_finite_numbers_is_skipped_counted_and_named(rendered, t
         run_in(tmp_path / "poisoned", patch, argv)
     errors = capsys.readouterr().err
     for epoch, batch in [(1, 2), (1, 3), (2, 3)]:
-        assert f"epoch {epoch}, batch {batch}{' with loss nan' * (what == 'loss')}: gradient norm nan; step skipped" in errors
+        assert (
+            f"epoch {epoch}, batch {batch}{' with loss nan: gradient norm nan' if what == 'loss' else ': gradient norm inf'}; step skipped"
+            in errors
+        )
     rows = read_metrics(tmp_path / "poisoned" / "run" / "metrics.jsonl")
     assert [row["skipped"] for row in rows] == [[1, 2], [2]] and [row["step"] for row in rows] == [2, 5]
     assert all(math.isfinite(row[name]) for row in rows for name in ("loss", "mse", "kl", "val_psnr"))
@@ -143,7 +146,7 @@ def test_after_bad_steps_in_a_row_the_run_stops_and_the_last_good_state_is_kept(
         with pytest.raises(SystemExit) as stop:
             Trainer.main(argv)
     *skipped, message = capsys.readouterr().err.splitlines()
-    assert stop.value.code == 1 and len(skipped) == 4 and all("the step is left out" in line for line in skipped)
+    assert stop.value.code == 1 and len(skipped) == 4 and all("step skipped" in line for line in skipped)
     assert "epoch 3, batch 2 with the loss nan" in message and "5 such steps in a row" in message and "lower --lr" in message
     last, bad = (load_checkpoint(tmp_path / "run" / f"{name}.ckpt") for name in ("last", "bad"))
     assert last["step"] == 3 and bad["progress"]["in_a_row"] == 5

@@ -1,3 +1,5 @@
+"""submission.csv, ground truth in csv files, and the grader PSNR."""
+
 import numpy as np
 import pytest
 import torch
@@ -42,7 +44,7 @@ def test_the_graders_file_is_read_with_its_usage_column(tmp_path):
 @pytest.mark.parametrize(
     "style", ["no header", "no header with id", "header", "index header", "number header", "byte order mark", "floats"]
 )
-def test_other_writings_of_the_same_table_are_read(tmp_path, style):
+def test_other_forms_of_the_same_table_are_read(tmp_path, style):
     (video,) = videos(3)
     values = video.reshape(3, -1)
     rows = [",".join(str(float(v) if style == "floats" else v) for v in row) for row in values]
@@ -56,7 +58,7 @@ def test_other_writings_of_the_same_table_are_read(tmp_path, style):
     assert np.array_equal(read_frames(tmp_path / "table.csv"), values)
 
 
-def test_one_truth_file_per_sequence_is_found(tmp_path):
+def test_one_ground_truth_file_per_sequence_is_found(tmp_path):
     a, b = videos(3, 2)
     (tmp_path / "Demo_Test").mkdir()
     write_submission(tmp_path / "Demo_Test" / "GT0.csv", [a])
@@ -80,25 +82,33 @@ def test_one_truth_file_per_sequence_is_found(tmp_path):
         "id,0,1\n0,1,0.5\n",
     ],
 )
-def test_a_table_of_something_else_is_refused(tmp_path, content):
-    """Of a row with a value too many, the first were read, each one place off."""
+def test_another_table_is_refused(tmp_path, content):
+    """A row with one value too many used to be read, with every value one place off."""
     (tmp_path / "gt.csv").write_text(content)
     with pytest.raises(UserError, match=r"gt\.csv"):
         find_ground_truth(tmp_path, tmp_path / "gt.csv", {"0": 1}, height=2, width=4)
 
 
-def test_truth_of_another_size_is_refused_with_both_sizes(tmp_path):
+@pytest.mark.parametrize("rows", ["1,2,3,x\n2,3,4,5\n", "1,2,3,x\n2,3,4,Public\n3,4,5,6\n", "id,0,1,2\n7,1,2,x\n"])
+def test_text_in_place_of_the_last_value_is_refused(tmp_path, rows):
+    """It was taken for a column like Usage, and the id for a pixel."""
+    (tmp_path / "gt.csv").write_text(rows)
+    with pytest.raises(UserError, match=r"gt\.csv: not a table of frames"):
+        read_frames(tmp_path / "gt.csv")
+
+
+def test_ground_truth_of_another_size_is_refused_with_both_sizes(tmp_path):
     write_submission(tmp_path / "gt.csv", videos(3))
     with pytest.raises(UserError, match=r"expected 5 frames of 24 values \(3 x 2 x 4\), got 3 frames of 24"):
         find_ground_truth(tmp_path, tmp_path / "gt.csv", {"0": 2, "1": 3}, height=2, width=4)
 
 
-def test_the_grader_psnrs_frames_1_to_600_of_each_sequence_by_hand():
-    """Frame 0 and frames 601..629 may hold anything; the mean is over rows, the first three sequences are public."""
+def test_grader_psnr_of_frames_1_to_600_equals_a_computation_by_hand():
+    """Frame 0 and frames 601..629 do not count; the mean is over rows, and the first three sequences are public."""
     truth = [np.full((630, 3, 2, 4), 100, np.uint8) for _ in range(5)]
     predicted = [video.copy() for video in truth]
     for i, video in enumerate(predicted):
-        video[1:601] += np.uint8(i + 1)  # error of i + 1 grey levels
+        video[1:601] += np.uint8(i + 1)  # error of i + 1 gray levels
         video[0] = video[601:] = 255
     levels = [20 * np.log10(255 / (i + 1)) for i in range(5)]
     score = grader_psnr(predicted, truth)

@@ -1,4 +1,4 @@
-"""Tester.py as a user runs it."""
+"""Tester.py on dance data, as a user runs it."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def scores(folder) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def test_results_are_complete(rendered, trained, tmp_path, capsys):
+def test_a_test_writes_all_its_results(rendered, trained, tmp_path, capsys):
     run(rendered, trained, tmp_path, "--strip_every", "3")
     expected = {f"{kind}_seq{i}.{suffix}" for i in (0, 1) for kind, suffix in
                 [("pred", "gif"), ("compare", "gif"), ("strip", "png"), ("psnr", "png")]}  # fmt: skip
@@ -40,9 +40,8 @@ def test_results_are_complete(rendered, trained, tmp_path, capsys):
     assert lines[0].split(",")[:2] == ["id", "0"] and lines[0].endswith(",6143") and len(lines) == 1 + 2 * 9
     assert [line.split(",")[0] for line in lines[1:]] == [str(i) for i in range(18)]
     assert Image.open(tmp_path / "pred_seq0.gif").size == (64, 32)
-    (line,) = (
-        line for line in capsys.readouterr().out.splitlines() if line.startswith("grader PSNR (frames 1 to 600): overall ")
-    )
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if line.startswith("grader PSNR (frames 1 to 600): overall "))
     assert "public" in line and "private" not in line and "nan" not in line  # there are two sequences
 
 
@@ -53,7 +52,7 @@ def test_the_given_first_frame_is_the_first_row(rendered, trained, tmp_path):
 
 
 def test_scores_are_the_psnr_of_the_written_frames(rendered, trained, tmp_path):
-    """Frames 1..8 of 9; the submission's bytes are the roll-out up to rounding."""
+    """Frames 1..8 of 9; the bytes of the submission are the rollout, rounded."""
     run(rendered, trained, tmp_path)
     rows = read_frames(tmp_path / "submission.csv").astype(float)
     for i, sequence in enumerate(load_test_sequences(rendered, height=32, width=64)):
@@ -74,7 +73,7 @@ def test_scores_are_the_psnr_of_the_written_frames(rendered, trained, tmp_path):
     }
 
 
-def test_a_part_of_the_test_does_not_replace_it(rendered, trained, tmp_path):
+def test_a_partial_test_does_not_replace_the_full_one(rendered, trained, tmp_path):
     run_folder = shutil.copytree(trained, tmp_path / "run")
     argv = ["--DR", str(rendered), "--ckpt_path", str(run_folder), "--device", "cpu"]
     Tester.main(argv)
@@ -85,9 +84,9 @@ def test_a_part_of_the_test_does_not_replace_it(rendered, trained, tmp_path):
     assert all((run_folder / name / "scores.json").is_file() for name in ("test_only", "test_shuffled"))
 
 
-def test_results_lie_in_the_run_unless_a_folder_is_named(rendered, trained, tmp_path, monkeypatch):
-    """With the checkpoint's run, where the report looks for them; --overwrite moves those of every split with it: train/ stayed,
-    and was then shown as the new run's."""
+def test_results_are_in_the_run_by_default_and_move_with_it(rendered, trained, tmp_path, monkeypatch):
+    """The report looks for them there, and --overwrite moves those of every split with the run. train/ used to stay, and the report
+    then showed it as a result of the new run."""
     run_folder = shutil.copytree(trained, tmp_path / "run")
     monkeypatch.setattr(Tester, "write_visualizations", lambda *_, **__: None)
     monkeypatch.setattr(Tester, "run_tests", lambda *_, **__: [])
@@ -97,7 +96,7 @@ def test_results_lie_in_the_run_unless_a_folder_is_named(rendered, trained, tmp_
     for split in ("test", "train", "val", "validate", "Demo/extra"):
         for more in ([], ["--only", "0"], ["--shuffle_conditions"]):
             Tester.main([*argv, "--split", split, *more])
-    (run_folder / "train" / "scores.json").unlink()  # as a test leaves it that is stopped
+    (run_folder / "train" / "scores.json").unlink()  # as after an interrupted test
     results = {path.name for path in run_folder.iterdir() if path.is_dir()}
     assert len(results) == 15 and {"test", "train", "val_only", "Demo-extra_shuffled"} < results
     assert RunFolder(run_folder, use_wandb=False, use_tensorboard=False).move_earlier_run_aside() == run_folder / "earlier-1"
@@ -105,7 +104,7 @@ def test_results_lie_in_the_run_unless_a_folder_is_named(rendered, trained, tmp_
     assert results == {path.name for path in (run_folder / "earlier-1").iterdir() if path.is_dir()}
 
 
-def test_a_run_folder_means_its_best_checkpoint_with_averaged_weights(rendered, trained, tmp_path, monkeypatch):
+def test_a_run_folder_stands_for_the_ema_weights_of_its_best_checkpoint(rendered, trained, tmp_path, monkeypatch):
     used = []
     monkeypatch.setattr(
         evaluation_scores, "rollout_sequences", lambda model, *_, **__: used.append(model) or [torch.zeros(9, 3, 32, 64)] * 2
@@ -115,7 +114,7 @@ def test_a_run_folder_means_its_best_checkpoint_with_averaged_weights(rendered, 
     assert all(torch.equal(value, state["ema"][name]) for name, value in used[0].state_dict().items())
 
 
-def test_the_seed_and_z_scale_decide_the_result(rendered, trained, tmp_path):
+def test_the_seed_and_z_scale_determine_the_result(rendered, trained, tmp_path):
     def submission(*flags) -> bytes:
         run(rendered, trained, tmp_path, *flags)
         return (tmp_path / "submission.csv").read_bytes()
@@ -126,7 +125,7 @@ def test_the_seed_and_z_scale_decide_the_result(rendered, trained, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["--gt", "Demo_Test"])
-def test_truth_in_csv_form_gives_the_same_scores(dataset, trained, tmp_path, where):
+def test_ground_truth_in_csv_files_gives_the_same_scores(dataset, trained, tmp_path, where):
     run(dataset, trained, tmp_path / "folders")
     truth = [sequence.ground_truth.numpy() for sequence in load_test_sequences(dataset, height=32, width=64)]
     shutil.rmtree(dataset / "test" / "test_gt")
@@ -142,7 +141,7 @@ def test_truth_in_csv_form_gives_the_same_scores(dataset, trained, tmp_path, whe
     assert scores(tmp_path / "csv") == scores(tmp_path / "folders")
 
 
-def test_without_truth_everything_but_the_scores_is_written(dataset, trained, tmp_path, capsys):
+def test_without_ground_truth_everything_but_the_scores_is_written(dataset, trained, tmp_path, capsys):
     shutil.rmtree(dataset / "test" / "test_gt")
     shutil.rmtree(dataset / "train")
     run(dataset, trained, tmp_path / "out")

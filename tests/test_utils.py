@@ -1,3 +1,5 @@
+"""Image metrics, conversions, seeds, and errors that a user can fix."""
+
 import math
 import pickle
 from pathlib import Path
@@ -22,7 +24,7 @@ def test_psnr_by_hand_one_value_per_frame():
     assert scores[0, 0].item() == math.inf
 
 
-def test_psnr_broadcasts_nothing():
+def test_psnr_does_not_broadcast():
     with pytest.raises(ValueError, match="shapes differ"):
         psnr(torch.zeros(5, 3, 4, 4), torch.zeros(1, 3, 4, 4))
 
@@ -60,20 +62,20 @@ def test_bytes_are_rounded_and_clipped():
     assert video_to_bytes(torch.tensor([-0.2, 0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 1.01])).tolist() == [0, 0, 0, 1, 255, 255]
 
 
-def test_pixels_are_scaled_and_other_conditions_left_alone():
+def test_pixels_are_scaled_and_other_values_kept():
     cpu = torch.device("cpu")
     assert to_model(torch.tensor([0, 255], dtype=torch.uint8), cpu).tolist() == [0, 1]
     actions = torch.tensor([-3.5, 7.0])
     assert torch.equal(to_model(actions, cpu), actions)
 
 
-def test_seeds_are_the_same_on_every_machine_and_differ_by_every_part():
+def test_seeds_are_the_same_on_every_machine_and_depend_on_every_part():
     assert seed_for(1, "clip", 2, 3) == seed_for(1, "clip", 2, 3) == 501599591444266652
     seeds = {seed_for(s, kind, e, i) for s in range(3) for kind in ("clip", "step") for e in range(5) for i in range(5)}
     assert len(seeds) == 150 and all(0 <= seed < 2**63 for seed in seeds)
 
 
-def test_a_missing_package_says_which_flag_wanted_it():
+def test_the_error_about_a_missing_package_names_the_flag_that_needs_it():
     with pytest.raises(UserError, match=r"--use_wandb needs the package no_such_package.*pip install no_such_package"):
         optional_package("no_such_package", flag="--use_wandb")
 
@@ -91,7 +93,7 @@ def test_errors_end_a_program_with_one_line(capsys, error, status):
     assert stop.value.code == status and len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_many_problems_are_told_together_each_on_its_own_line(capsys):
+def test_several_problems_are_printed_together_one_per_line(capsys):
     @one_line_errors
     def main(argv):
         raise UserError("data: 2 of 9\nframes cannot be used:", ["a.png: is\ncut", "b.png: is cut"])
@@ -101,13 +103,13 @@ def test_many_problems_are_told_together_each_on_its_own_line(capsys):
     assert capsys.readouterr().err == "error: data: 2 of 9 frames cannot be used:\n  a.png: is cut\n  b.png: is cut\n"
 
 
-def test_an_error_with_its_problems_travels_between_processes():
+def test_an_error_with_its_problems_can_be_sent_between_processes():
     copied = pickle.loads(pickle.dumps(UserError("two", ["a", "b"])))
     assert str(copied) == "two\n  a\n  b" and copied.problems == ["a", "b"]
 
 
-def test_a_command_can_be_typed_into_the_systems_own_shell():
-    """Single quotes around a path of Windows became part of a folder's name there."""
+def test_a_command_can_be_typed_into_the_shell_of_the_system():
+    """On Windows, single quotes around a path became part of a folder's name."""
     words = ["python", "Trainer.py", "--DR", "my data", "--save_root", Path("runs/a")]
     assert command_line(words, windows=False) == "python Trainer.py --DR 'my data' --save_root runs/a"
     words[-1] = r"runs\a"

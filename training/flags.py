@@ -219,7 +219,8 @@ def add_robot_flags(parser: Parser) -> None:
     add("--n_future", type=COUNT, default=10, help="predicted frames in training, and in validation without --n_eval")
     add("--windows", type=COUNT, metavar="N", help="validation windows per sequence, counted from its start")
     add("--cond_shift", type=int, default=1, choices=[0, 1], help="frame t is predicted from the condition at t minus this")
-    add("--g_dim", type=COUNT, default=128, help="size of the vector between encoder and decoder")
+    # Group normalization makes a vector of one value constant, so that no frame reaches the LSTMs, or raises ValueError.
+    add("--g_dim", type=number(int, 2), default=128, help="size of the vector between encoder and decoder")
     add("--z_dim", type=COUNT, default=64, help="size of the latent z")
     add("--rnn_size", type=COUNT, default=256, help="hidden size of an LSTM layer")
     add("--predictor_rnn_layers", type=COUNT, default=2, help="LSTM layers of the frame predictor")
