@@ -93,7 +93,7 @@ def test_another_table_is_refused(tmp_path, content):
 def test_text_in_place_of_the_last_value_is_refused(tmp_path, rows):
     """It was taken for a column like Usage, and the id for a pixel."""
     (tmp_path / "gt.csv").write_text(rows)
-    with pytest.raises(UserError, match=r"gt\.csv: not a table of frames"):
+    with pytest.raises(UserError, match=r"gt\.csv: expected one row of integers"):
         read_frames(tmp_path / "gt.csv")
 
 
