@@ -16,7 +16,10 @@ WRONG = {
     "no seeds": ("[settings.a]\n", "seeds: expected a list of at least one"),
     "empty seeds": ("seeds = []\n[settings.a]\n", "seeds: expected a list of at least one"),
     "twice": ("seeds = [1, 2, 1]\n[settings.a]\n", "seeds: 1 stands there 2 times; expected each once"),
-    "no number": ("seeds = [true]\n[settings.a]\n", "seeds: expected an integer of at least 0 and at most 18446744073709551615, got 'True'"),
+    "no number": (
+        "seeds = [true]\n[settings.a]\n",
+        "seeds: expected an integer of at least 0 and at most 18446744073709551615, got 'True'",
+    ),
     "no settings": ("seeds = [1]\n", "settings: expected tables [settings.NAME]"),
     "not a table": ("seeds = [1]\nflags = 3\n[settings.a]\n", "[flags]: expected a table of flags"),
     "key": (
