@@ -6,7 +6,7 @@ RUN = .venv/bin/python
 
 .PHONY: demo demo-robot test test-slow
 demo: .venv/ready demo_data
-	$(RUN) Trainer.py --DR demo_data --save_root runs/demo --preset quick --resume
+	$(RUN) Trainer.py --DR demo_data --save_root runs/demo --preset quick --minutes 4 --resume
 	$(RUN) Tester.py --DR demo_data --ckpt_path runs/demo
 	$(RUN) tools/report.py runs/demo --out runs/demo/report
 	@echo

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -218,7 +219,7 @@ class Trainer:
 
     def validate(self) -> Validation:
         """Roll out the validation split with the EMA weights. Raises Stopped after a signal."""
-        validation = self.validator.validate(self.learner.ema.module, self.ranks, self.interrupt)
+        validation = self.validator.validate(self.learner.ema_model, self.ranks, self.interrupt)
         if validation is None:
             self.stop_requested()
             self.save_and_stop()
@@ -285,7 +286,7 @@ class Trainer:
         elif self.save_due and not self.progress.in_a_row:  # a series of skipped steps would replace the last good state
             self.save("last.ckpt")
 
-    def save_and_stop(self) -> None:
+    def save_and_stop(self) -> NoReturn:
         """Write last.ckpt and raise Stopped."""
         if not self.save("last.ckpt"):
             self.run_folder.rescue()

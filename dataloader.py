@@ -26,7 +26,7 @@ Flags = argparse.Namespace  # of Trainer.py; in Tester.py its own flags, which w
 class BatchPosition(NamedTuple):
     """The position of a batch in its epoch."""
 
-    index: int  # of the batch
+    index: int  # type: ignore[assignment]  # of the batch; hides tuple.index
     first_clip: int  # clips of the epoch that all processes took before it
     end_clip: int  # and after it
     loss_weight: float  # of the mean over this process's clips, in a step's gradient that is averaged over the processes

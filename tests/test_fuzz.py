@@ -4,6 +4,7 @@ import argparse
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -112,9 +113,14 @@ def test_the_other_programs_flags(here, monkeypatch, main, parser, required, cou
 
 def parser_of(main, monkeypatch) -> argparse.ArgumentParser:
     """Return the parser that main() builds."""
-    made = []
+    made: list[Parser] = []
+
+    def stop(self: Parser, _argv) -> NoReturn:
+        made.append(self)
+        self.exit(0)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Parser, "parse_args", lambda self, argv: made.append(self) or self.exit(0))
+        patch.setattr(Parser, "parse_args", stop)
         with pytest.raises(SystemExit):
             main([])
     return made[0]

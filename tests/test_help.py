@@ -78,7 +78,7 @@ def test_trainers_help_shows_the_main_flags_and_how_to_list_the_others(capsys, m
 
 def examples(parser: Parser) -> list[list[str]]:
     """Return the commands in the examples of --help, but for those that show more help."""
-    return [line.split() for line in parser.epilog.splitlines()[1:] if "--help" not in line]
+    return [line.split() for line in (parser.epilog or "").splitlines()[1:] if "--help" not in line]
 
 
 @pytest.mark.parametrize("model", MODELS)

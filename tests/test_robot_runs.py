@@ -27,15 +27,13 @@ def train(data, folder, *more, model: str = "svg_lp") -> None:
     Trainer.main(["--model", model, "--DR", str(data), "--save_root", str(folder), *SMALL_SVG, *map(str, more)])
 
 
-def test(data, checkpoint, folder, *more) -> list[dict]:
+def run_tester(data, checkpoint, folder, *more) -> list[dict]:
+    """Test a checkpoint and return the rows of scores.csv."""
     Tester.main(
         ["--DR", str(data), "--ckpt_path", str(checkpoint), "--save_root", str(folder), "--device", "cpu", *map(str, more)]
     )
     with open(folder / "scores.csv", newline="") as file:
         return list(csv.DictReader(file))
-
-
-test.__test__ = False
 
 
 @pytest.mark.parametrize("model", ["svg_fp", "svg_lp"])
@@ -159,7 +157,7 @@ def test_a_checkpoint_does_not_fit_the_data_of_the_other_task(rendered, trained,
 
 
 def test_a_test_writes_all_its_results(rendered_robot, trained_robot, tmp_path):
-    rows = test(rendered_robot, trained_robot, tmp_path, "--show", 1)
+    rows = run_tester(rendered_robot, trained_robot, tmp_path, "--show", 1)
     names = ["traj_0_to_1--0-0", "traj_0_to_1--0-5", "traj_0_to_1--1-0", "traj_0_to_1--1-5"]
     assert [row["sequence"] for row in rows] == [*names, "all"] and rows[-1]["frames"] == "12"
     images = {f"compare_seq{names[0]}.gif", f"strip_seq{names[0]}.png", f"psnr_seq{names[0]}.png"}
@@ -176,7 +174,7 @@ def test_a_test_writes_all_its_results(rendered_robot, trained_robot, tmp_path):
 
 
 def test_with_several_samples_the_best_is_scored_next_to_the_first(rendered_robot, trained_robot, tmp_path):
-    rows = test(rendered_robot, trained_robot, tmp_path, "--n_sample", 5, "--show", 1, "--z_scale", 30)
+    rows = run_tester(rendered_robot, trained_robot, tmp_path, "--n_sample", 5, "--show", 1, "--z_scale", 30)
     for row in rows:
         assert row["samples"] == "5" and all(
             float(row[f"best_{name}"]) >= float(row[name]) for name in ("psnr", "channel_psnr", "ssim")
@@ -188,22 +186,22 @@ def test_with_several_samples_the_best_is_scored_next_to_the_first(rendered_robo
 
 
 def test_a_second_test_removes_the_results_of_the_first_and_no_other_files(rendered_robot, trained_robot, tmp_path):
-    test(rendered_robot, trained_robot, tmp_path)
+    run_tester(rendered_robot, trained_robot, tmp_path)
     (tmp_path / "psnr_of_my_paper.png").write_bytes(b"mine")
-    test(rendered_robot, trained_robot, tmp_path, "--windows", 1, "--show", 1)
+    run_tester(rendered_robot, trained_robot, tmp_path, "--windows", 1, "--show", 1)
     assert [path.name for path in tmp_path.glob("compare*")] == ["compare_seqtraj_0_to_1--0-0.gif"]
     assert (tmp_path / "psnr_of_my_paper.png").exists()
 
 
 def test_longer_rollouts_and_fewer_windows(rendered_robot, trained_robot, tmp_path):
-    rows = test(rendered_robot, trained_robot, tmp_path, "--n_eval", 11)
+    rows = run_tester(rendered_robot, trained_robot, tmp_path, "--n_eval", 11)
     assert [row["frames"] for row in rows] == ["9", "9", "18"]
-    rows = test(rendered_robot, trained_robot, tmp_path, "--windows", 1, "--split", "validate")
+    rows = run_tester(rendered_robot, trained_robot, tmp_path, "--windows", 1, "--split", "validate")
     assert [row["sequence"] for row in rows] == [f"traj_0_to_2--{k}-0" for k in range(3)] + ["all"]
 
 
 def test_only_the_named_sequences_are_rolled_out(rendered_robot, trained_robot, tmp_path, capsys):
-    rows = test(rendered_robot, trained_robot, tmp_path, "--only", "traj_0_to_1--1-5", "traj_0_to_1--0-0")
+    rows = run_tester(rendered_robot, trained_robot, tmp_path, "--only", "traj_0_to_1--1-5", "traj_0_to_1--0-0")
     assert [row["sequence"] for row in rows] == ["traj_0_to_1--1-5", "traj_0_to_1--0-0", "all"]
     argv = ["--DR", rendered_robot, "--ckpt_path", trained_robot, "--save_root", tmp_path, "--only", "7"]
     assert "--only 7: no such sequence; expected one of traj_0_to_1--0-0" in refused(capsys, Tester.main, argv)
@@ -211,7 +209,9 @@ def test_only_the_named_sequences_are_rolled_out(rendered_robot, trained_robot, 
 
 def test_the_actions_of_another_sequence_change_the_prediction(rendered_robot, trained_robot, tmp_path):
     flags = {"plain": [], "all": ["--shuffle_conditions"], "actions": ["--shuffle_conditions", 4]}
-    scores = [test(rendered_robot, trained_robot, tmp_path / name, "--z_scale", 0, *more)[-1] for name, more in flags.items()]
+    scores = [
+        run_tester(rendered_robot, trained_robot, tmp_path / name, "--z_scale", 0, *more)[-1] for name, more in flags.items()
+    ]
     assert len({score["copy"] for score in scores}) == 1 and len({score["psnr"] for score in scores}) == 3
 
 
@@ -227,7 +227,9 @@ def test_data_without_positions_do_not_fit_a_model_trained_with_them(rendered_ro
 
 @pytest.mark.skipif(not (REAL / "bair_sample").is_dir(), reason="the BAIR sequence is not on this machine")
 def test_a_real_bair_sequence_can_be_tested(trained_robot, tmp_path):
-    rows = test(REAL / "bair_sample", trained_robot, tmp_path, "--n_eval", 12, "--windows", 1, "--cache_dir", tmp_path / "cache")
+    rows = run_tester(
+        REAL / "bair_sample", trained_robot, tmp_path, "--n_eval", 12, "--windows", 1, "--cache_dir", tmp_path / "cache"
+    )
     assert [row["frames"] for row in rows] == ["10", "10"]
     assert float(rows[0]["copy"]) == pytest.approx(24.02, abs=0.01)
 

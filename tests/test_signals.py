@@ -147,7 +147,7 @@ def test_after_bad_steps_in_a_row_the_run_stops_and_the_last_good_state_is_kept(
             Trainer.main(argv)
     *skipped, message = capsys.readouterr().err.splitlines()
     assert stop.value.code == 1 and len(skipped) == 4 and all("step skipped" in line for line in skipped)
-    assert "epoch 3, batch 2 with the loss nan" in message and "5 such steps in a row" in message and "lower --lr" in message
+    assert "epoch 3, batch 2 with loss nan" in message and "5 non-finite steps in a row" in message and "lower --lr" in message
     last, bad = (load_checkpoint(tmp_path / "run" / f"{name}.ckpt") for name in ("last", "bad"))
     assert last["step"] == 3 and bad["progress"]["in_a_row"] == 5
     assert (

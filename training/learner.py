@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
         group.update(own)
 
 
-def ema_update(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+def ema_update(decay: float) -> Callable[..., None]:
     """Return the EMA update for AveragedModel. It forgets faster at first, so that the initial weights do not linger."""
 
     def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
@@ -114,6 +114,11 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         self.losses_finite = True
         self.statistics_before = [buffer.clone() for buffer in self.statistics]
+
+    @property
+    def ema_model(self) -> VideoModel:
+        """Return the copy of the model with the EMA weights."""
+        return cast(VideoModel, self.ema.module)
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the next step."""

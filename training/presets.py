@@ -27,7 +27,7 @@ DANCE_COURSE = DANCE | {
     "tfr_d_step": 0.1, "per_save": 3, "distortion": "mse",
     "tfr_coin": "epoch", "lr_warmup": 0.0, "beta2": 0.999,
 }  # fmt: skip
-DANCE_QUICK = DANCE | {"num_epoch": 11, "epoch_size": 200}
+DANCE_QUICK = DANCE | {"num_epoch": 11, "epoch_size": 200, "kl_anneal_cycle": 3}
 ROBOT: dict[str, Any] = {
     "frame_H": 64, "frame_W": 64, "val_vi_len": None, "num_epoch": 300, "epoch_size": 600, "batch_size": 12, "optim": "Adam",
     "lr": 0.002, "lr_schedule": "cosine", "ema": 0.995, "shift": 0, "tfr_sde": 0, "tfr_d_step": 0.0, "width": 64, "norm": "group",

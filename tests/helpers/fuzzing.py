@@ -4,6 +4,7 @@ import contextlib
 import io
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from utils import UserError
 
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # by default it leaves a folder in the current one
 
-SURROGATES = "Cs"  # Unicode category; a text file cannot contain them, a file name whose bytes are not valid text can
+SURROGATES: Final = "Cs"  # Unicode category; a text file cannot contain them, a file name whose bytes are not valid text can
 
 
 def cases(count: int) -> settings:
@@ -40,7 +41,7 @@ def end_of(main, argv: list[str]) -> tuple[int, list[str]]:
         try:
             main(argv)
         except SystemExit as stop:
-            status = stop.code or 0
+            status = int(stop.code or 0)
     return status, [line for line in errors.getvalue().splitlines() if line.strip()]
 
 
