@@ -170,7 +170,7 @@ class SVG(VideoModel):
     """The whole model. Frames (B, T, 3, H, W) in [0, 1], square, of 32, 64 or 128 pixels; conditions (B, T, A) in the data's
     own units.
 
-    `context` is the number of context frames. The decoder takes its skips from the last context frame before t, with
+    `context` is the number of context frames. The decoder takes its skips from the newest context frame that precedes t, with
     `last_frame_skip` from frame t-1. With `compose` "last" it paints over that frame, with "none" on an empty canvas, as in
     the paper. The condition at t - `cond_shift` leads to frame t. Raises ValueError for an unknown size or name.
     """

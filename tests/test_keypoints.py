@@ -18,7 +18,7 @@ def person(x: float, y: float, size: float = 10.0, *, confidence: float = 1.0) -
 
 
 def numbered_points(names: list[str]) -> list[float]:
-    """Return keypoints that can be told apart: number i is at (10 i + 1, 10 i + 2), with confidence 0.5."""
+    """Return keypoints that differ: number i is at (10 i + 1, 10 i + 2), with confidence 0.5."""
     return [value for i in range(len(names)) for value in (10 * i + 1, 10 * i + 2, 0.5)]
 
 
@@ -50,16 +50,16 @@ def test_missing_frames_at_either_end_do_not_shift_the_others(tmp_path):
     assert [len(people) for people in read_people(tmp_path / "coco.json", 2, [0, 3])] == [1, 1]
 
 
-@pytest.mark.parametrize("found, images, expected", [
+@pytest.mark.parametrize("detected, images, expected", [
     ([1, 3], [1, 2, 3, 4], [1, 0, 1, 0]),  # nobody is in the last image, so the results omit it
     ([5, 7], [4, 5, 6, 7], [0, 1, 0, 1]),
     ([0, 2], [1, 2, 3, 4], [1, 0, 1, 0]),  # no image has number 0, so these are positions
     ([1, 4], [0, 1, 2, 3], [1, 0, 0, 1]),  # positions from 1
     ([0, 5], [0, 5, 10, 15], [1, 1, 0, 0]),
 ])  # fmt: skip
-def test_numbers_of_images_take_precedence_over_positions(tmp_path, found, images, expected):
+def test_numbers_of_images_take_precedence_over_positions(tmp_path, detected, images, expected):
     (tmp_path / "coco.json").write_text(
-        json.dumps([{"image_id": number, "keypoints": numbered_points(COCO)} for number in found])
+        json.dumps([{"image_id": number, "keypoints": numbered_points(COCO)} for number in detected])
     )
     assert [len(people) for people in read_people(tmp_path / "coco.json", 4, images)] == expected
 

@@ -25,11 +25,11 @@ def test_the_training_picture_shows_the_numbers_of_the_metrics(tmp_path, monkeyp
     assert drawn["PSNR per frame, best epoch"] == [[22, 24]]
     assert all(ax.get_xlabel() and ax.get_ylabel() for ax in axes)
     assert "dB" in axes[6].get_ylabel() and "nats" in axes[2].get_ylabel()
-    coins = axes[4].collections[0].get_offsets().tolist()
-    assert coins == [[1, 0.5], [2, 0.5], [3, 0.5]]
+    draws = axes[4].collections[0].get_offsets().tolist()
+    assert draws == [[1, 0.5], [2, 0.5], [3, 0.5]]
 
 
-def test_several_runs_are_told_apart_by_colour_and_style(tmp_path, monkeypatch):
+def test_several_runs_differ_by_color_and_style(tmp_path, monkeypatch):
     runs = {kind: [metrics_row(e) for e in range(20)] for kind in ("Cyclical", "Monotonic", "None")}
     axes = lines_of(monkeypatch, lambda: plots.draw_training(runs, tmp_path / "x.png"))
     assert [line.get_label() for line in axes[0].lines] == list(runs)
@@ -69,7 +69,7 @@ def test_the_chart_of_groups_tells_where_its_axes_lie(tmp_path, monkeypatch):
 
 
 def test_a_run_without_numbers_takes_nothing_from_the_mean_of_the_others(tmp_path, monkeypatch):
-    """Where one had no number the mean of its group had none; where none has one, that is said."""
+    """Where one had no number the mean of its group had none; where no run has one, the plot says so."""
     groups = {
         "a": np.array([[20.0, np.nan, 24], [22, 24, 26]]),
         "b": np.full((2, 3), np.nan),

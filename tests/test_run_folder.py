@@ -65,6 +65,21 @@ def test_a_score_whose_best_checkpoint_was_not_written_is_not_the_best_so_far(tr
     assert load_checkpoint(tmp_path / "run" / "best.ckpt")["best_psnr"] == 20.0
 
 
+def test_a_resumed_run_does_not_believe_in_a_best_checkpoint_that_was_not_written(train_args, tmp_path, monkeypatch):
+    """The score of epoch 2, whose best.ckpt failed, was in last.ckpt. After a resume, best.ckpt stayed that of epoch 1 for ever."""
+    scores = iter([25.0, 30.0, 28.0])
+    monkeypatch.setattr(
+        Trainer.Trainer, "validate", lambda self: Validation({"val_psnr": next(scores), "val_ssim": 0.5, "val_closing": 1.0}, [])
+    )
+    Trainer.main([*train_args, "--num_epoch", "1"])
+    with monkeypatch.context() as patch:
+        fill_up(patch, {"best.ckpt"}, times=1)
+        Trainer.main([*train_args, "--num_epoch", "2", "--resume"])
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["best_psnr"] == 25.0
+    Trainer.main([*train_args, "--num_epoch", "3", "--resume"])
+    assert load_checkpoint(tmp_path / "run" / "best.ckpt")["best_psnr"] == 28.0
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_run_that_ends_on_a_full_disk_is_saved_elsewhere(train_args, tmp_path, monkeypatch, capsys, stopped):
     """Hours of training must not be lost because the disk is full when they end, or when they are stopped."""

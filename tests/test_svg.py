@@ -87,7 +87,7 @@ def test_every_parameter_gets_a_gradient(changes, teacher_forcing):
 
 def by_hand(model: SVG, frames: Tensor, conditions: Tensor, z: Tensor, *, true_until: int) -> Tensor:
     """Return the predictions of the paper's loop, one sequence at a time. Frame t follows from the previous frame (a true one up
-    to t = `true_until`), the condition at t - cond_shift and z_t, with skips and canvas from the last context frame before t."""
+    to t = `true_until`), the condition at t - cond_shift and z_t, with skips and canvas from the newest context frame that precedes t."""
     conditions = (conditions - torch.tensor(SMALL["condition_mean"])) / torch.tensor(SMALL["condition_scale"])
     videos = []
     for n in range(len(frames)):

@@ -14,10 +14,11 @@ from dataloader import BatchPosition
 from evaluation import validation
 from runtime.distributed import Ranks
 from tests.helpers.settings import SMALL
+from training import schedules
 from training.checkpoints import load_checkpoint
 from training.flags import parse_trainer_flags
 from training.learner import Losses
-from training.metrics_log import read_metrics
+from training.metrics_log import read_curves, read_metrics
 from training.progress import Progress
 from training.resume import StartPoint
 from visualization import plots
@@ -175,6 +176,35 @@ def test_every_epoch_trains_with_its_own_values_of_the_schedules(train_args, mon
         assert row["loss"] == pytest.approx(0.7) and row["mse"] == 0.5 and row["kl"] == 2.0
 
 
+def test_curves_have_points_within_an_epoch(train_args, tmp_path):
+    """Annealing in more cycles than the run has epochs was drawn as a slow line, because only means of an epoch were kept.
+
+    Two epochs of 8 clips in batches of 3, 3 and 2; beta rises from 0 to 1 over each half of an epoch.
+    """
+    Trainer.main([*train_args, "--kl_anneal_cycle", "4"])
+    rows = read_curves(tmp_path / "run" / "curves.jsonl")
+    ends = [3 / 8, 6 / 8, 1, 1 + 3 / 8, 1 + 6 / 8, 2]
+    assert [row["epoch"] for row in rows] == pytest.approx(ends) and [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row["beta"] for row in rows] == pytest.approx([0, 0.75, 0.5] * 2)  # where each batch starts
+    for epoch, metrics in enumerate(read_metrics(tmp_path / "run" / "metrics.jsonl")):
+        of_epoch = rows[3 * epoch : 3 * epoch + 3]
+        for name in ("loss", "mse", "kl", "beta"):
+            mean = sum(clips * row[name] for clips, row in zip((3, 3, 2), of_epoch)) / 8
+            assert metrics[name] == pytest.approx(mean, rel=1e-5)
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt")["curves"] == rows
+
+
+def test_the_curves_of_a_long_run_have_a_fixed_number_of_points(train_args, tmp_path, monkeypatch):
+    """Four points in three epochs of 3, 3 and 2 clips: each ends with the batch that passes three quarters of an epoch."""
+    monkeypatch.setattr(schedules, "CURVE_POINTS", 4)
+    Trainer.main([*train_args, "--num_epoch", "3"])
+    rows = read_curves(tmp_path / "run" / "curves.jsonl")
+    assert [row["epoch"] for row in rows] == pytest.approx([6 / 8, 1 + 6 / 8, 2 + 3 / 8, 3])
+    clips, metrics = [6, 8, 5, 5], read_metrics(tmp_path / "run" / "metrics.jsonl")
+    mean = sum(count * row["mse"] for count, row in zip(clips, rows)) / 24
+    assert mean == pytest.approx(sum(row["mse"] for row in metrics) / 3, rel=1e-5)
+
+
 def test_the_last_step_of_a_cosine_schedule_trains(train_args, tmp_path):
     """The learning rate at the end of a batch was used once. It was 0 for the last one, and a run of one batch did not train."""
     Trainer.main([*train_args, "--num_epoch", "1", "--batch_size", "8"])
@@ -209,8 +239,8 @@ def test_only_adamw_decays_weights_by_default(train_args, optim, decay):
 
 
 def test_scheduled_sampling_draws_follow_the_ratio_per_batch_or_epoch(train_args, monkeypatch):
-    for coin in ("batch", "epoch"):
-        trainer = make(train_args, "--tfr", "0.5", "--tfr_d_step", "0", "--tfr_coin", coin, "--batch_size", "1")
+    for unit in ("batch", "epoch"):
+        trainer = make(train_args, "--tfr", "0.5", "--tfr_d_step", "0", "--tfr_coin", unit, "--batch_size", "1")
         fell = []
         monkeypatch.setattr(
             trainer,
@@ -220,7 +250,7 @@ def test_scheduled_sampling_draws_follow_the_ratio_per_batch_or_epoch(train_args
         rows = [row_of(trainer, epoch) for epoch in range(20)]
         by_epoch = [fell[i : i + 8] for i in range(0, 160, 8)]
         assert 0.3 < sum(fell) / 160 < 0.7
-        assert all(len(set(epoch)) == 1 for epoch in by_epoch) is (coin == "epoch")
+        assert all(len(set(epoch)) == 1 for epoch in by_epoch) is (unit == "epoch")
         assert [row["forced"] for row in rows] == [sum(epoch) / 8 for epoch in by_epoch]
 
 
