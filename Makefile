@@ -1,5 +1,7 @@
-# make demo: render data, train, test and report on the dance; make demo-robot: the same for the robot.
-# make test: the tests; make test-slow: the tests that take minutes, thirty SIGKILLs among them.
+# make demo        render data of a dance, train, test and write a report
+# make demo-robot  do so for the robot
+# make test        run the tests
+# make test-slow   run the tests that take minutes, including one that sends thirty SIGKILLs
 # Every target creates .venv if it is missing.
 PYTHON ?= python3
 RUN = .venv/bin/python
@@ -10,7 +12,7 @@ demo: .venv/ready demo_data
 	$(RUN) Tester.py --DR demo_data --ckpt_path runs/demo
 	$(RUN) tools/report.py runs/demo --out runs/demo/report
 	@echo
-	@echo "Open runs/demo/report/report.html: curves, scores and videos. The GIFs and plots are in runs/demo/test:"
+	@echo "Open runs/demo/report/report.html for curves, scores and videos. The GIFs and plots are in runs/demo/test, for example"
 	@echo "compare_seq0.gif (ground truth, pose, prediction), strip_seq0.png and psnr_seq0.png."
 
 demo-robot: .venv/ready demo_robot
@@ -18,7 +20,7 @@ demo-robot: .venv/ready demo_robot
 	$(RUN) Tester.py --DR demo_robot --ckpt_path runs/demo_robot
 	$(RUN) tools/report.py runs/demo_robot --out runs/demo_robot/report
 	@echo
-	@echo "Open runs/demo_robot/report/report.html: curves, scores and videos. The GIFs and plots are in runs/demo_robot/test."
+	@echo "Open runs/demo_robot/report/report.html for curves, scores and videos. The GIFs and plots are in runs/demo_robot/test."
 
 test: .venv/ready-for-tests
 	$(RUN) -m pytest -n auto
