@@ -2,8 +2,8 @@
 
     python Tester.py --DR LAB4_Dataset --ckpt_path runs/first
 
-Writes GIFs, filmstrips, the dance's submission.csv and, with ground truth, scores and plots. The checkpoint determines the model
-and the task.
+The results are GIFs, filmstrips, the dance's submission.csv and, with ground truth, scores and plots. The checkpoint determines
+the model and the task.
 """
 
 import runtime.openmp  # noqa: F401  (must precede torch)
@@ -94,7 +94,7 @@ def add_output_flags(parser: Parser) -> None:
 
 
 def merge_flags(args: argparse.Namespace, trained: dict[str, Any], task: Task) -> argparse.Namespace:
-    """Return the flags of the command line over those of the training over the task's defaults.
+    """Return the flags of the command line, completed by the task's defaults and the flags that the model was trained with.
 
     Raises UserError for a flag of another task.
     """
@@ -103,13 +103,13 @@ def merge_flags(args: argparse.Namespace, trained: dict[str, Any], task: Task) -
         foreign = [f"--{name}" for name in other.tester_only if name in explicit]
         if foreign and other is not task:
             raise UserError(f"{' '.join(foreign)}: no such flag for the task of {args.ckpt_path} (see --help)")
-    # Of the flags that both scripts have, only the length of a sequence is taken from the training.
+    # Of the flags that both scripts have, only the length of a sequence is taken from training.
     trained = {name: value for name, value in trained.items() if name not in vars(args) or name == "val_vi_len"}
     return argparse.Namespace(**(vars(args) | trained | task.tester_defaults | explicit))
 
 
 def results_name(args: argparse.Namespace) -> str:
-    """Return the name of the results' folder in the run: the split, and what sets this apart from a full test of it."""
+    """Return the name of the results' folder in the run: the split, then a part for each difference from a full test of it."""
     parts = [args.split.replace("/", "-")]
     if args.only:
         parts.append("only")
@@ -122,7 +122,7 @@ def results_name(args: argparse.Namespace) -> str:
 
 
 def is_full_test(args: argparse.Namespace) -> bool:
-    """Return whether the test split is rolled out as it is, so that the results can be submitted."""
+    """Return whether the whole test split is rolled out with its own inputs, so that the results can be submitted."""
     has_own_inputs = args.pose_from is None and args.first_frame is None and args.shuffle_conditions is None
     return args.split == "test" and args.only is None and has_own_inputs
 
@@ -139,7 +139,7 @@ def select_sequences(sequences: list[Sequence], names: list[str] | None) -> list
 
 
 def read_sequences(args: argparse.Namespace, task: Task, model: VideoModel) -> list[Sequence]:
-    """Return the sequences to roll out, with the inputs that the flags ask for. Raises UserError."""
+    """Return the sequences to roll out, with the inputs that the flags ask for. Raises UserError for data that do not fit."""
     sequences = select_sequences(task.sequences(args, args.split), args.only)
     sequences = task.replace_inputs(args, sequences)
     try:
@@ -165,6 +165,7 @@ def write_results(args: argparse.Namespace, task: Task, results: list[Result], *
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
+    """Roll out and score the sequences that the flags choose, and write the results."""
     args = tester_parser().parse_args(argv)
     kinds = video_kinds(args.video, flag="--video")
     warn_without_cuda(args.device)

@@ -22,7 +22,7 @@ RANK = os.environ.get("RANK", "0")  # the number of this process among those tha
 class UserError(ValueError):
     """An error that the user can fix; the message is one line: where, what was expected, what was found, and the way out.
 
-    `problems` are further such lines, "path: error", where several things must be fixed.
+    If several things must be fixed, `problems` has a further line "path: error" for each.
     """
 
     def __init__(self, message: str, problems: Iterable[str] = ()):
@@ -56,7 +56,7 @@ def one_line_errors(main):
 
 
 def command_line(words: Iterable[str | Path], *, windows: bool = os.name == "nt") -> str:
-    """Return a command as a line to type. cmd.exe takes the quotes of other shells for part of a name."""
+    """Return a command as a line to type, quoted for cmd.exe on Windows and for a POSIX shell elsewhere."""
     texts = [str(word) for word in words]
     return subprocess.list2cmdline(texts) if windows else shlex.join(texts)
 
@@ -82,18 +82,18 @@ def seed_for(*parts: int | str) -> int:
 
 
 def to_model(batch: Tensor, device: torch.device) -> Tensor:
-    """Return the batch on the device, pixels (uint8) as float32 in [0, 1]; they are transferred as bytes and scaled there."""
+    """Return the batch on the device, with pixels (uint8) as float32 in [0, 1]. They are scaled there, after the transfer."""
     moved = batch.to(device, non_blocking=True)
     return moved.float().div_(255) if batch.dtype == torch.uint8 else moved
 
 
 def video_to_bytes(video: Tensor) -> np.ndarray:
-    """Return a float video of any shape as uint8: rint(x * 255), clipped first, since 1.01 would wrap around to black."""
+    """Return a float video of any shape as uint8: rint(x * 255), clipped first because 1.01 would wrap around to black."""
     return video.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
 
 
 def finite(value):
-    """Return the value with None for every non-finite number, which JSON lacks; lists and dicts are searched."""
+    """Return the value with None in place of every non-finite number, also in lists and dicts: JSON has no such numbers."""
     if isinstance(value, dict):
         return {name: finite(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""What every data set provides: whole sequences and random training clips (T frames, A condition values)."""
+"""The parts that all data sets share: whole sequences and random training clips (T frames, A condition values)."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -13,7 +13,7 @@ from utils import seed_for
 
 
 class Sequence(NamedTuple):
-    """One whole video to predict; pixels are uint8, conditions other than images float32."""
+    """One whole video to predict. Pixels are uint8; conditions other than images are float32."""
 
     name: str
     context_frames: Tensor  # (context, 3, H, W)
@@ -24,9 +24,9 @@ class Sequence(NamedTuple):
 class Clips(Dataset, ABC):
     """Training clips, indexed by (epoch, index), so that a clip depends on (seed, epoch, index) alone.
 
-    An item is a dict of what the model's forward takes: frames (T, 3, H, W) uint8, conditions (T, ...), further entries of a
-    data set, and the clip's `seed` for the model's own draws. The images of a clip are shifted together by up to `shift` whole
-    pixels in each direction; the border is repeated.
+    An item is a dict of the arguments of the model's forward: frames (T, 3, H, W) uint8, conditions (T, ...), further entries of
+    a data set, and the clip's `seed` for the model's own draws. All images of a clip are shifted together by up to `shift` whole
+    pixels in each direction, with the border repeated.
     """
 
     def __init__(self, *, starts: list, clips_per_epoch: int, seed: int, shift: int):
@@ -34,12 +34,15 @@ class Clips(Dataset, ABC):
 
     @abstractmethod
     def condition_scale(self) -> tuple[list[float], list[float]]:
-        """Return mean and standard deviation of each condition value, or of each color of pose images; see standard_scale()."""
+        """Return mean and standard deviation of each condition value, or of each color channel of pose images.
+
+        They have the form that standard_scale() returns.
+        """
 
     @property
     @abstractmethod
     def content_hash(self) -> str:
-        """16 hex digits that change with any pixel, frame number or condition value of the training data, in whatever folder."""
+        """16 hex digits that change with any pixel, frame number or condition of the training data, but not with its path."""
 
     @abstractmethod
     def cut(self, start: Any, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -51,7 +54,7 @@ class Clips(Dataset, ABC):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
         rng = np.random.default_rng(seed_for(self.seed, "clip", epoch, index))
-        # Clip i starts somewhere in the i-th of equal shares of the video: random, yet each epoch sees all of it.
+        # The starts are divided into equal shares, and clip i begins at random in the i-th: each epoch covers the whole video.
         position = int((index + rng.random()) * len(self.starts) / self.clips_per_epoch)
         clip = self.cut(self.starts[min(position, len(self.starts) - 1)], rng)
         if self.shift:
@@ -65,7 +68,7 @@ class Clips(Dataset, ABC):
 def shift_images(images: Tensor, by: int, *, dim: int) -> Tensor:
     """Return images (..., H, W) shifted by whole pixels along one dimension, with the border repeated.
 
-    Whole rows and columns are copied: picking each pixel by its index took a twentieth of a training step.
+    Whole rows and columns are copied, because indexing each pixel took a twentieth of a training step.
     """
     size = images.shape[dim]
     by = max(-size, min(by, size))
@@ -77,7 +80,7 @@ def shift_images(images: Tensor, by: int, *, dim: int) -> Tensor:
 
 
 def content_hash(*parts: bytes) -> str:
-    """Return 16 hex digits that change with any of the parts and with where one ends."""
+    """Return 16 hex digits that change with any of the parts and with the boundaries between them."""
     return hashlib.sha256(b"".join(len(part).to_bytes(8, "little") + part for part in parts)).hexdigest()[:16]
 
 
@@ -93,5 +96,5 @@ def sequences_hash(sequences: list[Sequence]) -> str:
 
 
 def standard_scale(mean: np.ndarray, deviation: np.ndarray) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation (A,) as plain numbers of 6 digits; the scale of a constant value is 1."""
+    """Return mean and standard deviation (A,) as plain numbers with 6 significant digits; the scale of a constant value is 1."""
     return [float(f"{m:.6g}") for m in mean], [float(f"{d:.6g}") if d > 1e-6 else 1.0 for d in deviation]

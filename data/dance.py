@@ -1,4 +1,7 @@
-"""The dance data set (Lab 4): LAB4_Dataset folders -> training clips and whole sequences, as bytes (N frames, T of a clip)."""
+"""The dance data set (Lab 4): LAB4_Dataset folders -> training clips and whole sequences, as bytes.
+
+N is the number of frames of a split, T that of a clip or a sequence.
+"""
 
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -20,7 +23,7 @@ def unpaired(
 ) -> FrameIssues:  # fmt: skip
     """Return every frame without a pose image of its number, and every pose image without a frame, as issues.
 
-    The partner of an `ambiguous` number, one that occurs twice in a folder, exists though it is not used.
+    `ambiguous` numbers occur twice in a folder. Their images are not used, but they are not missing either.
     """
     issues = FrameIssues()
     for number in sorted(set(frames) - set(poses) - ambiguous):
@@ -44,7 +47,7 @@ class DanceFiles(NamedTuple):
         return sorted(set(self.frames) & set(self.poses))
 
     def skipped(self) -> SkippedFrames:
-        """Return what is lost if all frames with an issue are skipped."""
+        """Return the loss if all frames with an issue are skipped."""
         found = {*self.frames, *self.poses, *self.issues.by_number}
         return SkippedFrames(
             frames=len(self.issues), found=len(found) + len(self.issues.by_name),
@@ -53,7 +56,7 @@ class DanceFiles(NamedTuple):
 
 
 def segment_lengths(numbers: set[int]) -> list[int]:
-    """Return the lengths of the contiguous segments that frame numbers form."""
+    """Return the lengths of the contiguous segments that the frame numbers form."""
     ordered = np.array(sorted(numbers), dtype=np.int64)
     return [len(segment) for segment in contiguous_segments(ordered, np.arange(len(ordered)))]
 
@@ -73,8 +76,8 @@ def scan_split(root: Path, split: str) -> DanceFiles:
 class DanceSplit(FrameStore):
     """The frames and pose images of train/ or val/ in the frame cache.
 
-    images (2, N, 3, H, W) uint8: frames, then poses, in the order of the frame numbers (N,); `usable` are the positions of
-    those that can be decoded, in ascending order.
+    `images` (2, N, 3, H, W) uint8 are frames, then poses, in the order of the frame `numbers` (N,). `usable` are the positions of
+    frames without an issue, in ascending order.
     """
 
     def __init__(
@@ -88,7 +91,10 @@ class DanceSplit(FrameStore):
     def load(
         cls, root: Path, split: str, *, height: int, width: int, cache_dir: Path | None = None, skip_bad: bool | None = None
     ) -> "DanceSplit":  # fmt: skip
-        """Load train/ or val/. Raises UserError with all problems; with `skip_bad` only if no frame remains."""
+        """Load train/ or val/.
+
+        Raises UserError with all problems unless `skip_bad`, and with `skip_bad` if no frame remains.
+        """
         files = scan_split(root, split)
         numbers = files.paired
         paths = [images[number] for images in (files.frames, files.poses) for number in numbers]
@@ -112,9 +118,9 @@ class DanceClips(Clips):
     (3, H, W), all uint8.
 
     The reference frame is the clip's first (`reference` "clip") or any frame of the same contiguous segment ("video"). The poses
-    extend `margin` frames beyond the clip at either end; at the end of the segment, the last one is repeated. A clip is mirrored
-    with probability `flip`. An epoch has as many clips as fit into the segments; assign `clips_per_epoch` to change that.
-    Raises UserError if no segment is as long as a clip.
+    extend `margin` frames beyond the clip on either side; beyond the segment, its first or last pose is repeated. A clip is
+    mirrored with probability `flip`. An epoch has as many clips as fit into the segments unless `clips_per_epoch` is assigned.
+    Raises UserError if every segment is shorter than a clip.
     """
 
     def __init__(
@@ -142,7 +148,7 @@ class DanceClips(Clips):
 
     def condition_scale(self) -> tuple[list[float], list[float]]:
         usable = self.split.usable
-        # Counting each of the 256 values of a byte, about 1024 images at a time, is exact and needs no copy of all images.
+        # Counts of the 256 values of a byte give the exact result without a copy of all images; 1024 are counted at a time.
         counts = np.zeros((3, 256))
         for positions in np.array_split(usable, len(usable) // 1024 + 1):
             poses = self.split.images[1, positions]
@@ -165,9 +171,9 @@ class DanceClips(Clips):
 
 
 def load_validation_sequences(split: DanceSplit, *, length: int) -> list[Sequence]:
-    """Return the contiguous segments of a split as consecutive sequences of `length` frames, the last of a segment shorter.
+    """Return the contiguous segments of a split, cut into consecutive sequences of `length` frames.
 
-    A sequence of one frame is dropped. Raises UserError if none remains.
+    The last sequence of a segment may be shorter. Sequences of a single frame are dropped. Raises UserError if none remains.
     """
     frames, poses = (torch.from_numpy(images) for images in split.images.copy())
     sequences = []
@@ -199,7 +205,7 @@ class SequenceFiles(NamedTuple):
 
     @property
     def paths(self) -> list[Path]:
-        """First frame, poses and ground truth in the order in which they are cached."""
+        """The first frame, the poses and the ground truth, in the order in which they are cached."""
         return [*([self.first_frame] if self.first_frame else []), *self.poses.values(), *self.ground_truth.values()]
 
 
@@ -222,7 +228,7 @@ def scan_sequence(folder: Path, name: str) -> SequenceFiles:
         issues.add_all(unpaired(ground_truth, poses, frame_folder=gt_folder, pose_folder=pose_folder, ambiguous=ambiguous))
     if len(poses) == 1:
         problems.append(f"{pose_folder}: expected a pose image for the first frame and at least one more, got 1 pose image")
-    # If there are several frames, the one with the number of the first pose image is used.
+    # If there are several frames, the first frame is the one with the number of the first pose image.
     fallback = first_frames[min(first_frames)] if first_frames else None
     first_frame = first_frames.get(min(poses, default=0), fallback)
     return SequenceFiles(name, first_frame, poses, ground_truth, [*issues.messages(), *problems])
@@ -231,7 +237,7 @@ def scan_sequence(folder: Path, name: str) -> SequenceFiles:
 def load_test_sequence(
     files: SequenceFiles, *, root: Path, height: int, width: int, cache_dir: Path | None
 ) -> tuple[Sequence | None, list[str]]:  # fmt: skip
-    """Load a test sequence of the data set `root`: the sequence or None, and all its problems.
+    """Load a test sequence of the data set `root`. Return it, or None if it has problems, and these problems.
 
     Raises UserError if the frame cache cannot be written.
     """
@@ -249,8 +255,11 @@ def load_test_sequence(
 
 
 def load_test_sequences(root: Path, *, height: int, width: int, cache_dir: Path | None = None) -> list[Sequence]:
-    """Load every sequence of test/, any number of any length: test_img/{i}/ with the first frame, test_label/{i}/ with T poses
-    and, where the ground truth is known, test_gt/{i}/ with T frames. Raises UserError with all problems of all sequences."""
+    """Load all sequences of test/, any number of any length T.
+
+    Sequence i has its first frame in test_img/{i}/, T poses in test_label/{i}/ and, if the ground truth is known, T frames in
+    test_gt/{i}/. Raises UserError with all problems of all sequences.
+    """
     folder = find_dataset(root, "test") / "test"
     for name in ("test_img", "test_label"):
         if not (folder / name).is_dir() or not sequence_folders(folder / name):

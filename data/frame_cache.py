@@ -1,6 +1,6 @@
-"""The frame cache: every image of a split decoded and resized once, kept as one memory-mapped uint8 file.
+"""The frame cache: all images of a split, decoded and resized once, in one memory-mapped uint8 file.
 
-The file is a .npy array followed by a trailer, which numpy ignores and which identifies the content: JSON, then its length in
+The file is a .npy array followed by a trailer, which numpy ignores. The trailer identifies the content: JSON, then its length in
 8 bytes.
 """
 
@@ -28,7 +28,7 @@ from utils import UserError
 
 FOLDER = ".frame_cache"
 IMAGES_PER_TASK = 32
-FORMAT = 2  # of the file and of the resize rule below; a change needs a new number, so that old files are not used
+FORMAT = 2  # of the file and of the resize rule below; increase it with every change, so that old files are not used
 ABANDONED = 3600  # seconds without a write after which an unfinished cache file is considered abandoned
 LENGTH_BYTES = 8  # of the trailer's length
 
@@ -54,8 +54,8 @@ def read_image(path: Path, *, height: int, width: int) -> np.ndarray:
     """Read one image of any size and mode -> (3, H, W) uint8 RGB.
 
     The result is exactly the course's: PIL's convert("RGB"), then torchvision's Resize on the PIL image, which is PIL's bilinear
-    filter with antialiasing. The result of another filter has a PSNR of only about 40 dB. Raises ValueError with the reason if
-    the file cannot be decoded.
+    filter with antialiasing. Compared with it, the result of another filter has a PSNR of only about 40 dB. Raises ValueError
+    with the reason if the file cannot be decoded.
     """
     try:
         with Image.open(path) as image:
@@ -68,7 +68,7 @@ def read_image(path: Path, *, height: int, width: int) -> np.ndarray:
 
 
 def read_images(paths: list[Path], *, height: int, width: int) -> tuple[bytes, dict[int, str]]:
-    """Return the pixels of several images one after another, black if an image cannot be decoded, and the reasons by index."""
+    """Return the pixels of several images one after another, and the errors by index. An image with an error is black."""
     pixels, bad = [], {}
     for index, path in enumerate(paths):
         try:
@@ -86,14 +86,14 @@ def fingerprint_of(paths: list[Path], *, root: Path, height: int, width: int) ->
         try:
             status = path.stat()
             state = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:  # a broken link or a link to itself, which is reported when it is decoded
+        except OSError:  # a broken or circular link, which is reported when it is decoded
             state = "unknown"
         digest.update(os.fsencode(f"{os.path.relpath(path, root)} {state}\n"))
     return digest.hexdigest()[:16]
 
 
 def user_cache() -> Path:
-    """Return the user's own cache folder, for data in a folder that cannot be written."""
+    """Return the user's own cache folder, for data sets that cannot be written to."""
     chosen = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
     try:
         base = Path(chosen) if chosen else Path.home() / ".cache"
@@ -103,7 +103,7 @@ def user_cache() -> Path:
 
 
 def writable_folder(candidates: list[Path]) -> Path:
-    """Return the first candidate that can be created and written. Raises UserError if there is none."""
+    """Return the first candidate that can be created and written to. Raises UserError if there is none."""
     reasons = []
     for folder in candidates:
         try:
@@ -117,16 +117,16 @@ def writable_folder(candidates: list[Path]) -> Path:
 def cached_frames(
     paths: list[Path], *, root: Path, name: str, height: int, width: int, folder: Path | None = None, skip_bad: bool = False
 ) -> CachedFrames:
-    """Return the cache of all images (at least one), decoded now unless a valid cache file exists.
+    """Return the cache of all images (at least one). They are decoded now unless a valid cache file exists.
 
-    The file is written to `folder` if given, else next to the data, to root/.frame_cache, or, if that cannot be written, to the
-    user's cache folder. It is moved into place when complete: a reader sees all of it or nothing, and two processes that build
-    it at once both end with a complete file.
+    The file is written to `folder` if given, else to root/.frame_cache or, if that is impossible, to the user's cache folder. It
+    is moved into place when complete: a reader sees all of it or nothing, and two processes that build it at the same time both
+    end with a complete file.
 
-    Raises UserError, and BadImages if some images cannot be decoded, unless `skip_bad`. A cache built without them is rebuilt as
-    soon as one of them can be decoded.
+    Raises BadImages if some images cannot be decoded, unless `skip_bad`, and UserError if the file cannot be written. A cache
+    built without some images is rebuilt as soon as one of them can be decoded.
     """
-    # In a folder that serves several data sets, each has a subfolder: their splits have the same names.
+    # In a folder for several data sets, each has a subfolder, because their splits have the same names.
     subfolder = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:12]
     folders = [folder / subfolder] if folder else [root / FOLDER, user_cache() / subfolder]
     fingerprint = fingerprint_of(paths, root=root, height=height, width=width)
@@ -152,7 +152,7 @@ def cached_frames(
 
 
 def still_bad(paths: list[Path], bad: dict[int, str], shape: tuple[int, ...]) -> dict[int, str]:
-    """Return those of the `bad` images that still cannot be decoded: the error of a network disk may have been temporary."""
+    """Return those of the `bad` images that still cannot be decoded: an error of a network disk may have been temporary."""
     return read_images([paths[index] for index in bad], height=shape[2], width=shape[3])[1]
 
 
@@ -170,12 +170,12 @@ def open_cache(path: Path, shape: tuple[int, ...], fingerprint: str) -> CachedFr
             trailer = json.loads(file.read(length))
         bad = {int(index): reason for index, reason in trailer["bad"].items()}
         return CachedFrames(images, trailer["sha256"], bad) if trailer["fingerprint"] == fingerprint else None
-    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):  # any of which a foreign file may cause
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):  # a foreign file may cause any of these
         return None
 
 
 def part_name(filename: str) -> str:
-    """Return a name for the unfinished file that identifies the process writing it."""
+    """Return the name of an unfinished file, which identifies the process that writes it."""
     return f".{filename}@{platform.node()}@{os.getpid()}@{threading.get_ident()}.part"
 
 
@@ -188,7 +188,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def writer_is_dead(part: str) -> bool:
-    """Return whether the process that wrote a file of this part_name() ran on this machine and has ended."""
+    """Return whether the process named in an unfinished file's part_name() ran on this machine and has ended."""
     _, host, pid, _ = part.split("@") if part.count("@") == 3 else ("", "", "", "")
     if os.name != "posix" or host != platform.node() or not pid.isdecimal():  # on Windows, os.kill would end the process
         return False
@@ -203,13 +203,13 @@ def writer_is_dead(part: str) -> bool:
 
 
 def build_cache(paths: list[Path], path: Path, shape: tuple[int, ...], fingerprint: str, *, skip_bad: bool) -> None:
-    """Decode all images into a file next to `path`, then move it there; on failure no file remains.
+    """Decode all images into a file next to `path`, then move it there. No file remains after an error.
 
-    Raises UserError if the file cannot be written, BadImages unless `skip_bad`.
+    Raises UserError if the file cannot be written and, unless `skip_bad`, BadImages if some images cannot be decoded.
     """
     partial = path.with_name(part_name(path.name))
     try:
-        # Written as a stream: a full disk is then an error to report, where a memory map would end the process by a signal.
+        # Written as a stream: a full disk is then an error to report, whereas with a memory map a signal would end the process.
         with open(partial, "wb") as file:
             write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             digest = hashlib.sha256()
@@ -224,7 +224,7 @@ def build_cache(paths: list[Path], path: Path, shape: tuple[int, ...], fingerpri
             trailer = json.dumps({"fingerprint": fingerprint, "sha256": digest.hexdigest(), "bad": bad}).encode()
             file.write(trailer + len(trailer).to_bytes(LENGTH_BYTES, "little"))
             file.flush()
-            os.fsync(file.fileno())  # otherwise a power failure may leave a file of the right length with holes in it
+            os.fsync(file.fileno())  # without it, a power failure may leave a file of the right length with gaps
         try:
             partial.replace(path)
         except PermissionError:  # Windows: another process finished first and has it open
@@ -240,13 +240,13 @@ def build_cache(paths: list[Path], path: Path, shape: tuple[int, ...], fingerpri
 
 
 def decode_in_order(paths: list[Path], shape: tuple[int, ...], name: str) -> Generator[tuple[bytes, dict[int, str]], None, None]:
-    """Yield the pixels of all images in order, several at a time, and why some of these cannot be decoded; uses all cores."""
+    """Yield the pixels of all images in order, several images at a time, and their errors by index. All cores are used."""
     _, _, height, width = shape
     # Threads, not processes: PIL releases the interpreter lock while it decodes and resizes, and processes start slowly on
     # Windows.
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
     try:
-        # Many per task: handing over each image by itself takes a third as long as decoding it.
+        # A task has many images, because handing over a single one takes a third as long as decoding it.
         starts = range(0, len(paths), IMAGES_PER_TASK)
         tasks = [paths[start : start + IMAGES_PER_TASK] for start in starts]
         with tqdm(total=len(paths), desc=f"decoding {name}", unit="img", leave=False, disable=None) as bar:

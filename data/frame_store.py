@@ -13,10 +13,10 @@ from utils import RANK, UserError
 def decode(
     paths: list[Path], *, folder: Path, height: int, width: int, cache_dir: Path | None, skip_bad: bool | None
 ) -> tuple[CachedFrames | None, dict[int, str]]:
-    """Decode the images of the split in `folder` into the frame cache, or open it.
+    """Decode the images of the split in `folder` into the frame cache, or open an existing one.
 
-    Returns the cache and the problem of each image that cannot be decoded, by its index. There is no cache if there are no
-    paths, or if an image cannot be decoded and `skip_bad` is not set. Raises UserError if the cache cannot be written.
+    Return the cache and the problem of each image that cannot be decoded, by its index. The cache is None if there are no paths,
+    or if an image cannot be decoded and `skip_bad` is not set. Raises UserError if the cache cannot be written.
     """
     if not paths:
         return None, {}
@@ -33,14 +33,14 @@ def decode(
 class FrameStore:
     """A split whose images are one read-only memory map `images` (..., 3, H, W) uint8; `digest` is the sha256 of all pixels.
 
-    A memory map pickles as a copy of the whole file. A loader's worker process opens the file itself instead.
+    Pickling a memory map would copy the whole file. Instead, its name is pickled, and a worker process of the loader opens it.
     """
 
     def __init__(self, *, folder: Path, images: np.memmap, digest: str, skipped: SkippedFrames | None):
         self.folder, self.images, self.digest, self.skipped = folder, images, digest, skipped
 
     def report_skipped(self, clip_length: int | None = None) -> None:
-        """Print one line on stderr if frames are skipped, with the lost positions for clips of `clip_length` frames."""
+        """Print one line on stderr if frames are skipped, with the number of starts lost for clips of `clip_length` frames."""
         if self.skipped and RANK == "0":  # every process skips the same frames
             print(f"{self.folder}: {self.skipped.summary(clip_length)}", file=sys.stderr)
 

@@ -1,4 +1,4 @@
-"""Numbered images of a folder, and the contiguous segments that their numbers form."""
+"""The numbered images of a folder, and the contiguous segments that their numbers form."""
 
 import re
 from pathlib import Path
@@ -34,7 +34,8 @@ class ImageScan(NamedTuple):
 def scan_images(folder: Path) -> ImageScan:
     """List the images of a folder by the last number in their names, in numeric order: frame9.png before frame12.png.
 
-    Images without a number, with too large a one, or that share one are issues. Raises UserError for a missing or empty folder.
+    Images without a number, with too large a number, or with the same number are issues. Raises UserError for a missing folder or
+    one without images.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected images named like frame000001.png")
@@ -54,7 +55,7 @@ def scan_images(folder: Path) -> ImageScan:
             issues.add(number, f"{folder}: {same}; expected each number once")
         else:
             images[number] = path
-    # Of several images with one number, none is known to be the right one.
+    # If several images have the same number, none of them is known to be the right one.
     return ImageScan({number: images[number] for number in sorted(images) if number not in issues.by_number}, issues)
 
 

@@ -39,12 +39,12 @@ class FrameIssues:
 
 
 class SkippedFrames(NamedTuple):
-    """What --skip_bad removes from a split."""
+    """The frames that --skip_bad removes from a split, and the consequences."""
 
     frames: int  # that cannot be used
     found: int  # all frames, the skipped ones included
     segments: list[int]  # lengths of the contiguous segments that remain
-    intact_segments: list[int]  # lengths of the segments as they would be without any problem
+    intact_segments: list[int]  # their lengths if there were no problem
 
     def summary(self, clip_length: int | None) -> str:
         """Return the counts as text, with the number of lost positions for clips of `clip_length` frames."""
@@ -62,13 +62,13 @@ class Issues(NamedTuple):
 
     folder: Path
     messages: list[str]
-    skipped: SkippedFrames  # if the frames concerned are skipped
+    skipped: SkippedFrames  # the loss if the frames concerned are skipped
 
     def raise_or_skip(self, skip_bad: bool | None) -> SkippedFrames | None:
-        """Return what is skipped, None without a problem.
+        """Return the frames that are skipped; None if there are no problems.
 
-        Raises UserError with all problems unless `skip_bad`, and with it if no frame remains. `skip_bad` is None where frames
-        cannot be skipped.
+        Raises UserError with all problems unless `skip_bad`, and with `skip_bad` if no frame remains. `skip_bad` is None where
+        frames cannot be skipped; the message then does not suggest it.
         """
         if not self.messages:
             return None

@@ -25,7 +25,7 @@ from utils import RANK, UserError
 
 ACTIONS, POSITIONS = "actions.csv", "endeffector_positions.csv"
 LARGEST_VALUE = float(np.finfo(np.float32).max)  # of a condition
-MAX_NAMED = 5  # sequences that a message names; it counts the others
+MAX_NAMED = 5  # sequences that a message names; the others are counted
 
 
 def natural_order(path: Path) -> list:
@@ -34,7 +34,7 @@ def natural_order(path: Path) -> list:
 
 
 def find_sequences(folder: Path) -> list[Path]:
-    """Return every folder below that contains images or actions, at any depth, in numeric order. Raises UserError for none."""
+    """Return the folders that contain images or actions, at any depth, in numeric order. Raises UserError if there is none."""
     found = []
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -46,9 +46,10 @@ def find_sequences(folder: Path) -> list[Path]:
 
 
 def read_table(path: Path, numbers: list[int]) -> tuple[np.ndarray | None, list[str]]:
-    """Read a csv without a header, a row for each of the frame `numbers`: (frames, values) float32 or None, and its problems.
+    """Read a csv file without a header, with a row for each of the frame `numbers`.
 
-    Rows of frames that are missing between others may be present.
+    Return a table (frames, values) float32, or None if there are problems, and these problems. The file may also have rows for
+    frames that are missing between the first and the last number.
     """
     if not path.is_file():
         return None, [f"{path}: no such file; expected one row of numbers per frame"]
@@ -80,7 +81,10 @@ def read_table(path: Path, numbers: list[int]) -> tuple[np.ndarray | None, list[
 
 
 def read_conditions(folder: Path, numbers: list[int]) -> tuple[np.ndarray | None, list[str]]:
-    """Read the actions followed, if recorded, by the end effector's positions: (frames, A) float32 or None, and the problems."""
+    """Read the actions and, if recorded, the end effector's positions after them.
+
+    Return a table (frames, A) float32, or None if there are problems, and these problems.
+    """
     names = [ACTIONS, POSITIONS] if (folder / POSITIONS).exists() else [ACTIONS]
     tables, problems = [], []
     for name in names:
@@ -92,17 +96,17 @@ def read_conditions(folder: Path, numbers: list[int]) -> tuple[np.ndarray | None
 
 
 class Recording(NamedTuple):
-    """One sequence as its folder has it, with its problems."""
+    """One sequence as it is in its folder, with its problems."""
 
     name: str
     frames: dict[int, Path]  # by frame number
-    conditions: np.ndarray | None  # (frames, A) float32; None if they cannot be used, and then none of the frames can
+    conditions: np.ndarray | None  # (frames, A) float32; None if they cannot be used, which makes all frames unusable
     problems: list[str]  # of the whole sequence
     issues: FrameIssues  # of single frames
     missing: int  # frames in the gaps between others
 
     def found(self) -> int:
-        """Return the number of frames, the missing ones included, at least one."""
+        """Return the number of frames including missing ones, at least one."""
         return max(1, len({*self.frames, *self.issues.by_number}) + len(self.issues.by_name) + self.missing)
 
     def skipped(self) -> int:
@@ -110,7 +114,10 @@ class Recording(NamedTuple):
         return self.found() if self.conditions is None else len(self.issues) + self.missing
 
     def segments(self) -> dict[str, range]:
-        """Return the positions of each contiguous segment of usable frames by its name; later ones end in their first number."""
+        """Return the positions of each contiguous segment of usable frames, by name.
+
+        A segment that does not begin with the first frame is called name+N after its first frame number N.
+        """
         if self.conditions is None:
             return {}
         numbers = np.array(list(self.frames), dtype=np.int64)
@@ -122,7 +129,7 @@ class Recording(NamedTuple):
 
 
 def scan_recording(folder: Path, name: str) -> Recording:
-    """List the files of the sequence in a folder and read its conditions; its images are not decoded."""
+    """List the files of the sequence in a folder and read its conditions, without decoding its images."""
     try:
         frames, issues = scan_images(folder)
     except UserError as error:
@@ -130,7 +137,7 @@ def scan_recording(folder: Path, name: str) -> Recording:
     problems, missing = [], 0
     numbers = sorted({*frames, *issues.by_number})
     for before, after in zip(numbers, numbers[1:]):
-        if after - before > 1:  # the row of a condition could belong to another frame
+        if after - before > 1:  # a row of conditions could belong to another frame
             gap = f"frame {before + 1}" if after - before == 2 else f"frames {before + 1} to {after - 1}"
             problems.append(f"{folder}: no {gap} between {before} and {after}; expected consecutive frame numbers")
             missing += after - before - 1
@@ -144,7 +151,10 @@ def scan_recording(folder: Path, name: str) -> Recording:
 
 
 def check_columns(folder: Path, recordings: list[Recording]) -> list[Recording]:
-    """Return the recordings of a split, without conditions where these have another number of columns than in most recordings."""
+    """Return the recordings of a split; those with another number of condition values than most lose their conditions.
+
+    Each of these has a new problem.
+    """
     counts = Counter(recording.conditions.shape[1] for recording in recordings if recording.conditions is not None)
     usual = max(counts, key=counts.__getitem__, default=0)
     example = next((r.name for r in recordings if r.conditions is not None and r.conditions.shape[1] == usual), "")
@@ -163,7 +173,7 @@ def check_columns(folder: Path, recordings: list[Recording]) -> list[Recording]:
 def decode_recordings(
     folder: Path, recordings: list[Recording], *, height: int, width: int, cache_dir: Path | None, skip_bad: bool | None
 ) -> CachedFrames | None:  # fmt: skip
-    """Decode the images of the recordings one after another as decode() does; adds those that cannot be decoded to the issues."""
+    """Decode the images of all recordings as decode() does, and add those that cannot be decoded to the recordings' issues."""
     frames = [(recording, number, path) for recording in recordings for number, path in recording.frames.items()]
     paths = [path for _, _, path in frames]
     cached, damaged = decode(paths, folder=folder, height=height, width=width, cache_dir=cache_dir, skip_bad=skip_bad)
@@ -188,9 +198,10 @@ def issues_of(folder: Path, recordings: list[Recording]) -> Issues:
 
 
 def long_segments(folder: Path, recordings: list[Recording], *, shortest: int) -> dict[str, range]:
-    """Return the sequences with at least `shortest` frames by their names: positions in the cache of the recordings that long.
+    """Return the sequences with at least `shortest` frames, by name, as positions in the frame cache.
 
-    Prints one line on stderr about shorter ones. Raises UserError if all are shorter.
+    The cache contains the recordings with at least `shortest` frames, one after another. Shorter sequences are listed in one line
+    on stderr. Raises UserError if all are shorter.
     """
     sequences, short, begin = {}, [], 0
     for recording in recordings:
@@ -212,8 +223,8 @@ def long_segments(folder: Path, recordings: list[Recording], *, shortest: int) -
 class RobotSplit(FrameStore):
     """The sequences of a split in the frame cache, one after another.
 
-    images (N, 3, H, W) uint8, conditions (N, A) float32, and the positions of each sequence's frames by its name. Frames in no
-    sequence cannot be used; the conditions of some of them are zeros.
+    `images` are (N, 3, H, W) uint8, `conditions` (N, A) float32, `sequences` the positions of each sequence's frames, by name.
+    Frames outside of all sequences cannot be used; the conditions of some of them are zeros.
     """
 
     def __init__(
@@ -228,15 +239,15 @@ class RobotSplit(FrameStore):
         cls, root: Path, split: str, *, height: int, width: int, shortest: int, cache_dir: Path | None = None,
         skip_bad: bool | None = None,
     ) -> "RobotSplit":  # fmt: skip
-        """Load the sequences with at least `shortest` frames. Raises UserError with all problems, or if none is that long.
+        """Load the sequences with at least `shortest` frames. Raises UserError with all problems, or if all are shorter.
 
-        With `skip_bad`, a sequence whose conditions cannot be used is skipped, and one with a gap or an unusable frame is cut
-        there into sequences of their own.
+        With `skip_bad`, a sequence whose conditions cannot be used is skipped, and a sequence with a gap or an unusable frame is
+        divided there into several.
         """
         folder = find_dataset(root, split) / split
         found = [scan_recording(path, path.relative_to(folder).as_posix()) for path in find_sequences(folder)]
         recordings = check_columns(folder, found)
-        # Recordings with bad conditions are decoded too: all problems are found at once, and fixing a csv keeps the cache.
+        # Recordings with bad conditions are decoded too: all problems are found at once, and correcting a csv keeps the cache.
         long = [recording for recording in recordings if len(recording.frames) >= shortest]
         cached = decode_recordings(folder, long, height=height, width=width, cache_dir=cache_dir, skip_bad=skip_bad)
         skipped = issues_of(folder, recordings).raise_or_skip(skip_bad)
@@ -252,9 +263,9 @@ class RobotSplit(FrameStore):
 
 
 class RobotClips(Clips):
-    """Training clips: frames (T, 3, H, W) uint8 and conditions (T, A) float32 from a random window of a random sequence.
+    """Training clips: frames (T, 3, H, W) uint8 and conditions (T, A) float32 of a random window in a random sequence.
 
-    `partial` is the fraction of the sequences that are used, from the first on. An epoch has `clips_per_epoch` clips.
+    Only the first sequences are used, as many as the fraction `partial` of all. An epoch has `clips_per_epoch` clips.
     """
 
     def __init__(self, *, split: RobotSplit, length: int, clips_per_epoch: int, partial: float, seed: int, shift: int):

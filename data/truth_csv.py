@@ -1,4 +1,4 @@
-"""Ground truth in csv form: one row per frame, C, H, W order, integers 0..255."""
+"""Ground truth in a csv file: one row per frame, integers 0..255 in C, H, W order."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ from utils import UserError
 
 
 def read_frames(path: Path) -> np.ndarray:
-    """Read the pixel columns of a csv with one frame per row -> (rows, 3*H*W) uint8.
+    """Read the pixel columns of a csv file with one frame per row -> (rows, 3*H*W) uint8.
 
     A header, an id column before the pixels and a text column such as Usage after them are recognized and ignored.
-    Raises UserError.
+    Raises UserError for other content.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
             first, second = (file.readline().strip().split(",") for _ in range(2))
             others = [line.strip() for line in file if line.strip()]
         counts = {line.count(",") + 1 for line in others}
-        # A header consists of names, or of the numbers from 0 on, which are hardly pixels.
+        # A header consists of names, or of the numbers 0, 1, 2, ..., which are hardly pixels.
         header = not is_number(first[0]) or (len(first) > 3 and first == [str(i) for i in range(len(first))])
         row = second if header else first
         if row == [""]:
@@ -53,7 +53,10 @@ def is_number(text: str) -> bool:
 
 
 def read_ground_truth(path: Path, lengths: list[int], *, height: int, width: int) -> list[torch.Tensor]:
-    """Read ground truth from one csv: a video (T, 3, H, W) uint8 for each of the `lengths` T. Raises UserError."""
+    """Read ground truth from one csv file: a video (T, 3, H, W) uint8 for each T in `lengths`.
+
+    Raises UserError if the file has another number of frames or values.
+    """
     rows = read_frames(path)
     if rows.shape != (sum(lengths), 3 * height * width):
         raise UserError(
@@ -66,10 +69,10 @@ def read_ground_truth(path: Path, lengths: list[int], *, height: int, width: int
 def find_ground_truth(
     root: Path, gt: Path | None, lengths: dict[str, int], *, height: int, width: int
 ) -> dict[str, torch.Tensor]:  # fmt: skip
-    """Read the ground truth of sequences {name: frames} from csv files.
+    """Read the ground truth of sequences {name: number of frames} from csv files.
 
-    The file is `gt`, one for all sequences, or else Demo_Test/GT{name}.csv in the data set or next to it, as many as exist.
-    Raises UserError if a file is missing or does not fit.
+    If `gt` is given, it contains all sequences. Otherwise, every Demo_Test/GT{name}.csv in the data set or next to it is read.
+    Raises UserError if `gt` is missing, or if a file does not fit.
     """
     if gt is not None:
         if not gt.is_file():

@@ -1,1 +1,1 @@
-"""From videos of a person to the pose images that the dance model is conditioned on."""
+"""The way from videos of a person to the pose images on which the dance model is conditioned."""

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Width and height to train at, the course's first: both sides can be halved three times.
+# Width and height to train at. The course's come first. Both sides can be halved three times.
 ASPECTS = {"2:1": (64, 32), "3:2": (48, 32), "1:1": (32, 32), "2:3": (32, 48), "1:2": (32, 64)}
-MARGIN = 0.1  # of the person's height, kept free around all joints: a head is higher than its eyes, a shoe lower than its toes
+MARGIN = 0.1  # of the person's height, added around all joints: the head is higher than the eyes, a shoe lower than the toes
 
 
 class Box(NamedTuple):
@@ -18,24 +18,24 @@ class Box(NamedTuple):
     bottom: float
 
     def window_width(self, aspect: str) -> float:
-        """Return the width of the smallest window of that aspect that contains the box."""
+        """Return the width of the smallest window of this aspect that contains the box."""
         return max(self.right - self.left, (self.bottom - self.top) * aspect_ratio(aspect))
 
 
 class View(NamedTuple):
-    """The box that a window must show of frames of height x width pixels; None if nobody was found."""
+    """The box that a window must show, None if nobody was found, and the size of the frames in pixels."""
 
     box: Box | None
     height: int
     width: int
 
     def max_window_width(self, aspect: str) -> float:
-        """Return the width of the largest window of that aspect that fits into the frames."""
+        """Return the width of the largest window of this aspect that fits into the frames."""
         return min(self.width, self.height * aspect_ratio(aspect))
 
 
 def aspect_ratio(aspect: str) -> float:
-    """Return width / height."""
+    """Return width / height of a key of ASPECTS."""
     width, height = ASPECTS[aspect]
     return width / height
 
@@ -53,7 +53,7 @@ def person_view(poses: np.ndarray, height: int, width: int) -> View:
 
 
 def merge_views(views: list[View]) -> View:
-    """Return one view that shows the persons of all videos, whose frames have the same size."""
+    """Return one view that shows the people of all videos. Their frames must have the same size."""
     boxes = [view.box for view in views if view.box]
     if not boxes:
         return views[0]
@@ -62,8 +62,10 @@ def merge_views(views: list[View]) -> View:
 
 
 def choose_aspect(views: list[View]) -> str:
-    """Return the first of ASPECTS in which every video can show its person whole; if there is none, the one that shows the
-    largest part of the frames."""
+    """Return the first of ASPECTS in which every video can show its person whole.
+
+    If there is none, return the aspect that shows the largest part of the frames.
+    """
     for aspect in ASPECTS:
         if all(view.box is None or view.box.window_width(aspect) <= view.max_window_width(aspect) + 1 for view in views):
             return aspect
@@ -75,8 +77,10 @@ def choose_aspect(views: list[View]) -> str:
 
 
 def choose_window(view: View, aspect: str) -> Box:
-    """Return the smallest window of that aspect that shows the person whole, moved into the frame; the largest window if nobody
-    was found or the person does not fit."""
+    """Return the smallest window of this aspect that shows the person whole, moved into the frame.
+
+    If nobody was found, or the person does not fit, return the largest window.
+    """
     box = view.box or Box(0, 0, view.width, view.height)
     width = min(box.window_width(aspect) if view.box else view.width, view.max_window_width(aspect))
     height = width / aspect_ratio(aspect)
@@ -86,6 +90,6 @@ def choose_window(view: View, aspect: str) -> Box:
 
 
 def to_window(poses: np.ndarray, window: Box, *, height: int, width: int) -> np.ndarray:
-    """Convert poses (..., J, 3) from pixels of the video to pixels of an image of the window, height x width large."""
+    """Convert poses (..., J, 3) from pixels of the video to pixels of an image of the window, of height x width pixels."""
     scale = [width / (window.right - window.left), height / (window.bottom - window.top), 1]
     return (poses - np.array([window.left, window.top, 0], dtype=np.float32)) * np.array(scale, dtype=np.float32)

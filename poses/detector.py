@@ -1,4 +1,4 @@
-"""Keypoints of the people in a frame, found by torchvision's keypoint R-CNN (He et al. 2017, arXiv 1703.06870).
+"""Detection of people and their keypoints by torchvision's keypoint R-CNN (He et al. 2017, arXiv 1703.06870).
 
 P people, J joints, H x W frame size.
 """
@@ -21,7 +21,7 @@ JOINT_SCORE = 2.0  # lowest score of a joint that counts as found; the network's
 
 
 class Detector:
-    """Finds the people in frames."""
+    """A detector of the people in a frame."""
 
     def __init__(self, *, model: torch.nn.Module, device: torch.device):
         self.model, self.device = model, device
@@ -31,9 +31,9 @@ class Detector:
         """Return a detector that first resizes frames to `side` pixels along their shorter side.
 
         `weights` is a file with torchvision's COCO_V1 weights; None downloads it once. Raises UserError, which names the `flag`
-        of the weights, if they cannot be read.
+        for this file, if the weights cannot be read.
         """
-        # These imports take seconds, which only runs with a detector should spend.
+        # This import takes seconds, which only runs with a detector should spend.
         from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights
 
         published = KeypointRCNN_ResNet50_FPN_Weights.COCO_V1
@@ -58,7 +58,7 @@ class Detector:
 
 
 def download_weights(published, flag: str) -> dict[str, torch.Tensor]:
-    """Return the weights of `published`, one of torchvision's enum of weights. Raises UserError."""
+    """Return the weights of `published`, a member of torchvision's enum of weights. Raises UserError if the download fails."""
     try:
         return published.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:  # no network, or a file with another content hash
@@ -69,7 +69,7 @@ def download_weights(published, flag: str) -> dict[str, torch.Tensor]:
 
 
 def read_weights(path: Path, url: str, flag: str) -> dict[str, torch.Tensor]:
-    """Return the weights in a file. Raises UserError, which says that the file at `url` is expected."""
+    """Return the weights in a file. Raises UserError, which names `url` as the source of the expected file."""
     if not path.is_file():
         raise UserError(f"{flag} {path}: no such file; expected the file at {url}")
     try:
@@ -85,7 +85,7 @@ def build(side: int) -> torch.nn.Module:
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
     from torchvision.ops import FrozenBatchNorm2d
 
-    # Joints are searched in the likely boxes only. By default there would be a hundred.
+    # Joints are searched only in boxes that are likely to contain a person. By default there would be up to a hundred boxes.
     boxes = {"box_score_thresh": PERSON_SCORE, "box_detections_per_img": MAX_PEOPLE}
     backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d)
     for layer in backbone.modules():

@@ -1,4 +1,4 @@
-"""Frames of a video in any form: a video file, an animated image, a folder of images (H x W frame size)."""
+"""The frames of a video in any form: a video file, an animated image, or a folder of images (H x W frame size)."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -26,8 +26,10 @@ class Footage(NamedTuple):
     numbers: list[int] | None = None  # of the images in a folder; a gap in them is a gap in the video
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Yield every frame (H, W, 3) uint8 from the first. Raises UserError for a truncated file, a video without frames, and
-        a frame of another size than the first."""
+        """Yield all frames (H, W, 3) uint8.
+
+        Raises UserError for a truncated file, a video without frames, and a frame of another size than the first.
+        """
         size = None
         for number, frame in enumerate(self.decode()):
             size = size or frame.shape
@@ -42,7 +44,7 @@ class Footage(NamedTuple):
 
 
 def open_footage(path: Path) -> Footage:
-    """Return the video at `path`. Raises UserError if there is none, or if the package that reads it is missing."""
+    """Return the video at `path`. Raises UserError if there is none, or if the package that is needed to read it is missing."""
     if path.is_dir():
         images = numbered_images(path)
         return Footage(path, None, len(images), lambda: map(read_upright, images.values()), list(images))
@@ -52,7 +54,7 @@ def open_footage(path: Path) -> Footage:
 
 
 def read_upright(path: Path) -> np.ndarray:
-    """Return an image in its upright orientation, (H, W, 3) uint8. Raises UserError."""
+    """Return an image in its upright orientation, (H, W, 3) uint8. Raises UserError if it cannot be read."""
     try:
         with Image.open(path) as file:
             image: Image.Image = file
@@ -64,11 +66,13 @@ def read_upright(path: Path) -> np.ndarray:
 
 
 def open_animated_image(path: Path) -> Footage:
-    """Return a GIF or similar file as a video at the rate of its shortest frame: a longer one counts as several. Raises
-    UserError."""
+    """Return a GIF or similar file as a video at the rate of its shortest frame; a longer frame counts as several.
+
+    Raises UserError if it cannot be read.
+    """
     try:
         with Image.open(path) as image:
-            # Some formats know the duration of a frame only after it is decoded.
+            # In some formats, the duration of a frame is known only after it is decoded.
             durations = [
                 int((page.load() and page.info.get("duration")) or DEFAULT_DURATION) for page in ImageSequence.Iterator(image)
             ]
@@ -86,7 +90,7 @@ def open_animated_image(path: Path) -> Footage:
 
 
 def open_video(path: Path) -> Footage:
-    """Return a video file, read with PyAV. Raises UserError."""
+    """Return a video file, read with PyAV. Raises UserError if it cannot be read."""
     if path.suffix.lower() in NOT_VIDEO:
         raise UserError(f"{path}: not a video; expected a video, a GIF or a folder of images")
     av = optional_package("av", flag=f"{path}: a video")
@@ -102,7 +106,7 @@ def open_video(path: Path) -> Footage:
             container.streams.video[0].thread_type = "AUTO"
             try:
                 for frame in container.decode(video=0):
-                    # A phone held upright stores frames in landscape format, and the angle to rotate them by.
+                    # A phone that is held upright stores frames in landscape format and the angle by which to rotate them.
                     quarter_turns = round(getattr(frame, "rotation", 0) / 90)
                     yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns))
             except av.FFmpegError as error:

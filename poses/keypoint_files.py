@@ -1,6 +1,6 @@
-"""Keypoints in files of pose detectors: OpenPose's JSON files, COCO's JSON, or a csv.
+"""Keypoints in the files of pose detectors: OpenPose's JSON files, COCO's JSON, or a csv.
 
-N frames, P people, J joints of skeleton.py. The people of one frame are (P, J, 3): x, y in pixels, confidence.
+There are P people with the J joints of skeleton.py. The people of one frame are (P, J, 3): x and y in pixels, and confidence.
 """
 
 import csv
@@ -25,16 +25,17 @@ OPENPOSE = {  # by the number of keypoints: the models BODY_25 and COCO
     18: ["nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "right_hip",
          "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear"],
 }  # fmt: skip
-MAX_FRAMES = 10**7  # of a video, four days; a higher number is a mistake
+MAX_FRAMES = 10**7  # of a video, about four days; a higher number is a mistake
 NOBODY = np.zeros((0, len(JOINTS), 3), dtype=np.float32)
 
 
 def read_people(path: Path, frames: int | None = None, numbers: list[int] | None = None) -> list[np.ndarray]:
-    """Return the people (P, J, 3) of each of the `frames` of a video. None: as many frames as the keypoints have.
+    """Return the people (P, J, 3) of each frame of a video.
 
-    If all frame numbers of the keypoints are among `numbers`, those of the video's images, they are image numbers. Else they
-    count from 0, or from 1 if the last one would otherwise be too high. Frames without keypoints have no people. Raises UserError
-    for keypoints that cannot be read, and for frames that the video does not have.
+    `frames` is the number of frames; None takes as many as the keypoints have. `numbers` are the numbers of the video's images.
+    If they include all frame numbers of the keypoints, these are image numbers. Otherwise, frame numbers count from 0, or from 1
+    if the last one would be too high. Frames without keypoints have no people. Raises UserError for keypoints that cannot be
+    read, and for frames that the video does not have.
     """
     found = read_keypoints(path)
     if numbers and set(found) <= set(numbers):
@@ -50,22 +51,25 @@ def read_people(path: Path, frames: int | None = None, numbers: list[int] | None
 
 
 def read_sequence(path: Path) -> list[np.ndarray]:
-    """Return the people (P, J, 3) of each frame of keypoints without a video: from the lowest to the highest frame number, in
-    steps of the greatest common divisor of their distances. Raises UserError."""
+    """Return the people (P, J, 3) of each frame of keypoints without a video.
+
+    The frames are those from the lowest to the highest frame number, in steps of the greatest common divisor of their distances.
+    Raises UserError for keypoints that cannot be read.
+    """
     found = read_keypoints(path)
     step = math.gcd(*(number - min(found) for number in found))
     return people_of_frames(found, range(min(found), max(found) + 1, max(step, 1)), path)
 
 
 def people_of_frames(found: dict[int, np.ndarray], frames: range, path: Path) -> list[np.ndarray]:
-    """Return the people of each of these frames. Raises UserError if there are more frames than any video has."""
+    """Return the people of each of the `frames`. Raises UserError if there are more than MAX_FRAMES."""
     if (frames.stop - frames.start) // frames.step > MAX_FRAMES:
         raise UserError(f"{path}: expected at most {MAX_FRAMES} frames, got keypoints of frames {frames[0]} to {frames[-1]}")
     return [found.get(number, NOBODY) for number in frames]
 
 
 def read_keypoints(path: Path) -> dict[int, np.ndarray]:
-    """Return the people (P, J, 3) of at least one frame by frame number. Raises UserError."""
+    """Return the people (P, J, 3) of at least one frame, by frame number. Raises UserError without keypoints in pixels."""
     if path.is_dir():
         found = read_openpose(path)
     elif path.suffix.lower() == ".json":
@@ -84,7 +88,7 @@ def read_keypoints(path: Path) -> dict[int, np.ndarray]:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file. Raises UserError."""
+    """Return the content of a JSON file. Raises UserError if it is not JSON."""
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError):
@@ -92,7 +96,7 @@ def read_json(path: Path) -> Any:
 
 
 def frame_number(name: str, path: Path) -> int:
-    """Return the last number in a name, apart from OpenPose's suffix. Raises UserError, which names the file `path`."""
+    """Return the last number in a name without OpenPose's suffix. Raises UserError, which names the file `path`."""
     digits = re.findall(r"\d+", name.removesuffix("_keypoints"))
     if not digits or len(digits[-1]) > 15:
         raise UserError(f"{path}: expected a name with the number of its frame, got {name[:40]!r}")
@@ -112,8 +116,10 @@ def to_points(values: Any, counts: Collection[int], path: Path) -> np.ndarray:
 
 
 def read_openpose(folder: Path) -> dict[int, np.ndarray]:
-    """Return {frame: people (P, J, 3)} of a folder that OpenPose's --write_json wrote: one file per frame with all its people.
-    Raises UserError."""
+    """Return {frame: people (P, J, 3)} of a folder that OpenPose's --write_json wrote, with one file per frame.
+
+    Raises UserError for other files.
+    """
     files = sorted(file for file in folder.glob("*.json") if not file.name.startswith("."))
     if not files:
         raise UserError(f"{folder}: contains no .json; expected OpenPose's files, such as name_000000000000_keypoints.json")
@@ -135,7 +141,8 @@ def read_openpose(folder: Path) -> dict[int, np.ndarray]:
 def read_coco(path: Path) -> dict[int, np.ndarray]:
     """Return {frame: people (P, J, 3)} of COCO's keypoints: a list of results, or a file with images and annotations.
 
-    A frame's number is the number in its image's file name or, without images, in its image_id. Raises UserError.
+    The number of a frame is the number in its image's file name or, without images, in its image_id. Raises UserError for other
+    content.
     """
     content = read_json(path)
     names: dict[int | str, Any] = {}
@@ -154,7 +161,7 @@ def read_coco(path: Path) -> dict[int, np.ndarray]:
 
 
 def image_names(images: Any) -> dict[int | str, Any]:
-    """Return {id: file name} of the images in a COCO file, without malformed ones."""
+    """Return {id: file name} of the images in a COCO file, without malformed entries."""
     names = {}
     for image in images if isinstance(images, list) else []:
         if isinstance(image, dict) and {"id", "file_name"} <= image.keys() and isinstance(image["id"], (int, str)):
@@ -168,10 +175,10 @@ def is_annotation(row: Any) -> bool:
 
 
 def read_csv(path: Path) -> dict[int, np.ndarray]:
-    """Return {frame: pose (J, 3)} of a csv with a row per frame. Raises UserError.
+    """Return {frame: pose (J, 3)} of a csv file with a row per frame.
 
-    Its columns are frame, then <joint>_x, <joint>_y and optionally <joint>_c, the confidence, of any of the JOINTS. An empty
-    field is a joint that was not found.
+    The columns are frame and, for any of the JOINTS, <joint>_x, <joint>_y and optionally <joint>_c, the confidence. A joint with
+    an empty field was not found. Raises UserError for other content.
     """
     expected = "expected columns frame, nose_x, nose_y, nose_c, ..."
     try:
@@ -197,14 +204,14 @@ def read_csv(path: Path) -> dict[int, np.ndarray]:
 
 
 def csv_point(row: dict[str, str], name: str) -> tuple[float, float, float]:
-    """Return x, y and confidence of a joint in a row of a csv; 0 for what is empty. Raises ValueError or TypeError."""
+    """Return x, y and confidence of a joint in a row of a csv file; 0 for empty fields. Raises ValueError or TypeError."""
     x, y = row[f"{name}_x"], row[f"{name}_y"]
     found = x != "" and y != ""
     return float(x or 0), float(y or 0), float(row.get(f"{name}_c", 1) or 0) if found else 0.0
 
 
 def people_from_lists(values: list) -> np.ndarray:
-    """Return people (P, J, 3) that tolist() converted to `values`. Raises ValueError or TypeError for other values."""
+    """Convert lists that tolist() made back to people (P, J, 3). Raises ValueError or TypeError for other values."""
     people = np.asarray(values, dtype=np.float32).reshape(len(values), len(JOINTS), 3)
     if not np.isfinite(people).all():
         raise ValueError("a value is not finite")
@@ -212,12 +219,12 @@ def people_from_lists(values: list) -> np.ndarray:
 
 
 def csv_header() -> list[str]:
-    """Return the columns of a csv with all joints."""
+    """Return the columns of a csv file with all joints."""
     return ["frame", *(f"{name}_{part}" for name in JOINTS for part in "xyc")]
 
 
 def csv_row(frame: int, pose: np.ndarray) -> list[int | str]:
-    """Return a row of such a csv, with empty fields for joints that were not found."""
+    """Return a row of a csv file with all joints, with empty fields for joints that were not found."""
     row: list[int | str] = [frame]
     for x, y, confidence in pose.tolist():
         row += [f"{x:.2f}", f"{y:.2f}", f"{confidence:.3f}"] if confidence > 0 else ["", "", ""]

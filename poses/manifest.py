@@ -1,6 +1,6 @@
-"""manifest.json of a data set made of videos: the settings that made it and, once it is finished, its content.
+"""manifest.json of a data set made from videos: the settings that made it and, once it is finished, its content.
 
-An interrupted run continues only with the settings that it was started with.
+An interrupted run continues only with the settings with which it was started.
 """
 
 import json
@@ -15,13 +15,13 @@ from runtime.files import check_writable, write_whole
 from utils import UserError
 
 FREE_FLAGS = ("out", "device", "weights", "overwrite")  # may differ when a run continues
-# Settings that decide in which frames people are searched, which may take hours.
+# Settings that determine the frames in which people are searched. The search may take hours.
 SEARCH_SETTINGS = ("videos", "poses", "skip", "most", "every", "side", "inputs")
 INPUT_SUFFIXES = SUFFIXES | {".json", ".csv"}  # of the files in a folder that are read
 
 
 class Manifest(NamedTuple):
-    """The part of manifest.json that decides whether a run may continue."""
+    """The part of manifest.json that determines whether a run may continue."""
 
     settings: dict[str, Any]
     finished: bool
@@ -33,14 +33,14 @@ class Manifest(NamedTuple):
 
 
 def settings_of(args: Namespace) -> dict[str, Any]:
-    """Return the flags that decide the content of the data set, and the state of its input files, as JSON values."""
+    """Return the flags that determine the content of the data set, and the states of its input files, as JSON values."""
     settings = {name: json.loads(json.dumps(value, default=str)) for name, value in vars(args).items() if name not in FREE_FLAGS}
     poses = args.poses or [None] * len(args.videos)
     return settings | {"inputs": [[file_state(path), file_state(own_poses)] for path, own_poses in zip(args.videos, poses)]}
 
 
 def file_state(path: Path | None) -> list | None:
-    """Return number, total size and newest time of a file, or of the files of a folder that are read."""
+    """Return the number, the total size and the newest time of the files at `path`: of one file, or of those read in a folder."""
     if path is None:
         return None
     files = [path]
@@ -51,10 +51,10 @@ def file_state(path: Path | None) -> list | None:
 
 
 def start_or_continue(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> bool:
-    """Write the settings into the manifest of a new or unfinished data set; return whether the data set is finished already.
+    """Write the settings to the manifest of a new or unfinished data set; return whether the data set is already finished.
 
-    With `overwrite`, images of other settings are removed; the people found in the videos are kept. Raises UserError if the
-    folder contains something else, or a data set of other settings.
+    With `overwrite`, images of other settings are removed, and the people already found in the videos are kept. Raises UserError
+    if the folder contains something else, or a data set of other settings.
     """
     if not (folder / "manifest.json").is_file():
         if folder.exists() and any(folder.iterdir()):
@@ -68,7 +68,7 @@ def start_or_continue(folder: Path, settings: dict[str, Any], *, overwrite: bool
     if changed:
         refuse_lost_work(folder, changed, earlier, settings, overwrite=overwrite or not images)
     if changed and images:
-        # The manifest keeps the earlier settings until their last image is removed, so that an interruption never mixes two.
+        # The manifest keeps the earlier settings until their last image is removed, so an interruption never mixes two settings.
         write_manifest(folder, {"settings": earlier.settings, "splits": {}})
         for path in images:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -78,7 +78,7 @@ def start_or_continue(folder: Path, settings: dict[str, Any], *, overwrite: bool
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of a data set. Raises UserError."""
+    """Return the manifest of a data set. Raises UserError if it is malformed."""
     path = folder / "manifest.json"
     try:
         content = json.loads(path.read_bytes())
@@ -95,7 +95,7 @@ def write_manifest(folder: Path, content: dict[str, Any]) -> None:
 
 
 def refuse_lost_work(folder: Path, changed: list[str], earlier: Manifest, settings: dict[str, Any], *, overwrite: bool) -> None:
-    """Raise UserError if the changed settings would make a search for people useless, or images without `overwrite`."""
+    """Raise UserError if the changed settings make a search for people useless or, without `overwrite`, images."""
     searched = any(path.stat().st_size for path in folder.glob("keypoints/*.jsonl"))
     lost = [name for name in changed if searched and name in SEARCH_SETTINGS]
     if lost:
@@ -116,14 +116,14 @@ def describe_changes(changed: list[str], earlier: Manifest, settings: dict[str, 
         if name != "inputs"
     ]
     reasons = [f"started with other settings ({', '.join(values)})"] if values else []
-    if "inputs" in changed and not {"videos", "poses"} & {*changed}:  # other files have other states anyway
+    if "inputs" in changed and not {"videos", "poses"} & {*changed}:  # with other files, the states differ anyway
         paths = changed_inputs(earlier, settings)
         reasons.append(f"{', '.join(paths)} changed since it was started")
     return "; ".join(reasons)
 
 
 def changed_inputs(earlier: Manifest, settings: dict[str, Any]) -> list[str]:
-    """Return descriptions of the input files that changed."""
+    """Return the paths of the input files that changed, as texts for a message."""
     poses = settings["poses"] or [None] * len(settings["videos"])
     paths = [path for pair in zip(settings["videos"], poses) for path in pair]
     states = Manifest(settings, finished=False).input_states

@@ -1,4 +1,4 @@
-"""Pose images that another program made, one for each frame taken of a video (H x W their size)."""
+"""Pose images made by another program, one for each frame taken from a video (H x W their size)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from poses.cropping import Box, View
 from poses.footage import read_upright
 from utils import UserError
 
-NOISE = 8  # of 255 levels, up to which the pixels of a JPEG's background differ
+NOISE = 8  # levels of 255; pixels of a JPEG's background differ by up to that much
 SHAPE_TOLERANCE = 0.03  # relative difference of width / height that rounding a small size causes
 
 
@@ -29,17 +29,18 @@ class PoseImages(NamedTuple):
 
     @classmethod
     def load(cls, folder: Path) -> PoseImages:
-        """Return the pose images in a folder. Raises UserError."""
+        """Return the pose images in a folder. Raises UserError for images without a number or with the same number."""
         return cls(folder, numbered_images(folder))
 
     @property
     def paths(self) -> list[Path]:
+        """The images in the order of their numbers."""
         return list(self.images.values())
 
     def matched_to(self, numbers: Sequence[int], *, height: int, width: int) -> PoseImages:
         """Return these images with their scale relative to frames of height x width pixels with these `numbers`.
 
-        Raises UserError unless there is one for each frame, with gaps in their numbers in the same places, and in its shape.
+        Raises UserError unless there is one image per frame, in the frames' shape, with gaps at the same places in the numbers.
         """
         if len(self.images) != len(numbers):
             count = len(self.images)
@@ -55,7 +56,7 @@ class PoseImages(NamedTuple):
         return self._replace(scale=(own_width / width, own_height / height))
 
     def drawings(self) -> Iterator[np.ndarray]:
-        """Yield the drawn pixels (H, W) bool of each image: those of another color than the corner of the first image."""
+        """Yield the drawn pixels (H, W) bool of each image: those whose color differs from the corner of the first image."""
         background = read_upright(self.paths[0])[0, 0].astype(int)
         for path in tqdm(self.paths, desc=f"reading {self.folder.name}", unit="image", leave=False, disable=None):
             yield (np.abs(read_upright(path) - background) > NOISE).any(axis=-1)
@@ -65,7 +66,7 @@ class PoseImages(NamedTuple):
         return sum(not drawing.any() for drawing in self.drawings())
 
     def view(self, height: int, width: int) -> View:
-        """Return the box around all drawings, in pixels of the frames, which are height x width large."""
+        """Return the box around all drawings, in pixels of the frames, whose size is height x width."""
         drawn = functools.reduce(np.logical_or, self.drawings())
         rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
         if not len(rows):
@@ -78,22 +79,22 @@ class PoseImages(NamedTuple):
 def holds_pose_images(path: Path) -> bool:
     """Return whether `path` is a folder of pose images.
 
-    Images next to JSON files are not: if OpenPose writes both into one folder, its images are the frames with the skeletons drawn
-    over them. A model conditioned on these would see the frames that it predicts.
+    A folder that also contains JSON files is not: if OpenPose writes both into one folder, its images are the frames with the
+    skeletons drawn over them. A model conditioned on these would see the frames that it predicts.
     """
     suffixes = {file.suffix.lower() for file in path.iterdir() if not file.name.startswith(".")} if path.is_dir() else set()
     return bool(suffixes & SUFFIXES) and ".json" not in suffixes
 
 
 def number_steps(numbers: Sequence[int]) -> np.ndarray:
-    """Return the difference from each number to the next, relative to the most frequent difference."""
+    """Return the difference between each number and the next, relative to the most frequent difference."""
     differences = np.diff(numbers)
     values, counts = np.unique(differences, return_counts=True)
     return differences / values[np.argmax(counts)] if len(values) else differences
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return width and height of an image without decoding it. Raises UserError."""
+    """Return width and height of an image without decoding it. Raises UserError if it cannot be read."""
     try:
         with Image.open(path) as image:
             return image.size

@@ -22,20 +22,22 @@ from runtime.files import write_whole
 from utils import UserError
 
 THUMBNAIL = (64, 36)  # pixels of the images that are compared to find cuts
-CUT_FACTOR = 4  # a cut changes the image that many times more than the median frame does, unlike flicker or fast movement
+CUT_FACTOR = 4  # a cut changes the image at least this many times as much as the median frame, unlike flicker or fast movement
 
 
 class PeopleFinder(Protocol):
-    """Finds the people (P, J, 3) in a frame (H, W, 3) uint8, as Detector does."""
+    """An object that finds people in frames, such as Detector."""
 
-    def find_people(self, frame: np.ndarray) -> np.ndarray: ...
+    def find_people(self, frame: np.ndarray) -> np.ndarray:
+        """Return the people (P, J, 3) in a frame (H, W, 3) uint8."""
+        ...
 
 
 class Scan(NamedTuple):
-    """What a pass over a video found."""
+    """The result of a pass over a video."""
 
     length: int  # frames taken
-    total: int | None  # frames of the whole video; according to its file if it was not read to its end
+    total: int | None  # frames of the whole video; from the file's header if the video was not read to its end
     height: int
     width: int
     fps: float | None
@@ -44,19 +46,19 @@ class Scan(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """The frames taken of a video: after the first `skip`, every `every`-th, `most` at most."""
+    """The frames taken from a video: after the first `skip`, every `every`-th, at most `most`."""
 
     skip: int
     every: int
     most: int | None
 
     def of_total(self, total: int) -> range:
-        """Return the positions of the frames taken of `total` frames."""
+        """Return the positions of the frames taken from a video of `total` frames."""
         end = total if self.most is None else min(total, self.skip + self.most * self.every)
         return range(self.skip, end, self.every)
 
     def takes(self, position: int) -> bool:
-        """Return whether the frame at `position` is taken, which is not after the last one."""
+        """Return whether the frame at `position` is taken; `position` must not be after the last frame taken."""
         return position >= self.skip and (position - self.skip) % self.every == 0
 
     def ends_before(self, position: int) -> bool:
@@ -65,7 +67,7 @@ class Selection(NamedTuple):
 
 
 class Video(NamedTuple):
-    """A video with its selected frames. `poses` are a file of keypoints, pose images, or None if people are to be detected."""
+    """A video with its selected frames. `poses` are keypoints in a file or folder, pose images, or None to detect people."""
 
     footage: Footage
     selection: Selection
@@ -81,6 +83,7 @@ class Video(NamedTuple):
 
     @property
     def path(self) -> Path:
+        """The file or folder of the video."""
         return self.footage.path
 
     def frames(self) -> Iterator[np.ndarray]:
@@ -92,21 +95,21 @@ class Video(NamedTuple):
                 yield frame
 
     def take(self, people: list[np.ndarray], count: int) -> list[np.ndarray]:
-        """Return the people of the `count` frames taken, given those of all frames; nobody in frames without an entry."""
+        """Return the people of the `count` frames taken, from those of all frames; frames without an entry have no people."""
         taken = [people[position] for position in self.selection.of_total(len(people))]
         return [*taken, *[NOBODY] * (count - len(taken))][:count]
 
     def numbers(self, count: int) -> Sequence[int]:
-        """Return the numbers of the `count` frames taken: of their images in a folder, else their positions in the video."""
+        """Return the numbers of the `count` frames taken: those of their images in a folder, or their positions in the video."""
         skip, every, _ = self.selection
         return (self.footage.numbers or range(skip + count * every))[skip::every][:count]
 
     def expected(self) -> int | None:
-        """Return how many frames will be taken, if the file says how many it has."""
+        """Return the number of frames that will be taken; None if the file's header lacks the number of frames."""
         return None if self.footage.expected is None else len(self.selection.of_total(self.footage.expected))
 
     def gaps(self, count: int) -> set[int]:
-        """Return which of the `count` frames taken follow a gap in the numbers of a folder's images."""
+        """Return those of the `count` frames taken that follow a gap in the numbers of a folder's images."""
         if self.footage.numbers is None:
             return set()
         after_gap = np.flatnonzero(number_steps(self.footage.numbers) >= 2) + 1  # positions in the folder
@@ -115,7 +118,7 @@ class Video(NamedTuple):
 
 
 def scan(video: Video, detector: PeopleFinder | None, record: Path, *, cut: float) -> Scan:
-    """Read the frames taken of a video once. A `detector` finds the people in those that the file `record` does not have.
+    """Read the frames taken from a video once. With a `detector`, find the people in frames that the file `record` lacks.
 
     `cut` is the mean change of the pixels, in [0, 1], above which a new scene begins; 0: never. Raises UserError for a video that
     cannot be read, and if no frame is taken.
@@ -151,19 +154,21 @@ def scan(video: Video, detector: PeopleFinder | None, record: Path, *, cut: floa
 
 
 def shrink(frame: np.ndarray) -> np.ndarray:
-    """Return a frame in [0, 1] of THUMBNAIL's size."""
+    """Return a frame in [0, 1], reduced to the size THUMBNAIL."""
     return np.asarray(Image.fromarray(frame).resize(THUMBNAIL, Image.Resampling.BOX), dtype=np.float32) / 255
 
 
 def find_cuts(changes: list[float], cut: float) -> set[int]:
-    """Return the frames whose change from the previous frame is above `cut` and unusual in the video; none for a `cut` of 0."""
+    """Return the frames whose change from the previous frame is above `cut` and unusual for the video; none if `cut` is 0."""
     threshold = max(cut, CUT_FACTOR * float(np.median(changes)))
     return {t for t, change in enumerate(changes) if cut and change > threshold}
 
 
 def load_people(record: Path) -> list[np.ndarray]:
-    """Return the people (P, J, 3) in each frame of an interrupted search, whose file has a line of JSON per frame; remove a last
-    line that is incomplete."""
+    """Return the people (P, J, 3) in each frame of an interrupted search, and remove an incomplete last line from its file.
+
+    The file has a line of JSON for each frame.
+    """
     people = []
     for line in record.read_bytes().splitlines() if record.exists() else []:
         try:

@@ -2,7 +2,7 @@
 
 A pose is (J, 3) float: x, y and confidence of each of JOINTS, in pixels. A joint with confidence 0 was not found.
 Joints, limbs, colors and sizes are those of the pose images of Everybody Dance Now (Chan et al. 2019, arXiv 1808.07371), from
-which the course's labels are derived. The hands and the face, which are drawn there too, are not drawn here.
+which the course's labels are derived. Its images also have the hands and the face; these are not drawn here.
 """
 
 import numpy as np
@@ -32,15 +32,18 @@ LIMBS = [
     ("right_eye", "right_ear"), ("nose", "left_eye"), ("left_eye", "left_ear"),
 ]  # fmt: skip
 JOINT_INDEX = {name: i for i, name in enumerate(JOINTS)}
-CANVAS_HEIGHT = 512  # pixels that a drawing is high at least, before it is averaged
+CANVAS_HEIGHT = 512  # pixels; about the least height of a drawing before it is averaged
 JOINT_RADIUS = 8 / 960  # of the image height: discs with a radius of 8 pixels in frames of 1920 x 960
 LIMB_OPACITY = 0.6
 
 
 def draw_pose(pose: np.ndarray, *, height: int, width: int) -> Image.Image:
-    """Return an image of the pose (J, 3), height x width pixels: a disc on each joint, then translucent ellipses, half as thick,
-    from joint to joint. Joints that were not found are not drawn, nor are their limbs."""
-    # Lines are thinner than a pixel of the course's 32 x 64 images. Averaging a large drawing gives each pixel its share.
+    """Return an image of the pose (J, 3) with height x width pixels.
+
+    It has a disc on each joint, and over the discs translucent ellipses, half as thick, from joint to joint. Joints that were not
+    found are not drawn, nor are their limbs.
+    """
+    # Lines are thinner than a pixel of the course's 32 x 64 images. Averaging a large drawing gives each pixel its share of ink.
     zoom = max(1, CANVAS_HEIGHT // height)
     canvas = Image.new("RGB", (width * zoom, height * zoom), "white")
     draw, radius = ImageDraw.Draw(canvas), JOINT_RADIUS * canvas.height
@@ -56,7 +59,7 @@ def draw_pose(pose: np.ndarray, *, height: int, width: int) -> Image.Image:
 
 
 def draw_limb(canvas: Image.Image, a: np.ndarray, b: np.ndarray, thickness: float, color: tuple[int, int, int]) -> None:
-    """Draw a translucent ellipse from a to b, whose semi-minor axis is `thickness`, onto the canvas."""
+    """Draw a translucent ellipse from a to b onto the canvas; `thickness` is its semi-minor axis in pixels."""
     center, half = (a + b) / 2, (b - a) / 2
     length = max(float(np.hypot(*half)), 1e-6)
     angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
@@ -71,10 +74,10 @@ def draw_limb(canvas: Image.Image, a: np.ndarray, b: np.ndarray, thickness: floa
 
 
 def poses_from_points(points: np.ndarray, names: list[str]) -> np.ndarray:
-    """Convert points (..., K, 3), whose names are `names`, to poses (..., J, 3).
+    """Convert points (..., K, 3) with K `names` to poses (..., J, 3).
 
-    Points with names other than JOINTS are dropped. If `points` have no neck or no mid-hip, it is put in the middle between the
-    shoulders or the hips.
+    Points whose names are not in JOINTS are dropped. A missing neck or mid-hip is placed in the middle between the shoulders or
+    the hips.
     """
     poses = np.zeros((*points.shape[:-2], len(JOINTS), 3), dtype=np.float32)
     for i, name in enumerate(names):

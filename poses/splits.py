@@ -1,4 +1,4 @@
-"""Which frames of a video are for training, validation and test: never neighbors in two of them."""
+"""The division of videos into training, validation and test. Neighboring frames are never in two of these splits."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import numpy as np
 from utils import UserError
 
 MIN_FRAMES = 10  # of a video
-NUMBERS_BETWEEN_VIDEOS = 1000  # skipped, so that no clip runs from one video into the next
+NUMBERS_BETWEEN_VIDEOS = 1000  # frame numbers skipped, so that no clip runs from one video into the next
 SPLITS = ("train", "val", "test")
 
 
@@ -21,17 +21,17 @@ class Segment(NamedTuple):
 
 
 def plan_splits(lengths: list[int], cuts: list[list[int]], *, val: float, test: float, gap: int, longest: int) -> list[Segment]:
-    """Return the segments of videos of these lengths. `cuts` are the frames of each video at which a new scene begins.
+    """Return the segments of videos with these lengths. `cuts` are the frames of each video at which a new scene begins.
 
-    The shares `val` and `test` are taken from the end of each video, `gap` frames before each are skipped, and a test segment
-    has at most `longest` frames. Raises UserError for a video that is too short, and if a split would be empty.
+    The shares `val` and `test` are taken from the end of each video. Before each of them, `gap` frames are skipped. A test
+    segment has at most `longest` frames. Raises UserError for a video that is too short, and if a split would be empty.
     """
     segments: list[Segment] = []
     number_offset = 0
     for video, (length, own_cuts) in enumerate(zip(lengths, cuts)):
         for split, frames in share_out(video, length, val=val, test=test, gap=gap).items():
             for part in contiguous_parts(frames, own_cuts, longest if split == "test" else length):
-                # Every cut skips one number, so that the numbers before and after it are not consecutive.
+                # Every cut skips one number, so the numbers before and after it are not consecutive.
                 number = number_offset + part.start + int(np.searchsorted(own_cuts, part.start, side="right"))
                 segments.append(Segment(split, video, part, number))
         number_offset += length + len(own_cuts) + NUMBERS_BETWEEN_VIDEOS
@@ -59,7 +59,7 @@ def share_out(video: int, length: int, *, val: float, test: float, gap: int) -> 
 
 
 def contiguous_parts(frames: range, cuts: list[int], longest: int) -> list[range]:
-    """Return the frames divided at the cuts, and into parts of at most `longest` frames, without parts of a single frame."""
+    """Return the frames, divided at the cuts and into parts of at most `longest` frames, without parts of a single frame."""
     edges = [frames.start, *(cut for cut in cuts if frames.start < cut < frames.stop), frames.stop]
     parts = []
     for scene_start, scene_end in zip(edges, edges[1:]):

@@ -8,7 +8,7 @@ from poses.skeleton import JOINTS
 
 
 def box_area(pose: np.ndarray) -> float:
-    """Return the area of the box around the joints that were found, in square pixels; 0 without any."""
+    """Return the area of the box around the joints that were found, in square pixels; 0 if there are none."""
     found = pose[pose[:, 2] > 0, :2]
     return float(np.prod(np.ptp(found, axis=0) + 1)) if len(found) else 0.0
 
@@ -16,8 +16,10 @@ def box_area(pose: np.ndarray) -> float:
 def track_person(
     people: list[np.ndarray], cuts: list[int], *, how: str, confidence: float, fill: int, smoothing: float
 ) -> np.ndarray:
-    """Return the poses (N, J, 3) of one person in a video: chosen among the people (P, J, 3) of each frame, then with gaps filled
-    and smoothed, each scene separately. `cuts` are the frames at which a new scene begins."""
+    """Return the poses (N, J, 3) of one person in a video, chosen among the people (P, J, 3) of each frame.
+
+    Gaps are filled and the poses are smoothed in each scene separately. `cuts` are the frames at which a new scene begins.
+    """
     scenes = []
     for start, end in zip([0, *cuts], [*cuts, len(people)]):
         poses = choose_person(people[start:end], how=how, confidence=confidence)
@@ -26,8 +28,11 @@ def track_person(
 
 
 def choose_person(people: list[np.ndarray], *, how: str, confidence: float) -> np.ndarray:
-    """Return the poses (N, J, 3) of the `largest` person of each frame, or of the one `nearest` to the person in the previous
-    frame, starting with the largest. Joints below `confidence` count as not found."""
+    """Return the poses (N, J, 3) of one person in each frame.
+
+    If `how` is "largest", it is the largest person. If it is "nearest", it is the one nearest to the person in the latest frame
+    with one, and the largest in the first frame. Joints with a lower confidence than `confidence` count as not found.
+    """
     poses = np.zeros((len(people), len(JOINTS), 3), dtype=np.float32)
     previous = None
     for t, candidates in enumerate(people):
@@ -44,7 +49,7 @@ def choose_person(people: list[np.ndarray], *, how: str, confidence: float) -> n
 
 
 def mean_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the mean distance in pixels of the joints that both poses have; the distance of their centers if they share none."""
+    """Return the mean distance in pixels between the joints that both poses have, or between their centers if they share none."""
     both = (a[:, 2] > 0) & (b[:, 2] > 0)
     if both.any():
         return float(np.linalg.norm(a[both, :2] - b[both, :2], axis=1).mean())
@@ -52,7 +57,7 @@ def mean_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def fill_gaps(poses: np.ndarray, longest: int) -> np.ndarray:
-    """Return the poses with joints that are missing in up to `longest` consecutive frames interpolated linearly."""
+    """Return the poses with linearly interpolated joints where these are missing in up to `longest` consecutive frames."""
     filled = poses.copy()
     for j in range(poses.shape[1]):
         present = np.flatnonzero(poses[:, j, 2] > 0)
@@ -64,8 +69,11 @@ def fill_gaps(poses: np.ndarray, longest: int) -> np.ndarray:
 
 
 def smooth(poses: np.ndarray, deviation: float) -> np.ndarray:
-    """Return the poses with every joint replaced by the mean over its neighbors in time, weighted by a Gaussian of that standard
-    deviation in frames and by confidence. Joints that were not found remain so; a deviation of 0 changes nothing."""
+    """Return the poses smoothed over time: every joint becomes the weighted mean of itself in neighboring frames.
+
+    The weights are confidence times a Gaussian with the standard deviation `deviation` in frames; 0 changes nothing. Joints that
+    were not found stay so.
+    """
     if not deviation:
         return poses
     reach = math.ceil(3 * deviation)

@@ -1,4 +1,4 @@
-"""The poses of another video for a trained model, drawn in the size and at the place of the person it was trained on.
+"""The poses of another video for a trained model, with the size and at the place of the person that it was trained on.
 
 Images have the model's size, H x W; T frames, J joints.
 """
@@ -23,14 +23,14 @@ from poses.skeleton import draw_pose
 from poses.tracking import track_person
 from utils import UserError
 
-OVERSAMPLE = 4  # pose images are drawn larger, then resized with the filter that data sets are read with
+OVERSAMPLE = 4  # pose images are drawn larger, then resized with the filter with which data sets are read
 SAMPLES = 300  # frames in which a person is measured
-MAX_GAP = 2  # consecutive frames without a joint that are filled
+MAX_GAP = 2  # most consecutive frames in which a missing joint is interpolated
 MAX_SIDE = 1e6  # pixels of a video's side in a manifest
 
 
 class Placement(NamedTuple):
-    """Where a point of the source is in the model's image: scale * point + (right, down), in pixels."""
+    """The map from a point of the source to the model's image: scale * point + (right, down), in pixels."""
 
     scale: float
     right: float
@@ -38,7 +38,7 @@ class Placement(NamedTuple):
 
 
 class Person(NamedTuple):
-    """Size and place of the person in pose images, medians over the frames, in pixels."""
+    """Size and place of the person in pose images, in pixels; medians over the frames."""
 
     height: float
     center: float  # from the left
@@ -55,11 +55,11 @@ class Source(NamedTuple):
 
 
 def pose_images(path: Path, *, like: np.ndarray | None, height: int, width: int, detector: Callable[[], PeopleFinder]) -> Tensor:
-    """Return pose images (T, 3, H, W) uint8 of the person at `path`: a data set of prepare_video.py, keypoints, a folder of pose
-    images, or a video, for which `detector()` makes a Detector.
+    """Return pose images (T, 3, H, W) uint8 of the person at `path`.
 
-    The person gets the size and the place of the one in the pose images `like` (N, H, W, 3); None leaves both as they are.
-    Raises UserError.
+    `path` is a data set of prepare_video.py, keypoints, a folder of pose images, or a video, for which `detector()` makes a
+    Detector. The person gets the size and the place of the one in the pose images `like` (N, H, W, 3); None leaves both as they
+    are. Raises UserError if there are no poses at `path`.
     """
     source = open_source(path, height, width, detector)
     scale = min(height / source.height, width / source.width)
@@ -67,7 +67,7 @@ def pose_images(path: Path, *, like: np.ndarray | None, height: int, width: int,
     target = None if like is None else measure_person(like)
     if target:
         sample = np.unique(np.linspace(0, source.length - 1, SAMPLES).astype(int)).tolist()
-        for _ in range(2):  # the second measurement has the target's size, so that rounding to pixels affects both equally
+        for _ in range(2):  # the second time, the person has the target's size, so rounding to pixels affects both equally
             found = measure_person(np.stack([np.asarray(source.draw(t, placement)) for t in sample]))
             placement = placement if found is None else fit_person(placement, found, target)
     bar = tqdm(range(source.length), desc="drawing poses", unit="frame", leave=False, disable=None)
@@ -77,8 +77,8 @@ def pose_images(path: Path, *, like: np.ndarray | None, height: int, width: int,
 def measure_person(images: np.ndarray) -> Person | None:
     """Return the person in pose images (N, H, W, 3) uint8; None if nothing is drawn in any of them.
 
-    The head is where a hundredth of the ink is above, the feet where a hundredth is below. Unlike the outermost colored pixels
-    these do not depend on the size of the images.
+    A hundredth of the ink is above the head, and a hundredth is below the feet. Unlike the outermost colored pixels, these
+    positions do not depend on the size of the images.
     """
     people = []
     for image in images:
@@ -92,7 +92,7 @@ def measure_person(images: np.ndarray) -> Person | None:
 
 
 def fit_person(placement: Placement, found: Person, target: Person) -> Placement:
-    """Return the placement that shows the person like `target`, given one that showed it like `found`."""
+    """Return the placement that shows the person like `target`, given the `placement` that shows the person like `found`."""
     factor = target.height / found.height
     right = factor * (placement.right - found.center) + target.center
     down = factor * (placement.down - found.feet) + target.feet
@@ -100,7 +100,7 @@ def fit_person(placement: Placement, found: Person, target: Person) -> Placement
 
 
 def open_source(path: Path, height: int, width: int, detector: Callable[[], PeopleFinder]) -> Source:
-    """Return the poses at `path`. Raises UserError."""
+    """Return the poses at `path`. Raises UserError if there are none."""
     if not path.exists():
         raise UserError(f"--pose_from {path}: no such file or folder; expected a video, keypoints or pose images")
     if (path / "manifest.json").is_file():
@@ -118,8 +118,11 @@ def open_source(path: Path, height: int, width: int, detector: Callable[[], Peop
 
 
 def open_dataset(folder: Path, height: int, width: int) -> Source:
-    """Return the poses of the first video of a data set of prepare_video.py: its keypoints or, if it was made of pose images, the
-    images in its splits. Raises UserError."""
+    """Return the poses of the first video in a data set of prepare_video.py.
+
+    These are its keypoints or, if it was made from pose images, the pose images in its splits. Raises UserError if the data set is
+    not finished.
+    """
     manifest = folder / "manifest.json"
     try:
         video = json.loads(manifest.read_bytes())["videos"][0]
@@ -131,7 +134,7 @@ def open_dataset(folder: Path, height: int, width: int) -> Source:
         raise UserError(f"{manifest}: contains no video; expected a data set that prepare_video.py has finished") from None
     keypoints = folder / "keypoints" / "0.csv"
     if keypoints.is_file():
-        # Only the order counts: the numbers may have gaps or steps, as --every and the images of a folder cause them.
+        # Only the order counts: --every and the images of a folder cause steps and gaps in the numbers.
         people = [people for _, people in sorted(read_keypoints(keypoints).items())]
         return keypoint_source(people, size, height, width)
     tests = [path for path in (folder / "test" / "test_label").glob("*") if path.is_dir()]
@@ -142,8 +145,11 @@ def open_dataset(folder: Path, height: int, width: int) -> Source:
 
 
 def keypoint_source(people: list[np.ndarray], size: tuple[float, float] | None, height: int, width: int) -> Source:
-    """Return the poses of the largest person, to be drawn. `size` is (height, width) of the video; None: the smallest that
-    contains all joints. Raises UserError if nobody was found."""
+    """Return the poses of the largest person as a source that draws them.
+
+    `size` is (height, width) of the video; None takes the smallest size that contains all joints. Raises UserError if nobody was
+    found.
+    """
     poses = track_person(people, [], how="largest", confidence=0.05, fill=MAX_GAP, smoothing=0)
     found = poses[poses[..., 2] > 0]
     if not len(found):
@@ -160,7 +166,7 @@ def keypoint_source(people: list[np.ndarray], size: tuple[float, float] | None, 
 
 
 def image_source(paths: list[Path], height: int, width: int) -> Source:
-    """Return pose images, to be resized. The area around them gets the color of their upper left corner."""
+    """Return pose images as a source that resizes them. The area around an image gets the color of its upper left corner."""
     first = Image.fromarray(read_upright(paths[0]))
 
     def draw(t: int, placement: Placement) -> Image.Image:
@@ -179,12 +185,15 @@ def image_source(paths: list[Path], height: int, width: int) -> Source:
 
 
 def margin(distance: float) -> int:
-    """Return how many pixels to add on a side that the model's image exceeds by `distance`."""
+    """Return the number of pixels to add on a side where the model's image extends beyond the source by `distance` pixels."""
     return max(0, round(distance + 1))
 
 
 def first_frame(path: Path, *, height: int, width: int) -> Tensor:
-    """Return an image as context frame (1, 3, H, W) uint8, cropped to its center if it has another shape. Raises UserError."""
+    """Return an image as context frame (1, 3, H, W) uint8, cropped around its center to the shape of the model's frames.
+
+    Raises UserError if it cannot be read.
+    """
     if not path.is_file():
         raise UserError(f"--first_frame {path}: no such file; expected an image")
     image = ImageOps.fit(Image.fromarray(read_upright(path)), (width, height), Image.Resampling.BILINEAR)

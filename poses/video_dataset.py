@@ -1,4 +1,4 @@
-"""A data set in the LAB4_Dataset layout, made of videos of a person (N frames, J joints)."""
+"""A data set in the LAB4_Dataset layout, made from videos of a person (N frames, J joints)."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ MIN_CROP = 8  # pixels of a side
 
 
 def check_crop(crop: list[int] | None, videos: list[Video]) -> None:
-    """Raise UserError for a crop that is too small or exceeds the frames, before hours are spent on the videos."""
+    """Raise UserError for a crop that is too small or extends beyond the frames, before hours are spent on the videos."""
     if crop is None:
         return
     left, top, width, height = crop
@@ -38,7 +38,10 @@ def check_crop(crop: list[int] | None, videos: list[Video]) -> None:
 
 
 def make_dataset(args: Namespace, videos: list[Video], settings: dict[str, Any]) -> list[str]:
-    """Write the data set, or the missing part of an unfinished one; return a summary, line by line. Raises UserError."""
+    """Write the data set, or the missing part of an unfinished one. Return a summary, line by line.
+
+    Raises UserError for videos, poses or settings that give no data set.
+    """
     scans, poses = find_poses(args, videos)
     blank = sum(map(count_blank, poses))
     if blank == sum(found.length for found in scans):
@@ -66,8 +69,10 @@ def make_dataset(args: Namespace, videos: list[Video], settings: dict[str, Any])
 
 
 def find_poses(args: Namespace, videos: list[Video]) -> tuple[list[Scan], list[Poses]]:
-    """Read every video once; return what was found in it, and the poses (N, J, 3) of its frames or its pose images. Write
-    keypoints/<video>.csv. Raises UserError."""
+    """Read every video once. Return the result of each pass, and the poses (N, J, 3) of each video or its pose images.
+
+    Write keypoints/<video>.csv for every video without pose images. Raises UserError for videos or poses that cannot be used.
+    """
     detector = None
     if args.poses is None:
         detector = Detector.load(args.weights, flag="--weights", device=find_device(args.device), side=args.side)
@@ -90,8 +95,10 @@ def find_poses(args: Namespace, videos: list[Video]) -> tuple[list[Scan], list[P
 
 
 def track(args: Namespace, video: Video, keypoints: Path | None, found: Scan) -> np.ndarray:
-    """Return the poses (N, J, 3) of the person in the frames taken, from a file of keypoints or the people detected. Raises
-    UserError."""
+    """Return the poses (N, J, 3) of the person in the frames taken, from a file of keypoints or from the people detected.
+
+    Raises UserError for keypoints that cannot be read or do not belong to the video.
+    """
     people = found.people
     if keypoints is not None:
         people = video.take(read_people(keypoints, found.total, video.footage.numbers), found.length)
@@ -101,7 +108,7 @@ def track(args: Namespace, video: Video, keypoints: Path | None, found: Scan) ->
 
 
 def check_inside(poses: np.ndarray, found: Scan, keypoints: Path | None, video: Path) -> None:
-    """Raise UserError if most joints are outside the frames, like the keypoints of a video that was resized afterwards."""
+    """Raise UserError if most joints are outside the frames, for example because the video was resized after the detection."""
     joints = poses[poses[..., 2] > 0, :2]
     inside = ((joints >= 0) & (joints < [found.width, found.height])).all(axis=1)
     if len(joints) and inside.mean() < 0.5:
@@ -111,14 +118,14 @@ def check_inside(poses: np.ndarray, found: Scan, keypoints: Path | None, video: 
 
 
 def write_keypoints(path: Path, numbers: Sequence[int], poses: np.ndarray) -> None:
-    """Write poses as a csv with the frames' numbers in the video, so that --poses accepts it."""
+    """Write poses as a csv file with the numbers of the frames in the video, which --poses accepts."""
     rows = [csv_row(number, pose) for number, pose in zip(numbers, poses)]
     lines = [",".join(csv_header()), *(",".join(map(str, row)) for row in rows)]
     write_whole(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def choose_windows(args: Namespace, scans: list[Scan], poses: list[Poses]) -> tuple[str, list[Box]]:
-    """Return the aspect of all images and the window of each video. Videos with frames of one size share one window."""
+    """Return the aspect of all images and the window of each video. Videos with frames of the same size share one window."""
     left, top, width, height = args.crop or (0, 0, 0, 0)
     views = []
     for found, own in zip(scans, poses):
@@ -139,7 +146,7 @@ def choose_windows(args: Namespace, scans: list[Scan], poses: list[Poses]) -> tu
 def describe_content(
     videos: list[Video], scans: list[Scan], windows: list[Box], segments: list[Segment], blank: int
 ) -> dict[str, Any]:
-    """Return the content of the data set for its manifest. Splits are lists of first and last frame number."""
+    """Return the content of the data set for its manifest. A split is a list of pairs: first and last frame number."""
     splits: dict[str, list] = {split: [] for split in SPLITS}
     for segment in segments:
         splits[segment.split].append([segment.number, segment.number + len(segment.frames) - 1])

@@ -1,4 +1,4 @@
-"""Frames and pose images of videos, written in the LAB4_Dataset layout (H x W their size, N frames, J joints)."""
+"""Frames and pose images of videos, written in the LAB4_Dataset layout (N frames of H x W pixels, J joints)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +19,7 @@ from poses.splits import Segment
 from visualization.videos import save_gif
 
 PREVIEW_FRAMES = 150
-PREVIEW_SIZE = 384  # pixels of its longer side at most
+PREVIEW_SIZE = 384  # longest side in pixels
 Poses = np.ndarray | PoseImages  # of a video: (N, J, 3), or images
 
 
@@ -33,8 +33,10 @@ def count_blank(poses: Poses) -> int:
 def write_images(
     root: Path, videos: list[Video], poses: list[Poses], segments: list[Segment], windows: list[Box], size: tuple[int, int]
 ) -> None:
-    """Read the videos again and write the frames of all segments and their pose images, (height, width) `size` large. Files that
-    exist are kept."""
+    """Read the videos again, and write the frames of all segments and their pose images with `size` (height, width).
+
+    Existing files are kept.
+    """
     tests = [segment for segment in segments if segment.split == "test"]
     for number, (video, video_poses, window) in enumerate(zip(videos, poses, windows)):
         own = [segment for segment in segments if segment.video == number]
@@ -63,20 +65,20 @@ def segment_folders(segment: Segment, tests: list[Segment]) -> tuple[Path, Path]
 
 
 def pose_image(poses: Poses, t: int, window: Box, size: tuple[int, int]) -> Image.Image:
-    """Return the pose image of frame t, (height, width) `size` large: drawn, or cropped like the frame."""
+    """Return the pose image of frame t with `size` (height, width): drawn, or cropped like the frame."""
     height, width = size
     if not isinstance(poses, PoseImages):
         return draw_pose(to_window(poses[t], window, height=height, width=width), height=height, width=width)
     image = Image.fromarray(read_upright(poses.paths[t]))
     x_scale, y_scale = poses.scale
-    # Rounding may lead beyond the image.
+    # After rounding, the window may extend beyond the image.
     right, bottom = min(window.right * x_scale, image.width), min(window.bottom * y_scale, image.height)
     box = window.left * x_scale, window.top * y_scale, right, bottom
     return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
 
 
 def crop(frame: np.ndarray, window: Box, size: tuple[int, int]) -> Image.Image:
-    """Return the window of a frame, (height, width) `size` large."""
+    """Return the window of a frame, resized to `size` (height, width)."""
     height, width = size
     return Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS, box=window)
 
@@ -91,7 +93,7 @@ def save(path: Path, make_image: Callable[[], Image.Image]) -> None:
 
 
 def write_preview(root: Path, segments: list[Segment]) -> None:
-    """Write preview.gif: the beginning of the longest training segment, with the skeleton drawn over the frames."""
+    """Write preview.gif: the first frames of the longest training segment, with the skeleton drawn over them."""
     longest = max((s for s in segments if s.split == "train"), key=lambda s: len(s.frames))
     frames, labels = (numbered_images(root / folder) for folder in segment_folders(longest, []))
     numbers = range(longest.number, longest.number + min(PREVIEW_FRAMES, len(longest.frames)))
@@ -100,7 +102,7 @@ def write_preview(root: Path, segments: list[Segment]) -> None:
 
 
 def shrink(pixels: np.ndarray) -> np.ndarray:
-    """Return an image (H, W, 3) of at most PREVIEW_SIZE."""
+    """Return an image (H, W, 3), reduced to at most PREVIEW_SIZE."""
     image = Image.fromarray(pixels)
     image.thumbnail((PREVIEW_SIZE, PREVIEW_SIZE))
     return np.asarray(image)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from utils import RANK, UserError
 
-LARGEST = 2**31 - 1  # no machine could work off a larger count, and it would overflow in an unexpected place
+LARGEST = 2**31 - 1  # of a count; a larger one would take forever, and overflow in unexpected places
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -88,7 +88,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False, add_help=False, **settings)
         self.main = tuple(main)
         self.hint = "--help all lists all flags" if self.main else "--help lists the flags"  # ends every error message
-        self.foreign_flags: dict[str, str] = {}  # flags of another mode of the program, and how the error explains them
+        self.foreign_flags: dict[str, str] = {}  # flags of another mode of the program, and the explanation in the error
         self.advice_if_missing: dict[str, str] = {}  # advice to add where a required flag is missing
         if add_help:
             choices: dict[str, Any] = {"nargs": "?", "choices": ["all"], "metavar": "all"} if self.main else {"nargs": 0}
@@ -113,7 +113,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_args(args, namespace)
 
     def parse_explicit(self, argv: Sequence[str]) -> ParsedFlags:
-        """Parse a command line of flags and return all values, and those that it sets itself."""
+        """Parse a command line of flags. Return the values of all flags, and of those that the command line sets."""
         not_set = object()
         defaults = {a.dest: self.get_default(a.dest) for a in self._actions if a.default is not argparse.SUPPRESS}
         args = self.parse_args(argv, argparse.Namespace(**dict.fromkeys(defaults, not_set)))
@@ -144,6 +144,7 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, not_one_of(str(value), list(map(str, action.choices))))
 
     def error(self, message: str) -> NoReturn:
+        """Print a message on one line and exit with status 2."""
         if RANK == "0":  # all processes find the same error, one prints it
             print(f"error: {' '.join(message.split())} ({self.hint})", file=sys.stderr)
         sys.exit(2)
@@ -155,7 +156,7 @@ def flag_names(argv: Iterable[str]) -> list[str]:
     for text in argv:
         if text == "--":
             break
-        if re.match(r"--?[^\W\d]", text) and " " not in text.split("=")[0]:  # argparse takes anything else for a value
+        if re.match(r"--?[^\W\d]", text) and " " not in text.split("=")[0]:  # argparse treats anything else as a value
             names.append(text.split("=")[0])
     return names
 
@@ -174,7 +175,7 @@ def not_one_of(text: str, names: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class Number:
-    """An argparse type: an int or a float in [low, high], or in (low, high] with `above`; a multiple of `step`, if not 0.
+    """An argparse type: an int or a float in [low, high], or in (low, high] with `above`; a multiple of `step`, unless that is 0.
 
     Without `high`, an int is at most LARGEST and a float finite.
     """
@@ -187,10 +188,12 @@ class Number:
 
     @property
     def metavar(self) -> str:
+        """The placeholder of the value in help texts."""
         return "N" if self.kind is int else "X"
 
     @property
     def highest(self) -> float:
+        """The largest value that is accepted."""
         if self.high is not None:
             return self.high
         return LARGEST if self.kind is int else sys.float_info.max
@@ -217,7 +220,7 @@ class Number:
 
 
 def number(kind: type[int] | type[float], low: float, high: float | None = None, *, above: bool = False, step: int = 0) -> Number:
-    """Return the argparse type of a number in a range, see Number."""
+    """Return the argparse type of a number in a range; for the arguments see Number."""
     return Number(kind, low, high, above, step)
 
 
@@ -231,7 +234,7 @@ NOT_NEGATIVE = number(float, 0)
 
 
 def location(text: str) -> Path:
-    """Parse a path. Empty text is an error: it would mean the current folder."""
+    """Parse a path. An empty text is refused, because it would mean the current folder."""
     if not text.strip():
         raise argparse.ArgumentTypeError(f"expected a path, got {text!r}; is a shell variable empty?")
     try:
@@ -242,7 +245,7 @@ def location(text: str) -> Path:
 
 
 def choice(*names: str) -> Callable[[str], str]:
-    """Return an argparse type: one of `names`, in upper or lower case."""
+    """Return an argparse type that accepts one of `names`, in upper or lower case."""
 
     def parse(text: str) -> str:
         for name in names:
@@ -266,7 +269,10 @@ def add_device_flags(parser: argparse.ArgumentParser) -> Callable[..., argparse.
 
 
 def expand_flag_files(argv: Iterable[str]) -> list[str]:
-    """Return the command line with the flags in FILE in place of each @FILE; # begins a comment there. Raises UserError."""
+    """Return the command line with each @FILE replaced by the flags in FILE, in which # begins a comment.
+
+    Raises UserError for a file that cannot be read.
+    """
     flags = []
     for text in argv:
         if not text.startswith("@"):
@@ -283,7 +289,7 @@ def expand_flag_files(argv: Iterable[str]) -> list[str]:
 
 
 def config_lines(parser: argparse.ArgumentParser, args: argparse.Namespace, explicit: Collection[str]) -> list[str]:
-    """Return all settings as flags, one a line, in the parser's groups, with a mark on the `explicit` ones.
+    """Return all settings as flags, one per line, in the parser's groups, with a mark on the `explicit` ones.
 
     A setting that is off or None becomes a comment, so that the lines can be used as a file of flags.
     """

@@ -1,4 +1,4 @@
-"""The device a model runs on, its precision, and compilation."""
+"""The device that a model runs on, its precision, and compilation."""
 
 import shutil
 import subprocess
@@ -43,7 +43,7 @@ def find_device(name: str, *, local_rank: int | None = None) -> torch.device:
 def find_precision(name: str, device: torch.device) -> str:
     """Return the precision that --amp `name` means on the device: none, bfloat16 or float16.
 
-    `auto` is the format for which the device has fast instructions. A device without them is slower in it than in float32.
+    `auto` is a 16-bit format if the device has fast instructions for it, else none: without them it is slower than float32.
     """
     if name != "auto":
         return name
@@ -59,9 +59,9 @@ def find_precision(name: str, device: torch.device) -> str:
 
 
 def warn_without_cuda(device: str) -> None:
-    """Print one line if this machine has an NVIDIA GPU that --device `device` asks for, but torch was built without CUDA.
+    """Print one line if --device `device` asks for a GPU and this machine has one by NVIDIA, but torch was built without CUDA.
 
-    pip installs such a torch on Windows by default. Without nvidia-smi, this costs one look at PATH. Never raises.
+    pip installs such a torch on Windows by default. Without nvidia-smi, this costs one search of PATH. Never raises.
     """
     wants_gpu = device == "auto" or device.split(":")[0] == "cuda"
     if RANK != "0" or not wants_gpu or torch.version.cuda is not None or torch.cuda.is_available():
@@ -89,16 +89,16 @@ def nvidia_gpu_name() -> str | None:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return a context in which convolutions and LSTMs run in `precision`; with "none" they run in float32."""
+    """Return a context in which convolutions and LSTMs run in `precision`, or in float32 with "none"."""
     dtype = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def compile_parts(model: nn.Module, device: torch.device) -> None:
-    """Compile each child module at its first call; the weights and their names stay.
+    """Compile each child module at its first call, without changing the weights or their names.
 
-    The loop over time as a whole would be one graph of every step. Where torch finds no compiler, print a line and leave the
-    model as it is.
+    Compiled as a whole, the loop over time would become one graph with all its steps. If torch finds no compiler, print a line
+    and leave the model as it is.
     """
     try:
         torch.compile(torch.square)(torch.ones(2, device=device))

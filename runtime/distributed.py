@@ -1,4 +1,4 @@
-"""The processes that train together: one alone, or those that torchrun starts, on one machine or several.
+"""The processes that train together: a single one, or those that torchrun starts, on one machine or several.
 
 A run has one process per GPU, or per share of the CPU's cores. Each holds the whole model, takes its share of every batch,
 and averages its gradients with the others (DistributedDataParallel). All of them leave the loop at the same step, and only
@@ -25,9 +25,9 @@ T = TypeVar("T")
 def fresh_store(rank: int, world: int) -> dist.Store:
     """Return the store through which the processes find each other, under a prefix that only these processes use.
 
-    torchrun's store outlives a restart (torch 2.4 to 2.15) and with it the addresses of ended processes, which the new ones
-    would try to reach. Therefore each process announces itself under a name of its own, and the main process answers it with
-    a prefix named after itself.
+    torchrun's store outlives a restart (torch 2.4 to 2.15), and so do the addresses of ended processes, which the new ones would
+    try to reach. Therefore each process announces itself under a unique name, and the main process answers with its own name,
+    which becomes the prefix.
     """
     store, *_ = next(dist.rendezvous("env://", timeout=PATIENCE))
     name = uuid.uuid4().hex
@@ -48,7 +48,7 @@ def fresh_store(rank: int, world: int) -> dist.Store:
 
 
 class Ranks:
-    """This process among `world`: `rank` counts over all machines, `local` on this one.
+    """This process: number `rank` of `world` over all machines, and number `local` on this machine.
 
     Raises UserError if the other processes cannot be reached.
     """
@@ -69,7 +69,7 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Return whether this is the process that writes."""
+        """Whether this is the process that writes."""
         return self.rank == 0
 
     def max_over_ranks(self, *values: int) -> list[int]:
@@ -102,7 +102,7 @@ class Ranks:
             dist.broadcast(tensor, src=0)
 
     def assert_same(self, **facts) -> None:
-        """Raise UserError, in every process, unless all have the same facts."""
+        """Raise UserError, in every process, unless all processes pass the same values."""
         first, *others = self.gather_object(facts)
         for rank, theirs in enumerate(others, start=1):
             for name, value in theirs.items():
@@ -112,7 +112,7 @@ class Ranks:
     def rank_zero_first(self, work: Callable[[], T]) -> T:
         """Return work(), done by the main process first, then by the first process of each machine, then by all others.
 
-        The first ones build files, such as the frame cache, that the others then find.
+        The earlier ones build files, such as the frame cache, that the later ones then find.
         """
         turn = 0 if self.is_main else 1 if self.local == 0 else 2
         for current in range(3):
@@ -123,7 +123,7 @@ class Ranks:
         return result
 
     def is_peer_failure(self, error: RuntimeError) -> bool:
-        """Return whether the error is due to the end of another process."""
+        """Return whether the error was caused by the end of another process."""
         if self.world == 1:
             return False
         return isinstance(error, dist.DistError) or "gloo" in str(error) or "Connection closed" in str(error)

@@ -1,4 +1,4 @@
-"""Files that are complete or absent, and folders that one run at a time may write."""
+"""Files that are either complete or absent, and folders that only one run at a time may write to."""
 
 import os
 import sys
@@ -9,14 +9,14 @@ from filelock import FileLock, Timeout
 from utils import UserError
 
 CHUNK = 2**20  # bytes compared at a time
-WAIT = 15  # seconds that the loader processes of a killed run may take to notice, and to release its folder
+WAIT = 15  # seconds; the loader processes of a killed run may take that long to notice, and to release its folder
 
 
 def write_whole(path: Path, content: bytes | memoryview, *, keep: Path | None = None) -> None:
     """Write a file so that `path` is complete at every moment, whatever happens.
 
-    The content goes to a temporary file next to `path`, is flushed to the disk, read back, compared, and moved into place. The
-    previous file is kept at `keep`, if given. Raises OSError, and leaves `path` unchanged.
+    The content is written to a temporary file next to `path`, flushed to the disk, read back, compared, and moved into place. The
+    previous file is kept at `keep`, if given. If writing fails, `path` stays unchanged, and OSError is raised.
     """
     partial = path.with_name(f".{path.name}.part")
     try:
@@ -27,7 +27,7 @@ def write_whole(path: Path, content: bytes | memoryview, *, keep: Path | None = 
         with open(partial, "rb") as file:
             for start in range(0, len(content), CHUNK):
                 if file.read(CHUNK) != content[start : start + CHUNK]:
-                    raise OSError(f"{path}: other bytes are read than were written; is the disk failing?")
+                    raise OSError(f"{path}: the bytes read back differ from those written; is the disk failing?")
         if keep and path.exists():
             second_name(path, keep)
         partial.replace(path)
@@ -37,7 +37,7 @@ def write_whole(path: Path, content: bytes | memoryview, *, keep: Path | None = 
 
 
 def flush_folder(folder: Path) -> None:
-    """Write the names in a folder to the disk; Windows does so by itself."""
+    """Flush the names in a folder to the disk. Windows does this by itself."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -49,7 +49,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def second_name(path: Path, name: Path) -> None:
-    """Link the file at `path` to `name` as well; on a file system without links, move it there."""
+    """Give the file at `path` the second name `name`; on a file system without links, move the file there."""
     link = name.with_name(f".{name.name}.part")
     link.unlink(missing_ok=True)
     try:
@@ -63,8 +63,8 @@ def second_name(path: Path, name: Path) -> None:
 def locked(path: Path, *, timeout: float = 0) -> FileLock | None:
     """Return the lock at `path`; None if another process still holds it after `timeout` seconds (-1: wait without limit).
 
-    It is held until it is released or this process ends, in whatever way. On a file system without locks it is not held, see its
-    `is_locked`.
+    The lock is held until it is released or this process ends in any way. On a file system without locks it is not held, and its
+    `is_locked` is False.
     """
     try:  # a lock file without a lock of the system would outlive a killed run
         lock = FileLock(path, fallback_to_soft=False)

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-# SIGINT: Ctrl-C. SIGTERM: sent by kill, clusters and torchrun. SIGUSR1: a cluster's warning before the end; not on Windows.
+# SIGINT: Ctrl-C. SIGTERM: sent by kill, clusters and torchrun. SIGUSR1: a cluster's warning before time is up; not on Windows.
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
 
@@ -13,7 +13,7 @@ STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1
 def held_back(numbers: Iterable[int]) -> Iterator[None]:
     """Block these signals within the context; a process started there keeps them blocked until it unblocks them itself.
 
-    So it cannot die of a signal before it has set how it handles that signal. Windows has no blocking of signals.
+    So a signal cannot end it before it has set its handlers. Windows cannot block signals.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -26,7 +26,7 @@ def held_back(numbers: Iterable[int]) -> Iterator[None]:
 
 
 class Stopped(KeyboardInterrupt):
-    """The program has stopped cleanly on the signal `number`; the message says how to resume."""
+    """The program has stopped cleanly after the signal `number`; the message explains how to resume."""
 
     def __init__(self, message: str, number: int):
         super().__init__(message)
@@ -36,8 +36,8 @@ class Stopped(KeyboardInterrupt):
 class Interrupt:
     """A context in which a stop signal only sets `received` to its number; a second Ctrl-C ends the program at once.
 
-    The loop checks it where it can stop cleanly. A KeyboardInterrupt may be raised anywhere, for example in a library's clean-up
-    code, where it is printed and lost.
+    The training loop checks `received` where it can stop cleanly. A KeyboardInterrupt, in contrast, may be raised anywhere, for
+    example in a library's cleanup code, where it would be printed and lost.
     """
 
     received = 0
@@ -47,6 +47,7 @@ class Interrupt:
         return self
 
     def note(self, number: int, _frame) -> None:
+        """Handle a signal: keep the number of the first one."""
         self.received = self.received or number
         # Python's own handler waits for the current call, and a call that waits for other processes may never return.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -65,8 +66,8 @@ def leave_stopping_to_the_main_process(_worker: int) -> None:
 
 
 def end_workers() -> None:
-    """Kill the loader processes at the end of the program; multiprocessing would wait forever, since they ignore SIGTERM."""
+    """Kill the loader processes at the end of the program. They ignore SIGTERM, so multiprocessing would wait forever."""
     if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own handler takes the death of a worker for an error
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own handler treats the death of a worker as an error
     for worker in multiprocessing.active_children():
         worker.kill()

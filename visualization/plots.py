@@ -1,6 +1,6 @@
 """Plots of curves: of a training, from metrics.jsonl and curves.jsonl, and of scores (T frames).
 
-metrics.jsonl has a row per epoch, curves.jsonl many of them (`fine` rows). Files count epochs from 0, plots from 1: the end of
+metrics.jsonl has one row per epoch, curves.jsonl has several (`fine` rows). Files count epochs from 0, plots from 1: the end of
 the first epoch is at x = 1, and so are the values of its row in metrics.jsonl.
 """
 
@@ -18,8 +18,8 @@ from matplotlib.ticker import MaxNLocator
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 STYLES = ["-", "--", "-.", ":"]
 GRAY = "#777777"
-PRINT_DPI = 180  # of plots that are shown at half their size, so that they stay sharp in print
-FEW_POINTS = 15  # below which a curve gets markers, so that a single epoch is visible
+PRINT_DPI = 180  # of plots that are shown at half their size; they stay sharp in print
+FEW_POINTS = 15  # a curve with fewer points gets markers, so that a single epoch is visible
 THIN = {"linewidth": 0.7, "alpha": 0.45}  # style of single runs of a group
 
 Rows = list[dict[str, Any]]
@@ -49,8 +49,10 @@ PANELS = [
 
 
 def new_figure(rows: int, columns: int, size: tuple[float, float], *, dpi: int = 100) -> tuple[Figure, list[Axes]]:
-    """Return a figure of `size` inches and its axes. It is not registered with pyplot, so no display is needed and figures do not
-    accumulate over the epochs."""
+    """Return a figure of `size` inches and its axes.
+
+    It is not registered with pyplot, so no display is needed, and figures do not accumulate over the epochs.
+    """
     figure = Figure(figsize=size, layout="constrained", dpi=dpi)
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
@@ -60,24 +62,26 @@ def new_figure(rows: int, columns: int, size: tuple[float, float], *, dpi: int =
 
 
 def line_style(i: int) -> dict[str, Any]:
-    """Return color and style of line number i."""
+    """Return the color and the style of line number i."""
     return {"color": COLORS[i % len(COLORS)], "linestyle": STYLES[i % len(STYLES)], "linewidth": 1.5}
 
 
 def escape_dollars(text: str) -> str:
-    """Return a text of the user, in which matplotlib would read a pair of dollar signs as a formula."""
+    """Return a text with its dollar signs escaped: matplotlib would read a pair of them as a formula."""
     return text.replace("$", r"\$")
 
 
 def plot_points(ax: Axes, points: Points, **style: Any) -> None:
-    """Draw a curve, if there are any points."""
+    """Draw a curve, unless there are no points."""
     if points:
         ax.plot(list(points), list(points.values()), marker="o" if len(points) < FEW_POINTS else None, markersize=3, **style)
 
 
 def finish_axes(ax: Axes, title: str, x: str, y: str, *, log: bool = False, legend: dict[str, Any] | None = None) -> None:
-    """Set title, labels and, if a line has a label, the legend. `log` asks for a logarithmic y axis, which remains linear if a
-    value is negative, as the loss with --distortion log_mse is."""
+    """Set the title, the labels of the axes and, if a line has a label, the legend.
+
+    With `log` the y axis is logarithmic, unless a value is negative, like the loss with --distortion log_mse.
+    """
     ax.set(title=escape_dollars(title), xlabel=x, ylabel=y)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     lines = [np.asarray(line.get_ydata(), dtype=float) for line in ax.lines]
@@ -88,12 +92,12 @@ def finish_axes(ax: Axes, title: str, x: str, y: str, *, log: bool = False, lege
 
 
 def values_by_epoch(rows: Rows, name: str, *, offset: float = 1) -> Points:
-    """Return the values of rows of metrics.jsonl at x = epoch + offset, without those that are missing."""
+    """Return the values of rows of metrics.jsonl at x = epoch + offset, without missing ones."""
     return {row["epoch"] + offset: row[name] for row in rows if row.get(name) is not None}
 
 
 def fine_values(rows: Rows, name: str) -> Points:
-    """Return the values of rows of curves.jsonl at x = epochs completed, without those that are missing."""
+    """Return the values of rows of curves.jsonl at x = epochs completed, without missing ones."""
     return values_by_epoch(rows, name, offset=0)
 
 
@@ -121,7 +125,7 @@ def best_validation(rows: Rows) -> BestValidation | None:
 def draw_training(runs: dict[str, Rows], path: Path, *, curves: dict[str, Rows] | None = None) -> None:
     """Draw the training curves of runs, {name: rows of metrics.jsonl}, as one image of eight panels.
 
-    `curves` are rows of curves.jsonl of some or all runs. Values that they have are drawn from them instead.
+    `curves` {name: rows of curves.jsonl} may lack some runs. Values that these rows contain are drawn from them instead.
     """
     figure, axes = new_figure(2, 4, (18, 8))
     for ax, panel in zip(axes, PANELS):
@@ -138,8 +142,10 @@ def draw_one_panel(
     limits: tuple[float, float] | None = None,
     curves: dict[str, Rows] | None = None,
 ) -> None:
-    """Draw one panel as an image of its own, which fits a narrow window and a printed page. Common `limits` of the values make
-    several images comparable. The other parameters are those of draw_training() and draw_panel()."""
+    """Draw one panel as a separate image, which fits a narrow window and a printed page.
+
+    Common `limits` of the values make several images comparable. For the others see draw_training() and draw_panel().
+    """
     figure, (ax,) = new_figure(1, 1, (5, 3.4), dpi=PRINT_DPI)
     draw_panel(ax, panel, runs, groups, curves or {})
     if limits:
@@ -148,10 +154,11 @@ def draw_one_panel(
 
 
 def draw_panel(ax: Axes, panel: Panel, runs: dict[str, Rows], groups: dict[str, list[str]], curves: dict[str, Rows]) -> None:
-    """Draw one value of all runs. `groups` {name: names of its runs} share a color: a thin line per run, a thick one for their
-    mean.
+    """Draw one value of all runs.
 
-    A single run gets additional curves instead of its name: teacher-forced epochs, the last 100 frames.
+    The runs of a group have the same color; `groups` is {name: names of its runs}. There is a thin line for each run, and a thick
+    one for their mean. For a single run, the legend names additional curves instead of the run: teacher-forced epochs, the last
+    100 frames.
     """
     single = len(runs) == 1
     for i, (group, names) in enumerate(groups.items()):
@@ -176,32 +183,35 @@ def draw_panel(ax: Axes, panel: Panel, runs: dict[str, Rows], groups: dict[str, 
 
 
 def values_of_group(name: str, runs: list[Rows], curves: list[Rows]) -> list[Points]:
-    """Return a value of each run of a group: from the fine rows if all of its runs have them, else from the rows per epoch."""
+    """Return a value of each run of a group: from the fine rows if all runs have it there, else from the rows per epoch."""
     fine = [fine_values(rows, name) for rows in curves]
     return fine if all(fine) else [values_by_epoch(rows, name) for rows in runs]
 
 
 def mean_points(lines: list[Points]) -> Points:
-    """Return the mean of the lines at those x that all of them have."""
+    """Return the mean of the lines at each x that all of them have."""
     shared = [x for x in lines[0] if all(x in points for points in lines)] if lines else []
     return {x: mean_of(np.array([points[x] for points in lines])) for x in shared}
 
 
 def mark_single_run(ax: Axes, panel: Panel, rows: Rows, fine: Rows) -> None:
-    """Add to a single run's panel what its curve does not show: scheduled-sampling draws, the PSNR of the last 100 frames."""
+    """Add the scheduled-sampling draws or the last-100-frame PSNR to the panel of a single run."""
     if panel.value in ("tfr", "loss"):
         # Means over an epoch belong to its middle. Without fine rows the curve consists of such means, drawn at the epoch's end.
         offset = 0.5 if fine_values(fine, panel.value) else 1.0
         mark_teacher_forcing(ax, panel.value, rows, offset)
     if panel.value == "val_psnr" and any(row.get("val_closing") != row.get("val_psnr") for row in rows):
-        # They are equal if no sequence has more than 100 frames.
+        # The two are equal in all rows if no sequence has more than 100 frames.
         plot_points(ax, values_by_epoch(rows, "val_closing"), **line_style(1), label="last 100 frames")
         ax.lines[0].set_label("all frames")
 
 
 def mark_teacher_forcing(ax: Axes, value: str, rows: Rows, offset: float) -> None:
-    """Mark the result of the scheduled-sampling draws: each epoch's share of teacher-forced batches next to the ratio, and on the
-    loss the epochs in which it is at least a half."""
+    """Mark the result of the scheduled-sampling draws.
+
+    Next to the ratio, these are the shares of teacher-forced batches in each epoch; on the loss, the epochs in which that share
+    is at least a half.
+    """
     if value == "tfr":
         marks, label = values_by_epoch(rows, "forced", offset=offset), "teacher-forced share of batches"
     else:
@@ -212,12 +222,12 @@ def mark_teacher_forcing(ax: Axes, value: str, rows: Rows, offset: float) -> Non
 
 
 def mean_of(values: np.ndarray) -> float:
-    """Return the mean of the finite values; NaN without any."""
+    """Return the mean of the finite values; NaN if there are none."""
     return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else float("nan")
 
 
 def mean_over_runs(runs: np.ndarray) -> np.ndarray:
-    """Return the mean (T,) over runs (runs, T), frame by frame of the finite values; NaN without any."""
+    """Return the mean (T,) of the finite values in runs (runs, T), frame by frame; NaN for a frame without any."""
     return np.ma.masked_invalid(runs).mean(axis=0).filled(np.nan)
 
 
@@ -229,8 +239,10 @@ def decibels(value: float) -> str:
 def draw_psnr_per_frame(
     curves: dict[str, np.ndarray], path: Path | BinaryIO, *, title: str, size: tuple[float, float] = (10, 4.5)
 ) -> None:
-    """Draw the PSNR over the frames of one sequence, {name: (T,) in dB}, with the means in the legend. `size` is in inches of 100
-    pixels."""
+    """Draw the PSNR over the frames of one sequence, {name: (T,) in dB}, with the means in the legend.
+
+    `size` is in inches of 100 pixels.
+    """
     figure, (ax,) = new_figure(1, 1, size)
     for i, (name, values) in enumerate(curves.items()):
         label = escape_dollars(f"{name}, mean {decibels(mean_of(values))}")
@@ -240,11 +252,11 @@ def draw_psnr_per_frame(
 
 
 class AxesPosition(NamedTuple):
-    """Where the axes of a plot are: fractions of the image's width and height, and the frame numbers at both ends."""
+    """The position of a plot's axes, as fractions of the image's width and height, and the frame numbers at both ends."""
 
     left: float
     right: float
-    top: float  # from above
+    top: float  # from the upper edge, as is the bottom
     bottom: float
     first: float
     last: float
@@ -260,10 +272,10 @@ def draw_psnr_of_groups(
     marks: dict[int, str],
     size: tuple[float, float] = (8, 3.6),
 ) -> AxesPosition:
-    """Draw the PSNR over the frames of one sequence, which begin with number `first`; return the position of the axes.
+    """Draw the PSNR over the frames of one sequence, the first of which has number `first`; return the position of the axes.
 
-    Each group {name: (runs, T) in dB} is a thin line per run and a thick one for their mean, each baseline {name: (T,)} a gray
-    line. The frames `marks` {number: name} are marked.
+    A group {name: (runs, T) in dB} is drawn as a thin line for each run and a thick one for their mean, a baseline {name: (T,)}
+    as a gray line. Vertical lines mark the frames in `marks` {number: name}.
     """
     figure, (ax,) = new_figure(1, 1, size, dpi=PRINT_DPI)
     for (name, values), style in zip(baselines.items(), STYLES[1:]):
@@ -298,7 +310,7 @@ def psnr_limits(
 ) -> tuple[float, float] | None:
     """Return limits of the PSNR that show all groups and the medians of the baselines; None without finite values.
 
-    The PSNR of a copied frame is nearly infinite at first, so not all of it is shown.
+    Not all of a baseline is shown, because the PSNR of a copied frame is nearly infinite at first.
     """
     medians = [np.median(values[np.isfinite(values)]) for values in baselines if np.isfinite(values).any()]
     values = np.concatenate([*(runs[np.isfinite(runs)] for runs in groups), medians])

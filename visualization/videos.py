@@ -13,27 +13,29 @@ from torch.nn import functional
 from data.clips import Sequence
 from utils import UserError, optional_package, to_model, video_to_bytes
 
-VIDEOS = {"gif": ("gif",), "mp4": ("mp4",), "both": ("gif", "mp4")}  # values of the flags for videos, and the files of each
+VIDEOS = {"gif": ("gif",), "mp4": ("mp4",), "both": ("gif", "mp4")}  # suffixes of the files, by value of the flags for videos
 
 GAP = 2  # white pixels between two images
 ZOOM = 4  # largest factor by which frames are enlarged, so that single pixels of the course's 64 x 32 are visible
-MAX_ENLARGED_WIDTH = 256  # pixels that an enlarged frame is wide at most
-DEFAULT_DURATION = 100  # milliseconds of a GIF's frame without a duration, as browsers show it
+MAX_ENLARGED_WIDTH = 256  # of a frame, in pixels
+DEFAULT_DURATION = 100  # milliseconds for which browsers show a GIF's frame that has no duration
 FILMSTRIP_FRAMES = 10  # approximate number without --strip_every
-MAX_FILMSTRIP_WIDTH = 6000  # pixels that an enlarged filmstrip is wide at most
+MAX_FILMSTRIP_WIDTH = 6000  # of an enlarged filmstrip, in pixels
 
 
 def frame_durations(count: int, fps: float) -> list[int]:
-    """Return the milliseconds that each frame is shown. GIF stores hundredths of a second, so the rounding error is carried
-    over."""
+    """Return the duration of each frame in milliseconds.
+
+    GIF stores hundredths of a second, so the rounding error is carried over to the next frame.
+    """
     ends = [10 * round(100 * (i + 1) / fps) for i in range(count)]
     return [end - start for start, end in zip([0] + ends, ends)]
 
 
 def save_gif(path: Path | BinaryIO, video: Tensor, *, fps: float) -> None:
-    """Write (T, 3, H, W) in [0, 1], clipped, as an endless GIF that plays at `fps` frames per second (at most 50).
+    """Write a video (T, 3, H, W) in [0, 1], clipped, as an endless GIF that plays at `fps` frames per second (at most 50).
 
-    Equal consecutive frames are merged into one longer frame, so a reader has to count time instead of frames.
+    Equal consecutive frames are merged into one longer frame, so readers of the file must count time instead of frames.
     """
     images = []
     for frame in video_to_bytes(video).transpose(0, 2, 3, 1):
@@ -44,11 +46,11 @@ def save_gif(path: Path | BinaryIO, video: Tensor, *, fps: float) -> None:
 
 
 def save_mp4(path: Path, video: Tensor, *, fps: float) -> None:
-    """Write (T, 3, H, W) in [0, 1], clipped, as an H.264 video for browsers and slides.
+    """Write a video (T, 3, H, W) in [0, 1], clipped, as an mp4 file in H.264 for browsers and slides.
 
-    Needs the package av. The format requires even sides: the last row or column of an odd side is repeated.
+    This needs the package av. The format requires even sides: the last row or column of an odd side is repeated.
     """
-    import imageio.v3 as imageio  # takes a third of a second, which only runs with mp4 should spend
+    import imageio.v3 as imageio  # takes a third of a second, which only runs that write mp4 should spend
 
     height, width = video.shape[-2:]
     even = functional.pad(video, (0, width % 2, 0, height % 2), mode="replicate")
@@ -71,8 +73,10 @@ def save_videos(path: Path, video: Tensor, *, fps: float, kinds: tuple[str, ...]
 
 
 def videos_to_compare(predictions: list[Tensor], sequence: Sequence) -> list[Tensor]:
-    """Return the ground truth if there is one, the poses if the conditions are images, and the predictions; each (T, 3, H, W) in
-    [0, 1]."""
+    """Return the ground truth if there is one, the poses if the conditions are images, and the predictions.
+
+    Each is (T, 3, H, W) in [0, 1].
+    """
     known = [part for part in (sequence.ground_truth, sequence.conditions) if part is not None and part.dim() == 4]
     return [*(to_model(part, predictions[0].device) for part in known), *predictions]
 
@@ -101,8 +105,10 @@ def zoom_factor(video: Tensor) -> int:
 
 
 def save_filmstrip(path: Path, prediction: Tensor, sequence: Sequence, *, every: int | None) -> None:
-    """Write a PNG with every `every`-th frame from left to right: ground truth, pose and prediction below each other. None:
-    about ten frames."""
+    """Write a PNG with every `every`-th frame from left to right: ground truth, pose and prediction below each other.
+
+    If `every` is None, the filmstrip has about ten frames.
+    """
     every = every or max(1, len(prediction) // FILMSTRIP_FRAMES)
     rows = []
     for video in videos_to_compare([prediction], sequence):
@@ -114,7 +120,7 @@ def save_filmstrip(path: Path, prediction: Tensor, sequence: Sequence, *, every:
 
 
 def gif_frames(path: Path, *, fps: float) -> Iterator[np.ndarray]:
-    """Yield the frames (H, W, 3) uint8 that a GIF shows at `fps` frames per second: a frame shown twice as long comes twice."""
+    """Yield the frames (H, W, 3) uint8 of a GIF at `fps` frames per second: a frame that is shown twice as long comes twice."""
     elapsed, count = 0, 0  # milliseconds, frames
     with Image.open(path) as gif:
         for i in range(getattr(gif, "n_frames", 1)):
@@ -127,8 +133,11 @@ def gif_frames(path: Path, *, fps: float) -> Iterator[np.ndarray]:
 
 
 def read_comparison(path: Path, *, fps: float, height: int, width: int) -> np.ndarray:
-    """Return the videos that draw_comparison() joined, from a GIF of `fps` frames per second or an mp4: (N, T, height, width, 3)
-    uint8, before they were enlarged. Raises UserError for a file that cannot be read or has images of another size."""
+    """Return the N videos that draw_comparison() joined, at their size before they were enlarged: (N, T, height, width, 3) uint8.
+
+    The file is a GIF of `fps` frames per second or an mp4. Raises UserError for a file that cannot be read or has images of
+    another size.
+    """
     frames: Any
     if path.suffix == ".gif":
         frames = gif_frames(path, fps=fps)
