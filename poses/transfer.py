@@ -120,8 +120,8 @@ def open_source(path: Path, height: int, width: int, detector: Callable[[], Peop
 def open_dataset(folder: Path, height: int, width: int) -> Source:
     """Return the poses of the first video in a data set of prepare_video.py.
 
-    These are its keypoints or, if it was made from pose images, the pose images in its splits. Raises UserError if the data set is
-    not finished.
+    These are its keypoints or, if it was made from pose images, the pose images in its splits. Raises UserError if the data set
+    is not finished.
     """
     manifest = folder / "manifest.json"
     try:
