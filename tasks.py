@@ -1,4 +1,4 @@
-"""The differences between the tasks dance and robot: data, model config, and what a test reads and writes."""
+"""What differs from task to task: data, model config, what a test reads and writes, what reports show."""
 
 from collections.abc import Callable
 from pathlib import Path
