@@ -20,7 +20,7 @@ from modules.base import VideoModel
 from runtime.cli import COUNT, INDEX, NOT_NEGATIVE, SEED, Parser, add_device_flags, location, number
 from runtime.devices import compile_parts, find_device, find_precision, warn_without_cuda
 from runtime.files import check_writable
-from tasks import TASKS, Task
+from tasks import TASKS, Task, task_of
 from training.checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
 from utils import UserError, one_line_errors
 from visualization.videos import VIDEOS, video_kinds
@@ -99,11 +99,11 @@ def merge_flags(args: argparse.Namespace, trained: dict[str, Any], task: Task) -
     Raises UserError for a flag of another task.
     """
     explicit = {name: value for name, value in vars(args).items() if value is not None}
-    for other in TASKS.values():
-        foreign = [f"--{name}" for name in other.tester_only if name in explicit]
-        if foreign and other is not task:
-            raise UserError(f"{' '.join(foreign)}: no such flag for the task of {args.ckpt_path} (see --help)")
-    # Of the flags that both scripts have, only the length of a sequence is taken from training.
+    of_some_task = {name for other in TASKS.values() for name in other.tester_only}
+    foreign = [f"--{name}" for name in explicit if name in of_some_task and name not in task.tester_only]
+    if foreign:
+        raise UserError(f"{' '.join(foreign)}: no such flag for the task of {args.ckpt_path} (see --help)")
+    # Of the flags that both scripts have, only the length of a sequence is taken from the training.
     trained = {name: value for name, value in trained.items() if name not in vars(args) or name == "val_vi_len"}
     return argparse.Namespace(**(vars(args) | trained | task.tester_defaults | explicit))
 
@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
     model = model_from_checkpoint(checkpoint, path).to(device)
     if args.compile:
         compile_parts(model, device)
-    task = TASKS[checkpoint["model_config"]["family"]]
+    task = task_of(checkpoint, path)
     args = merge_flags(args, checkpoint["flags"], task)
     args.amp = find_precision(args.amp, device)
     sequences = read_sequences(args, task, model)

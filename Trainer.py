@@ -34,7 +34,7 @@ from training.learner import GradientCheck, Learner, Losses
 from training.loggers import Preview
 from training.pacing import epoch_size_within, measure_pace
 from training.presets import LEAST_EPOCH
-from training.progress import Progress, describe_batch
+from training.progress import Progress, describe_batch, describe_epoch
 from training.resume import (
     LOCAL_FLAGS,
     StartPoint,
@@ -44,7 +44,7 @@ from training.resume import (
     choose_start,
     compare_data,
 )
-from training.run_folder import NoRunFolder, RunFolder, describe, plain, versions
+from training.run_folder import NoRunFolder, RunFolder, plain, versions
 from training.schedules import Schedules, ends_curve_point
 from utils import UserError, one_line_errors, seed_for
 from visualization.plots import draw_training
@@ -74,11 +74,11 @@ class Trainer:
             self.config = self.task.model_config(args, clips, start.checkpoint.get("model_config"))
             self.data = [clips.content_hash, sequences_hash(self.validation)]
             self.batches = build_batches(args, clips, ranks)
-            if self.config.get("norm") == "batch":
-                self.batches.require_statistics(args.fast_partial if args.fast_train else 1.0)
             self.loader = build_loader(clips, self.batches, workers=args.num_workers, pin=self.device.type == "cuda")
         torch.manual_seed(seed_for(args.seed, "weights"))
         self.learner = Learner(build_model(self.config), args, self.device, distributed=distributed and not args.test)
+        if self.learner.statistics and not args.test:
+            self.batches.require_statistics(args.fast_partial if args.fast_train else 1.0)
         try:
             self.learner.model.check_conditions(self.validation[0].conditions)
         except ValueError as error:
@@ -87,10 +87,13 @@ class Trainer:
         self.validator = Validator(self.validation, seed=args.seed, device=self.device, precision=args.amp)
         self.epoch, self.best_psnr = 0, -math.inf  # the current epoch, the best validation so far
         self.progress = Progress()
+        self.bad_batches: list[str] = []  # batches of the current step whose loss is not finite
         self.run_folder: RunFolder | NoRunFolder = NoRunFolder()
         self.interrupt = Interrupt()
-        self.bad_batches: list[str] = []  # batches of the current step whose loss is not finite
-        self.stop_signal, self.save_due, self.saved_at = 0, 0, time.perf_counter()
+        # Agreed on by all processes after each step, see train_step().
+        self.stop_signal, self.save_due = 0, 0
+        self.saved_at = self.started_at = time.perf_counter()  # the newest checkpoint; fit()
+        self.first_epoch = 0  # of fit()
 
     def resume(self, start: StartPoint) -> None:
         """Load the state of a checkpoint: training continues where it was saved, or at the start of that epoch if it starts over.
@@ -108,15 +111,15 @@ class Trainer:
         self.first_epoch, self.started_at = self.epoch, time.perf_counter()
         self.draw_curves()
         while self.epoch < self.args.num_epoch:
-            metrics, timing = self.train_epoch(self.epoch)
+            metrics, timing = self.train_epoch()
             validation = self.validate() if self.validation_due() else None
             self.finish_epoch(metrics, timing, validation)
             if self.stop_requested() and self.epoch < self.args.num_epoch:
                 self.save_and_stop()
 
-    def train_epoch(self, epoch: int) -> tuple[dict, dict]:
-        """Train the rest of an epoch. Return its rows of metrics.jsonl and timings.jsonl."""
-        args, batches, progress = self.args, self.batches, self.progress
+    def train_epoch(self) -> tuple[dict, dict]:
+        """Train the rest of the current epoch. Return its rows of metrics.jsonl and timings.jsonl."""
+        args, batches, progress, epoch = self.args, self.batches, self.progress, self.epoch
         fraction = args.fast_partial if args.fast_train and epoch < args.fast_train_epoch else 1.0
         batches.set_epoch(epoch, first_clip=progress.clips, fraction=fraction)
         self.learner.model.train()
@@ -126,7 +129,7 @@ class Trainer:
         quiet = None if self.ranks.is_main else True  # None: quiet unless a terminal is attached
         bar = tqdm(self.loader, desc=title, leave=False, disable=quiet, total=len(batches))
         for position, batch in bar:
-            teacher_forced = self.draw_teacher_forcing(epoch, position.index, ratio)
+            teacher_forced = self.draw_teacher_forcing(position.index, ratio)
             beta = self.schedules.beta_at(epoch + position.first_clip / batches.epoch_clips)
             lr = self.schedules.lr_at(epoch + batches.middle_of(position.first_clip))
             self.learner.set_lr(lr)
@@ -136,7 +139,7 @@ class Trainer:
             progress.clips, progress.seconds = position.end_clip, seconds_before + time.perf_counter() - started
             if position.loss_weight:
                 progress.add(clips, *losses, beta, float(teacher_forced))
-            self.add_curve_point(epoch, position, ratio=ratio, lr=lr)
+            self.add_curve_point(position, ratio=ratio, lr=lr)
             if position.completes_step:
                 self.save_or_stop_if_asked()
             rate = self.ranks.world * frames / (time.perf_counter() - started)
@@ -149,10 +152,10 @@ class Trainer:
         rate = self.ranks.world * frames / max(time.perf_counter() - started, 1e-9)
         return metrics, {"seconds": round(progress.seconds, 2), "frames_per_second": round(rate, 1)}
 
-    def draw_teacher_forcing(self, epoch: int, batch: int, ratio: float) -> bool:
-        """Draw whether a batch is teacher-forced (scheduled sampling), once per batch or once per epoch."""
-        draw = seed_for(self.args.seed, "coin", epoch, batch if self.args.tfr_coin == "batch" else 0)
-        return bool(np.random.default_rng(draw).random() < ratio)
+    def draw_teacher_forcing(self, batch: int, ratio: float) -> bool:
+        """Return whether a batch of the epoch is teacher-forced (scheduled sampling): one draw per batch or per epoch."""
+        seed = seed_for(self.args.seed, "coin", self.epoch, batch if self.args.tfr_coin == "batch" else 0)
+        return bool(np.random.default_rng(seed).random() < ratio)
 
     def train_step(self, batch: dict[str, Tensor], position: BatchPosition, *, teacher_forced: bool, beta: float) -> Losses:
         """Accumulate the gradients of a batch; with the last batch of an optimizer step, apply or discard that step.
@@ -173,6 +176,7 @@ class Trainer:
         if not position.completes_step:
             return losses
         check = self.learner.clip_gradients()
+        # One exchange for all three questions. A process that stopped or saved alone would leave the others waiting.
         discard, self.stop_signal, self.save_due = self.ranks.max_over_ranks(
             not check.usable, self.interrupt.received, self.save_is_due()
         )
@@ -204,9 +208,9 @@ class Trainer:
         if self.ranks.is_main:
             tqdm.write(f"{found}; step skipped", file=sys.stderr)
 
-    def add_curve_point(self, epoch: int, position: BatchPosition, *, ratio: float, lr: float) -> None:
+    def add_curve_point(self, position: BatchPosition, *, ratio: float, lr: float) -> None:
         """Add a row to curves.jsonl if one of the run's points ends with this batch."""
-        start, end = (epoch + clip / self.batches.epoch_clips for clip in (position.first_clip, position.end_clip))
+        start, end = (self.epoch + clip / self.batches.epoch_clips for clip in (position.first_clip, position.end_clip))
         if ends_curve_point(start, end, epochs=self.args.num_epoch):
             means = self.progress.end_point(self.ranks)
             row = {"epoch": round(end, 6), "step": self.learner.steps, **means, "tfr": ratio, "lr": lr}
@@ -241,7 +245,7 @@ class Trainer:
         if self.ranks.is_main:
             seconds_an_epoch = (time.perf_counter() - self.started_at) / (self.epoch - self.first_epoch)
             left = seconds_an_epoch * (self.args.num_epoch - self.epoch)
-            tqdm.write(describe(metrics | timing, self.args.num_epoch, self.best_psnr, left))
+            tqdm.write(describe_epoch(metrics | timing, self.args.num_epoch, self.best_psnr, left))
 
     def periodic_save_due(self) -> bool:
         """Return whether the finished epochs are to be kept as an epoch=N.ckpt."""

@@ -142,12 +142,12 @@ def build_loader(clips: Clips, batches: ClipBatches, *, workers: int, pin: bool)
 
 
 def size_flags(flags: Flags) -> dict:
-    """The flags that say how frames are read."""
+    """Return the arguments of every split's load() that are flags: frame size and cache folder."""
     return {"height": flags.frame_H, "width": flags.frame_W, "cache_dir": flags.cache_dir}
 
 
 def skips_bad(flags: Flags, split: str) -> bool | None:
-    """Whether frames that cannot be used are left out; None where that cannot be asked for: test sequences must be whole."""
+    """Return whether unusable frames are skipped; None where they cannot be: test sequences must be whole."""
     return None if split == "test" else getattr(flags, "skip_bad", None)
 
 

@@ -1,4 +1,4 @@
-"""The differences between the tasks dance and robot: data, model config, and what a test reads and writes."""
+"""What differs from task to task: data, model config, what a test reads and writes, what reports show."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +16,18 @@ from modules.svg import SVG
 from poses import transfer
 from poses.detector import DETECTOR_SIDE, Detector
 from runtime.devices import find_device
-from training.presets import DEMO_COMMANDS
+from training.flags import task_flags
 from utils import UserError
+
+
+def keep_inputs(_flags: Flags, sequences: list[Sequence]) -> list[Sequence]:
+    """Return the sequences as they are, for a task without flags for other inputs."""
+    return sequences
+
+
+def no_submission(_folder: Path, _results: list[Result], _fps: float) -> dict:
+    """Write no files, for a task without a submission in a fixed format."""
+    return {}
 
 
 class Task(NamedTuple):
@@ -28,10 +38,13 @@ class Task(NamedTuple):
     clips: Callable[[Flags], Clips]  # of the training split
     sequences: Callable[[Flags, str], list[Sequence]]  # of a split
     model_config: Callable[[Flags, Clips, dict | None], dict]  # for build_model; a continued run passes its checkpoint's config
-    tester_defaults: dict[str, Any]  # of the flags of Tester.py that depend on the task
-    tester_only: tuple[str, ...]  # flags of Tester.py that other tasks do not have
-    replace_inputs: Callable[[Flags, list[Sequence]], list[Sequence]]  # by those that Tester's flags name, if any
-    write_submission: Callable[[Path, list[Result], float], dict]  # folder, results, fps; returns an addition to scores.json
+    tester_defaults: dict[str, Any]  # of the flags of Tester.py that depend on the task: amp, fps and show
+    tester_only: tuple[str, ...] = ()  # flags of Tester.py that not every task has
+    replace_inputs: Callable[[Flags, list[Sequence]], list[Sequence]] = keep_inputs  # by those that Tester's flags name
+    # Takes folder, results and fps; returns an addition to scores.json.
+    write_submission: Callable[[Path, list[Result], float], dict] = no_submission
+    condition_images: str | None = None  # what the conditions show, "pose", if they are images
+    scored_by_channel: bool = True  # whether reports show the PSNR by channel, the measure of BAIR publications
 
 
 def replace_dance_inputs(flags: Flags, sequences: list[Sequence]) -> list[Sequence]:
@@ -64,19 +77,9 @@ def training_poses(flags: Flags) -> np.ndarray:
     return poses[:: max(1, len(poses) // transfer.SAMPLES)].transpose(0, 2, 3, 1)
 
 
-def keep_inputs(_flags: Flags, sequences: list[Sequence]) -> list[Sequence]:
-    """Return the sequences as they are: the robot has no flags for other inputs."""
-    return sequences
-
-
 def write_dance_submission(folder: Path, results: list[Result], fps: float) -> dict:
     """Write the files to submit for Lab 4, and return the grader PSNR."""
     return write_submission_files(folder, results, fps=fps)
-
-
-def no_submission(_folder: Path, _results: list[Result], _fps: float) -> dict:
-    """Write no files: Lab 5 has no submission in a fixed format."""
-    return {}
 
 
 def condition_scale(clips: Clips, earlier: dict | None) -> dict:
@@ -87,7 +90,7 @@ def condition_scale(clips: Clips, earlier: dict | None) -> dict:
     return {"condition_mean": mean, "condition_scale": scale}
 
 
-def dance_config(flags: Flags, clips: Clips, earlier: dict | None) -> dict:
+def pose_cvae_config(flags: Flags, clips: Clips, earlier: dict | None) -> dict:
     """Return the config of PoseCVAE: its sizes, and the scale of the pose images."""
     sizes = {
         "family": "pose_cvae",
@@ -100,7 +103,7 @@ def dance_config(flags: Flags, clips: Clips, earlier: dict | None) -> dict:
     return sizes | condition_scale(clips, earlier)
 
 
-def robot_config(flags: Flags, clips: Clips, earlier: dict | None) -> dict:
+def svg_config(flags: Flags, clips: Clips, earlier: dict | None) -> dict:
     """Return the config of SVG: its sizes, and the scale of the condition values."""
     config = {
         "family": "svg",
@@ -114,6 +117,14 @@ def robot_config(flags: Flags, clips: Clips, earlier: dict | None) -> dict:
     return config
 
 
+def task_of(checkpoint: dict, path: Path) -> Task:
+    """Return the task that a checkpoint was trained for; `path` is for messages. Raises UserError for an unknown one."""
+    model = str(checkpoint["flags"].get("model"))
+    if model not in TASKS:
+        raise UserError(f"{path}: expected a checkpoint of --model {' or '.join(TASKS)}, got {model[:40]!r}")
+    return TASKS[model]
+
+
 def read_data(flags: Flags) -> tuple[list[Sequence], Clips | None]:
     """Return the validation sequences, and the training clips unless --test is set.
 
@@ -121,7 +132,7 @@ def read_data(flags: Flags) -> tuple[list[Sequence], Clips | None]:
     """
     if not flags.DR.is_dir():
         raise UserError(
-            f"--DR {flags.DR}: no such folder; expected a data set. No data yet? {DEMO_COMMANDS[flags.model]} renders some"
+            f"--DR {flags.DR}: no such folder; expected a data set. No data yet? {task_flags(flags.model).demo} renders some"
         )
     task = TASKS[flags.model]
     sequences: list[Sequence] = []
@@ -156,22 +167,21 @@ DANCE = Task(
     validation="val",
     clips=dance_clips,
     sequences=dance_sequences,
-    model_config=dance_config,
+    model_config=pose_cvae_config,
     tester_defaults={"amp": "auto", "fps": 20.0, "show": None, "pose_fit": "person"},
     tester_only=("gt", "pose_from", "first_frame", "pose_fit", "pose_weights"),
     replace_inputs=replace_dance_inputs,
     write_submission=write_dance_submission,
+    condition_images="pose",
+    scored_by_channel=False,
 )
 ROBOT = Task(
     model=SVG,
     validation="validate",
     clips=robot_clips,
     sequences=robot_sequences,
-    model_config=robot_config,
+    model_config=svg_config,
     tester_defaults={"amp": "none", "fps": 4.0, "show": 8},
     tester_only=("windows",),
-    replace_inputs=keep_inputs,
-    write_submission=no_submission,
 )
-# By the value of --model, and by the "family" in a checkpoint's model config.
-TASKS = {"pose_cvae": DANCE, "svg_fp": ROBOT, "svg_lp": ROBOT, "svg": ROBOT}
+TASKS = {"pose_cvae": DANCE, "svg_fp": ROBOT, "svg_lp": ROBOT}  # by the value of --model

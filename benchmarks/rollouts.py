@@ -33,7 +33,7 @@ from evaluation.scores import score
 from modules.base import VideoModel
 from runtime.cli import INDEX, Parser, add_device_flags, number
 from runtime.devices import compile_parts, find_device, find_precision
-from tasks import TASKS
+from tasks import task_of
 from Tester import merge_flags
 from training.checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
 from utils import UserError, one_line_errors, seed_for
@@ -87,7 +87,7 @@ def load_inputs(args: argparse.Namespace) -> tuple[TrainedModel, list[Sequence]]
     path = find_checkpoint(args.ckpt_path, prefer="last")
     state = load_checkpoint(path)
     model = model_from_checkpoint(state, path).to(device)
-    task = TASKS[state["model_config"]["family"]]
+    task = task_of(state, path)
     flags = merge_flags(argparse.Namespace(**vars(args), gt=None, windows=None, val_vi_len=None), state["flags"], task)
     sequences = [sequence for sequence in task.sequences(flags, args.split) if sequence.ground_truth is not None]
     if not sequences:

@@ -17,7 +17,7 @@ class Sequence(NamedTuple):
 
     name: str
     context_frames: Tensor  # (context, 3, H, W)
-    conditions: Tensor  # (T, 3, H, W) pose images or (T, A) values
+    conditions: Tensor  # (T, 3, H, W) pose images or (T, A) values; (T, 0) for none
     ground_truth: Tensor | None  # (T, 3, H, W); None if unknown
 
 
@@ -27,6 +27,8 @@ class Clips(Dataset, ABC):
     An item is a dict of the arguments of the model's forward: frames (T, 3, H, W) uint8, conditions (T, ...), further entries of
     a data set, and the clip's `seed` for the model's own draws. All images of a clip are shifted together by up to `shift` whole
     pixels in each direction, with the border repeated.
+
+    `starts` are all possible starts of a clip in the order of the video, in the form that cut() takes.
     """
 
     def __init__(self, *, starts: list, clips_per_epoch: int, seed: int, shift: int):
@@ -46,7 +48,10 @@ class Clips(Dataset, ABC):
 
     @abstractmethod
     def cut(self, start: Any, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Return the clip at one of `starts`."""
+        """Return the clip at one of `starts`: frames, conditions, and other arguments of the model's forward by name.
+
+        `rng` draws all that is random in it. Every uint8 entry is shifted afterwards.
+        """
 
     def __len__(self) -> int:
         return self.clips_per_epoch

@@ -43,10 +43,13 @@ def shuffle_conditions(sequences: list[Sequence], seed: int, *, values: int = 0)
     """Return every sequence with the conditions of another. The loss of PSNR shows how much a model uses its conditions.
 
     `values` swaps only the first of the A condition values, for example 4 for the actions of a robot whose positions are known
-    as well; 0 swaps all. Shorter conditions repeat their last entry. Raises UserError for a single sequence, or fewer values.
+    as well; 0 swaps all. Shorter conditions repeat their last entry. Raises UserError for a single sequence, for fewer values,
+    and for none.
     """
     if len(sequences) < 2:
         raise UserError("--shuffle_conditions: expected at least two sequences that can swap their conditions, got one")
+    if sequences[0].conditions.shape[1] == 0:
+        raise UserError("--shuffle_conditions: expected sequences with conditions, got none")
     order = np.random.default_rng(seed_for(seed, "shuffle")).permutation(len(sequences))
     shuffled = list(sequences)
     for index, other_index in zip(order, np.roll(order, 1)):

@@ -117,3 +117,5 @@ def test_shuffling_gives_every_sequence_the_conditions_of_another():
         assert (after.conditions[:, :2] != i).all() and (after.conditions[:, 2] == i).all()
     with pytest.raises(UserError, match="expected at least two"):
         shuffle_conditions(sequences[:1], seed=1)
+    with pytest.raises(UserError, match="expected sequences with conditions, got none"):
+        shuffle_conditions([sequence._replace(conditions=torch.zeros(4, 0)) for sequence in sequences], seed=1)

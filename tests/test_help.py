@@ -10,9 +10,10 @@ import Trainer
 from benchmarks import ablation, curves, overhead, quality, rollouts, scaling, speed, turns
 from benchmarks.common import point
 from runtime.cli import HelpFormatter, Parser
+from tasks import TASKS
 from tests.helpers.refusals import refused
 from tools import compare, convert_bair, make_demo_data, plot_curves, prepare_video, report
-from training.flags import MAIN_FLAGS, parse_trainer_flags, trainer_parser
+from training.flags import MAIN_FLAGS, TASK_FLAGS, parse_trainer_flags, trainer_parser
 from training.presets import MODELS, PRESETS
 
 TOOLS = [plot_curves, make_demo_data, convert_bair, prepare_video, compare, report]
@@ -74,6 +75,11 @@ def test_trainers_help_shows_the_main_flags_and_how_to_list_the_others(capsys, m
     assert shown - {"--help"} == {f"--{name}" for name in MAIN_FLAGS if f"--{name}" in names}
     assert all(f"  {name}" in everything for name in names) and len(names) > 60 > 3 * len(shown)
     assert "--DR FOLDER --save_root FOLDER [flags]" in short and f"--model {model} --help all" in short
+
+
+def test_every_model_has_flags_presets_and_a_task():
+    named = [model for task in TASK_FLAGS for model in task.models]
+    assert sorted(named) == sorted(MODELS) == sorted(TASKS) and all({*presets} == {*MODELS} for presets in PRESETS.values())
 
 
 def examples(parser: Parser) -> list[list[str]]:

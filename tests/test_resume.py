@@ -247,7 +247,7 @@ def test_a_run_resumed_elsewhere_writes_its_own_best(train_args, trained, tmp_pa
 
 def test_a_run_resumed_elsewhere_can_be_resumed_there_at_once(train_args, trained, tmp_path, monkeypatch):
     """Ctrl-C in its first epoch once recommended to resume from a folder without a checkpoint."""
-    monkeypatch.setattr(Trainer.Trainer, "train_epoch", lambda self, epoch: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(Trainer.Trainer, "train_epoch", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(SystemExit):
         Trainer.main([*train_args, "--num_epoch", "3", "--ckpt_path", str(trained / "epoch=0.ckpt")])
     assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 1

@@ -14,6 +14,7 @@ import Tester
 import Trainer
 from data.robot import RobotSplit, fixed_windows
 from evaluation.image_metrics import psnr
+from tasks import TASKS
 from tests.helpers.refusals import refused, refused_with_list
 from tests.helpers.settings import ROOT, SMALL_SVG
 from training.checkpoints import load_checkpoint
@@ -154,6 +155,23 @@ def test_a_checkpoint_does_not_fit_the_data_of_the_other_task(rendered, trained,
     for data, checkpoint, flag in [(rendered, trained, "--windows"), (rendered_robot, trained_robot, "--gt")]:
         message = refused(capsys, Tester.main, ["--DR", data, "--ckpt_path", checkpoint, "--save_root", tmp_path, flag, "1"])
         assert message.startswith(f"error: {flag}: no such flag for the task of {checkpoint}")
+
+
+def test_a_task_may_share_a_model_and_flags_with_another(rendered_robot, trained_robot, tmp_path, capsys, monkeypatch):
+    """Tester took a checkpoint's task from the class of its model, so a third task with SVG was tested as the robot, and refused
+    --windows as a flag of another task."""
+    state = load_checkpoint(trained_robot / "last.ckpt")
+    path = tmp_path / "last.ckpt"
+    torch.save(state | {"flags": state["flags"] | {"model": "third"}}, path)
+    argv = ["--DR", rendered_robot, "--ckpt_path", path, "--windows", "1", "--show", "1"]
+    assert f"{path}: expected a checkpoint of --model pose_cvae or svg_fp or svg_lp, got 'third'" in refused(
+        capsys, Tester.main, argv
+    )
+    splits, robot = [], TASKS["svg_lp"]
+    third = robot._replace(sequences=lambda flags, split: splits.append(split) or robot.sequences(flags, split))
+    monkeypatch.setitem(TASKS, "third", third)
+    Tester.main([*map(str, argv)])
+    assert splits == ["test"] and (tmp_path / "test" / "scores.csv").is_file()
 
 
 def test_a_test_writes_all_its_results(rendered_robot, trained_robot, tmp_path):

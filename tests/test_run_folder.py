@@ -20,7 +20,8 @@ from tests.helpers.runs import TINY, finish, metrics_row, open_run_folder, run_d
 from tests.helpers.settings import ROOT, SMALL
 from training.checkpoints import load_checkpoint
 from training.metrics_log import read_curves, read_metrics
-from training.run_folder import NoRunFolder, RunFolder, describe
+from training.progress import describe_epoch
+from training.run_folder import NoRunFolder, RunFolder
 
 FULL = OSError(28, "No space left on device")
 
@@ -106,10 +107,10 @@ def test_a_run_that_ends_on_a_full_disk_is_saved_elsewhere(train_args, tmp_path,
 def test_a_folder_that_vanishes_is_created_again_with_the_whole_run(train_args, tmp_path, monkeypatch):
     train_epoch = Trainer.Trainer.train_epoch
 
-    def vanish(self, epoch):
-        if epoch == 1:
+    def vanish(self):
+        if self.epoch == 1:
             shutil.rmtree(tmp_path / "run")
-        return train_epoch(self, epoch)
+        return train_epoch(self)
 
     monkeypatch.setattr(Trainer.Trainer, "train_epoch", vanish)
     Trainer.main([*train_args, "--num_epoch", "3"])
@@ -317,15 +318,15 @@ def test_the_line_of_an_epoch_begins_with_the_training_psnr_and_ends_with_the_lo
         "frames_per_second": 447.4,
     }
     expected = "epoch 3/11  train 30.0 dB  kl 0.02 nats/frame  beta 0.46  tfr 1.00  447 frames/s"
-    assert describe(row, 11, 35.4, 833.9) == f"{expected}  left 13m53s  loss -0.00796"
+    assert describe_epoch(row, 11, 35.4, 833.9) == f"{expected}  left 13m53s  loss -0.00796"
     row |= {"mse": 0.0002, "skipped": [4, 9], "val_psnr": 35.401, "val_closing": 35.8, "val_ssim": 0.9716}
     expected = (
         expected.replace("30.0", "37.0") + "  2 skipped steps  val 35.40 dB (last 100 frames 35.80, best 35.40)  ssim 0.972"
     )
-    assert describe(row, 11, 35.4, 833.9) == f"{expected}  left 13m53s  loss -0.00796"
+    assert describe_epoch(row, 11, 35.4, 833.9) == f"{expected}  left 13m53s  loss -0.00796"
     row |= {"mse": float("nan"), "val_closing": 35.401}
-    assert "train nan dB" in describe(row, 11, 35.4, 0) and "val 35.40 dB (best 35.40)" in describe(row, 11, 35.4, 0)
-    assert "train inf dB" in describe(row | {"mse": 0.0}, 11, 35.4, 0)
+    assert "train nan dB" in describe_epoch(row, 11, 35.4, 0) and "val 35.40 dB (best 35.40)" in describe_epoch(row, 11, 35.4, 0)
+    assert "train inf dB" in describe_epoch(row | {"mse": 0.0}, 11, 35.4, 0)
 
 
 def test_the_stand_in_of_other_processes_has_all_methods_of_a_run_folder(tmp_path):

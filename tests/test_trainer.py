@@ -35,8 +35,8 @@ def at(index: int, *, loss_weight: float = 1.0, completes_step: bool = True) -> 
 
 def row_of(trainer, epoch: int) -> dict:
     """Train a whole epoch and return its row of metrics.jsonl."""
-    trainer.progress = Progress()
-    return trainer.train_epoch(epoch)[0]
+    trainer.epoch, trainer.progress = epoch, Progress()
+    return trainer.train_epoch()[0]
 
 
 def batch_of(trainer, indices) -> dict[str, torch.Tensor]:

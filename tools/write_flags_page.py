@@ -21,7 +21,7 @@ from unittest import mock
 
 from runtime.cli import HelpFormatter, Parser, location
 from runtime.files import write_whole
-from training.flags import trainer_parser
+from training.flags import TASK_FLAGS, trainer_parser
 from training.presets import PRESETS
 from utils import UserError, one_line_errors
 
@@ -31,7 +31,7 @@ PROGRAMS = ("Tester", "tools.prepare_video", "tools.make_demo_data", "tools.conv
             "tools.plot_curves", "tools.write_flags_page", "benchmarks.quality", "benchmarks.rollouts", "benchmarks.ablation",
             "benchmarks.speed", "benchmarks.curves", "benchmarks.scaling", "benchmarks.turns", "benchmarks.overhead",
             "benchmarks.common.point")  # fmt: skip
-TASK_MODELS = {"dance": "pose_cvae", "robot": "svg_fp"}  # svg_lp has the flags and presets of svg_fp
+TASK_MODELS = {task.name: task.models[0] for task in TASK_FLAGS}  # all models of a task have the same flags and presets
 INTRODUCTION = """# All flags
 
 Written by `python tools/write_flags_page.py` from the programs' parsers: do not edit. `--help` shows the main flags of a program,
@@ -40,7 +40,6 @@ default is a flag that is not set.
 """
 UNTITLED = ("positional arguments", "options", "optional arguments")  # argparse's own groups
 HEADER = ["flag", "meaning", "default"]
-ABOUT_TRAINER = "Defaults are those of `--preset default`; *dance* is `--model pose_cvae`, *robot* is `svg_fp` and `svg_lp`.\n"
 
 
 class Parsed(BaseException):
@@ -107,14 +106,17 @@ def meaning_of(action: argparse.Action, parser: Parser) -> str:
 
 def trainer_section() -> str:
     """Return the tables of Trainer.py and of what each preset changes."""
+    models = ", ".join(f"*{task.name}* is `--model {'` or `'.join(task.models)}`" for task in TASK_FLAGS)
     parsers = {task: trainer_parser(model, "default") for task, model in TASK_MODELS.items()}
     groups: dict[str, dict[str, argparse.Action]] = {}
     for parser in parsers.values():
         for title, actions in flags_of(parser).items():
             groups.setdefault(title, {}).update({name_of(action): action for action in actions})
-    parts = ["## Trainer.py\n", ABOUT_TRAINER]
+    parts = ["## Trainer.py\n", f"Defaults are those of `--preset default`; {models}.\n"]
     for title, flags in groups.items():
-        rows = [[name, meaning_of(flag, parsers["dance"]), default_by_task(flag, parsers)] for name, flag in flags.items()]
+        rows = [
+            [name, meaning_of(flag, next(iter(parsers.values()))), default_by_task(flag, parsers)] for name, flag in flags.items()
+        ]
         parts += [f"### {title[:1].upper()}{title[1:]}\n", table(HEADER, rows)]
     return "\n".join([*parts, *preset_tables()])
 

@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from collections.abc import Callable
+from typing import NamedTuple
 
 from runtime.cli import (
     COUNT,
@@ -20,11 +22,12 @@ from runtime.cli import (
     location,
     number,
 )
-from training.presets import DEMO_COMMANDS, LEAST_EPOCH, MODELS, PRESETS
+from training.presets import LEAST_EPOCH, MODELS, PRESETS
 from visualization.videos import VIDEOS
 
 MAIN_FLAGS = ("model", "preset", "DR", "save_root", "num_epoch", "minutes", "resume", "print_config", "use_wandb",
               "use_tensorboard", "device", "width", "batch_size", "lr", "tfr", "kl_anneal_type")  # fmt: skip
+DEFAULT_MODEL = "pose_cvae"
 OPTIMIZERS = ("Adam", "AdamW", "SGD", "RMSprop")
 COMPUTED_DEFAULTS = {  # in words for --help, of flags without a fixed default in a preset
     "epoch_size": f"one pass over the video, but at least {LEAST_EPOCH}",
@@ -43,6 +46,17 @@ ROBOT_EXAMPLES = """examples:
   python Trainer.py --model {model} --DR processed_data --save_root runs/robot --width 8 --resume
 """
 HELP_EXAMPLE = "  python Trainer.py --model {model} --help all    every flag; each --model has its own\n"
+
+
+class TaskFlags(NamedTuple):
+    """The part of the command line that differs from task to task, see TASK_FLAGS."""
+
+    name: str
+    models: tuple[str, ...]  # the values of --model
+    add: Callable[[Parser], None]  # adds the flags of the task's clips and models
+    examples: str  # for --help, with {model}
+    demo: str  # the command that renders a small data set
+    has_one_pass: bool  # whether --epoch_size 0 is one pass over the video
 
 
 def parse_trainer_flags(argv: list[str] | None) -> ParsedFlags:
@@ -97,16 +111,15 @@ def trainer_parser(model: str, preset: str) -> Parser:
 
     A flag's second spelling is its name in Lab 5.
     """
-    is_dance = model == "pose_cvae"
-    examples = (DANCE_EXAMPLES if is_dance else ROBOT_EXAMPLES) + HELP_EXAMPLE
+    task = task_flags(model)
     about = "Train a video predictor: a dance from its poses (--model pose_cvae), a robot from its actions (svg_fp, svg_lp)."
-    parser = Parser(about, main=MAIN_FLAGS, epilog=examples.format(model=model))
-    parser.hint = "--help all lists all flags" if is_dance else f"--model {model} --help all lists all flags"
-    parser.advice_if_missing["--DR"] = f"no data yet? {DEMO_COMMANDS[model]} renders some"
-    add_run_flags(parser, is_dance=is_dance)
+    parser = Parser(about, main=MAIN_FLAGS, epilog=(task.examples + HELP_EXAMPLE).format(model=model))
+    parser.hint = f"{'' if model == DEFAULT_MODEL else f'--model {model} '}--help all lists all flags"
+    parser.advice_if_missing["--DR"] = f"no data yet? {task.demo} renders some"
+    add_run_flags(parser, has_one_pass=task.has_one_pass)
     add_machine_flags(parser)
     add_data_flags(parser)
-    (add_dance_flags if is_dance else add_robot_flags)(parser)
+    task.add(parser)
     add_optimization_flags(parser)
     add_teacher_forcing_flags(parser)
     add_annealing_flags(parser)
@@ -118,18 +131,26 @@ def trainer_parser(model: str, preset: str) -> Parser:
     return parser
 
 
+def task_flags(model: str) -> TaskFlags:
+    """Return the flags of the task that one of MODELS is for."""
+    return next(task for task in TASK_FLAGS if model in task.models)
+
+
 def foreign_flags(model: str) -> dict[str, str]:
-    """Return the flags that only models of the other task have, with the error message for each."""
-    other = Parser("", add_help=False)
-    is_dance = model == "pose_cvae"
-    (add_robot_flags if is_dance else add_dance_flags)(other)
-    owners = "svg_fp and svg_lp" if is_dance else "pose_cvae"
-    return dict.fromkeys(other._option_string_actions, f"is a flag of --model {owners}, not of --model {model}")
+    """Return the flags of the other tasks, with the error message for each."""
+    owners: dict[str, list[str]] = {}
+    for task in TASK_FLAGS:
+        if model not in task.models:
+            other = Parser("", add_help=False)
+            task.add(other)
+            for name in other._option_string_actions:
+                owners.setdefault(name, []).extend(task.models)
+    return {name: f"is a flag of --model {' and '.join(models)}, not of --model {model}" for name, models in owners.items()}
 
 
 def add_model_flags(parser: argparse._ActionsContainer) -> None:
     """Add --model and --preset, on which the others depend."""
-    parser.add_argument("--model", default="pose_cvae", choices=MODELS,
+    parser.add_argument("--model", default=DEFAULT_MODEL, choices=MODELS,
                         help="pose_cvae: dance; svg_fp and svg_lp: robot, with a fixed or a learned prior")  # fmt: skip
     parser.add_argument("--preset", default="default", choices=PRESETS,
                         help="defaults of the other flags: default is the best recipe, course the exercise's, quick trains for "
@@ -142,7 +163,7 @@ def add_print_config(parser: argparse._ActionsContainer) -> None:
                         help="print all settings and exit; saved to FILE, they can be used again as @FILE")  # fmt: skip
 
 
-def add_run_flags(parser: Parser, *, is_dance: bool) -> None:
+def add_run_flags(parser: Parser, *, has_one_pass: bool) -> None:
     """Add the flags about the run: its folders, its length, what it writes."""
     group = parser.add_argument_group("run")
     add_model_flags(group)
@@ -152,8 +173,8 @@ def add_run_flags(parser: Parser, *, is_dance: bool) -> None:
         help="folder for checkpoints, metrics and plots")  # fmt: skip
     add_print_config(group)
     add("--num_epoch", "--niter", type=COUNT, metavar="N", help="length of the run in epochs")
-    add("--epoch_size", type=INDEX if is_dance else COUNT, metavar="N",
-        help="batches per epoch" + ("; 0: one pass over the video" if is_dance else ""))  # fmt: skip
+    add("--epoch_size", type=INDEX if has_one_pass else COUNT, metavar="N",
+        help="batches per epoch" + ("; 0: one pass over the video" if has_one_pass else ""))  # fmt: skip
     add("--minutes", type=POSITIVE, metavar="M",
         help="choose --epoch_size so that training takes about M minutes on this machine; measured in the first seconds, fixed "
              "before the first epoch and written to config.json")  # fmt: skip
@@ -182,7 +203,7 @@ def add_machine_flags(parser: Parser) -> None:
 
 
 def add_data_flags(parser: Parser) -> None:
-    """Add the flags about frames and clips that both tasks have."""
+    """Add the flags about frames and clips that all tasks have."""
     add = parser.add_argument_group("data").add_argument
     add("--frame_H", type=COUNT, help="frame height in pixels: dance a multiple of 8; robot 32, 64 or 128")
     add("--frame_W", type=COUNT, help="frame width in pixels; for the robot equal to the height")
@@ -197,7 +218,7 @@ def add_data_flags(parser: Parser) -> None:
 
 
 def add_dance_flags(parser: Parser) -> None:
-    """Add the flags that only the pose-conditioned model has."""
+    """Add the flags of the dance's clips and of PoseCVAE."""
     add = parser.add_argument_group("dance: clips and model").add_argument
     add("--train_vi_len", type=number(int, 2), help="frames in a training clip")
     add("--reference", choices=["video", "clip"], help="reference frame: any frame of the video, or the first of the clip")
@@ -213,7 +234,7 @@ def add_dance_flags(parser: Parser) -> None:
 
 
 def add_robot_flags(parser: Parser) -> None:
-    """Add the flags that only SVG has."""
+    """Add the flags of the robot's clips and of SVG."""
     add = parser.add_argument_group("robot: clips and model").add_argument
     add("--n_past", type=COUNT, default=2, help="context frames")
     add("--n_future", type=COUNT, default=10, help="predicted frames in training, and in validation without --n_eval")
@@ -282,3 +303,23 @@ def add_annealing_flags(parser: Parser) -> None:
     add("--kl_anneal_ratio", type=FRACTION, help="fraction of a cycle in which beta rises")
     add("--kl_weight", "--beta", type=NOT_NEGATIVE, default=1e-4, metavar="WEIGHT",
         help="weight of one nat of KL relative to the squared error per pixel")  # fmt: skip
+
+
+TASK_FLAGS = (
+    TaskFlags(
+        name="dance",
+        models=("pose_cvae",),
+        add=add_dance_flags,
+        examples=DANCE_EXAMPLES,
+        demo="python tools/make_demo_data.py --out demo_data",
+        has_one_pass=True,
+    ),
+    TaskFlags(
+        name="robot",
+        models=("svg_fp", "svg_lp"),
+        add=add_robot_flags,
+        examples=ROBOT_EXAMPLES,
+        demo="python tools/make_demo_data.py --scene robot --out demo_robot",
+        has_one_pass=False,
+    ),
+)

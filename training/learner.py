@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from modules.base import VideoModel
+from modules.base import SequenceLoss, VideoModel
 from runtime.devices import autocast, compile_parts
 from runtime.distributed import Ranks
 from training.checkpoints import load_weights
@@ -105,6 +105,7 @@ class Learner:
         self.parallel = data_parallel(self.model) if distributed else None
         self.optimizer = build_optimizer(args, self.model, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "float16")
+        # Arguments of forward that are flags; a model without such an argument has no such flag.
         self.unroll_settings = {name: getattr(args, name) for name in ("feedback_noise", "recompute") if name in args}
         self.steps = 0  # applied so far
         self.begin_step()
@@ -134,21 +135,21 @@ class Learner:
         """
         waits = self.parallel.no_sync() if self.parallel and not completes_step else contextlib.nullcontext()
         with waits:
-            loss, mse, kl = self.losses_of(batch, teacher_forced=teacher_forced, beta=beta)
+            loss, terms = self.loss_of(batch, teacher_forced=teacher_forced, beta=beta)
             self.scaler.scale(loss * loss_weight).backward()
-        losses = Losses(loss.item(), mse.item(), kl.item())
+        losses = Losses(loss.item(), terms.mse.item(), terms.kl.item())
         self.losses_finite = self.losses_finite and math.isfinite(losses.loss)
         return losses
 
-    def losses_of(self, batch: dict[str, Tensor], *, teacher_forced: bool, beta: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return loss, mean squared error and KL of a batch, as scalars with gradient."""
+    def loss_of(self, batch: dict[str, Tensor], *, teacher_forced: bool, beta: float) -> tuple[Tensor, SequenceLoss]:
+        """Return the loss of a batch, distortion + beta KL, and its terms, as scalars with gradient."""
         inputs, seeds = model_inputs(batch, self.device), batch["seed"].tolist()
         with autocast(self.device, self.args.amp):
             model = self.parallel or self.model
-            mse, kl, log_mse = model(**inputs, seeds=seeds, teacher_forcing=teacher_forced, **self.unroll_settings)
+            terms = SequenceLoss(*model(**inputs, seeds=seeds, teacher_forcing=teacher_forced, **self.unroll_settings))
         # With 1e-3 a frame of 30 dB has the same gradient in either distortion, and KL the same weight next to it.
-        distortion = 1e-3 * log_mse if self.args.distortion == "log_mse" else mse
-        return distortion + beta * self.args.kl_weight * kl, mse, kl
+        distortion = 1e-3 * terms.log_mse if self.args.distortion == "log_mse" else terms.mse
+        return distortion + beta * self.args.kl_weight * terms.kl, terms
 
     def clip_gradients(self) -> GradientCheck:
         """Clip the accumulated gradients to --grad_clip. Return whether the step may be applied."""

@@ -6,13 +6,6 @@ was tried. A preset's value replaces the default in training/flags.py.
 
 from typing import Any
 
-MODELS = ("pose_cvae", "svg_fp", "svg_lp")
-ROBOT_DEMO = "python tools/make_demo_data.py --scene robot --out demo_robot"
-DEMO_COMMANDS = {  # render a small data set for each model
-    "pose_cvae": "python tools/make_demo_data.py --out demo_data",
-    "svg_fp": ROBOT_DEMO,
-    "svg_lp": ROBOT_DEMO,
-}
 LEAST_EPOCH = 200  # batches; with fewer, one pass over a short video would take less time than its validation
 
 DANCE: dict[str, Any] = {
@@ -41,8 +34,10 @@ ROBOT_QUICK = ROBOT | {
     "num_epoch": 10, "epoch_size": 150, "batch_size": 4, "width": 8, "lr_schedule": "constant", "tfr": 0.5,
     "distortion": "log_mse",
 }  # fmt: skip
+# By the values of --preset and --model. TASK_FLAGS in training/flags.py and TASKS in tasks.py have the same models.
 PRESETS: dict[str, dict[str, dict]] = {
     "default": {"pose_cvae": DANCE, "svg_fp": ROBOT, "svg_lp": ROBOT},
     "course": {"pose_cvae": DANCE_COURSE, "svg_fp": ROBOT_COURSE, "svg_lp": ROBOT_COURSE},
     "quick": {"pose_cvae": DANCE_QUICK, "svg_fp": ROBOT_QUICK, "svg_lp": ROBOT_QUICK},
 }
+MODELS = tuple(PRESETS["default"])

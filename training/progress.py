@@ -1,4 +1,4 @@
-"""The position of a run within an epoch: what a checkpoint needs so that the run resumes in the middle of it."""
+"""The position of a run within an epoch, from which a checkpoint resumes it, and what the terminal shows of an epoch."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from runtime.distributed import Ranks
+from training.metrics_log import Row
 
+# Losses, then beta and whether the batch was teacher-forced: the order of the arguments of Progress.add().
 TERMS = ("loss", "mse", "kl", "beta", "forced")
 
 
@@ -72,8 +74,28 @@ class Progress:
         return np.sum(all_sums, axis=0).tolist() if ranks.is_main else no_sums()
 
 
+def psnr_of(mse: float) -> float:
+    """Return the PSNR in dB of a mean squared error of pixels in [0, 1]; nan for nan."""
+    return math.inf if mse == 0 else -10 * math.log10(mse)
+
+
+def describe_epoch(row: Row, epochs: int, best: float, seconds_left: float) -> str:
+    """Return the terminal's line about a finished epoch, a row of metrics.jsonl and timings.jsonl together.
+
+    `train` is the PSNR of the mean squared error of the epoch's predicted training frames.
+    """
+    line = (f"epoch {row['epoch'] + 1}/{epochs}  train {psnr_of(row['mse']):.1f} dB  kl {row['kl']:.2f} nats/frame  "
+            f"beta {row['beta']:.2f}  tfr {row['tfr']:.2f}  {row['frames_per_second']:.0f} frames/s")  # fmt: skip
+    if row["skipped"]:
+        line += f"  {len(row['skipped'])} skipped steps"
+    if "val_psnr" in row:
+        last_100 = f"last 100 frames {row['val_closing']:.2f}, " if row["val_closing"] != row["val_psnr"] else ""
+        line += f"  val {row['val_psnr']:.2f} dB ({last_100}best {best:.2f})  ssim {row['val_ssim']:.3f}"
+    minutes, seconds = divmod(int(seconds_left), 60)
+    return line + f"  left {minutes}m{seconds:02d}s  loss {row['loss']:.5f}"
+
+
 def describe_batch(mse: float, kl: float, teacher_forced: bool, frames_per_second: float) -> str:
     """Return the end of the progress bar: training PSNR and KL of a batch, its mode and the speed."""
-    psnr = -10 * math.log10(mse) if mse > 0 else math.nan
     mode = "teacher-forced" if teacher_forced else "autoregressive"
-    return f"train {psnr:.1f} dB, kl {kl:.2f} nats/frame, {mode}, {frames_per_second:.0f} frames/s"
+    return f"train {psnr_of(mse):.1f} dB, kl {kl:.2f} nats/frame, {mode}, {frames_per_second:.0f} frames/s"

@@ -1,7 +1,6 @@
 """The folder of a run: checkpoints, config.json, rows of numbers, and their copies in extra logs."""
 
 import json
-import math
 import platform
 import sys
 import tempfile
@@ -28,27 +27,6 @@ def plain(flags: dict) -> dict:
 def one_line(error: Exception) -> str:
     """Return the message of an error, or its type, as at most 200 characters on one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def psnr_of(mse: float) -> float:
-    """Return the PSNR in dB of a mean squared error of pixels in [0, 1]; nan for nan."""
-    return math.inf if mse == 0 else -10 * math.log10(mse)
-
-
-def describe(row: Row, epochs: int, best: float, seconds_left: float) -> str:
-    """Return the terminal's line about a finished epoch, a row of metrics.jsonl and timings.jsonl together.
-
-    `train` is the PSNR of the mean squared error of the epoch's predicted training frames.
-    """
-    line = (f"epoch {row['epoch'] + 1}/{epochs}  train {psnr_of(row['mse']):.1f} dB  kl {row['kl']:.2f} nats/frame  "
-            f"beta {row['beta']:.2f}  tfr {row['tfr']:.2f}  {row['frames_per_second']:.0f} frames/s")  # fmt: skip
-    if row["skipped"]:
-        line += f"  {len(row['skipped'])} skipped steps"
-    if "val_psnr" in row:
-        last_100 = f"last 100 frames {row['val_closing']:.2f}, " if row["val_closing"] != row["val_psnr"] else ""
-        line += f"  val {row['val_psnr']:.2f} dB ({last_100}best {best:.2f})  ssim {row['val_ssim']:.3f}"
-    minutes, seconds = divmod(int(seconds_left), 60)
-    return line + f"  left {minutes}m{seconds:02d}s  loss {row['loss']:.5f}"
 
 
 class RunFolder:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from tasks import DANCE
 from tools.reporting.blocks import Block, Folded, Heading, Table
 from tools.reporting.groups import Group, spread
 from tools.reporting.runs import BASELINES, Run
@@ -43,7 +42,7 @@ def useful_measures(groups: list[Group]) -> list[str]:
     if not means:
         return []
     measures = ["psnr"]
-    if any(run.task is not DANCE for group in groups for run in group.runs):  # the measure of BAIR publications
+    if any(run.task.scored_by_channel for group in groups for run in group.runs):
         measures.append("channel_psnr")
     measures.append("ssim")
     if any(mean.get("closing") != mean["psnr"] for mean in means):  # equal where no sequence has more than 100 frames

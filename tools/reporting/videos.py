@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tasks import DANCE
 from tools.reporting.groups import Group
 from tools.reporting.runs import Run
 from utils import UserError
@@ -55,7 +54,9 @@ def load_videos(groups: list[Group], sequence: str) -> list[Video]:
         path = run.videos[sequence]
         parts = read_comparison(path, fps=frames_per_second(run), height=run.flags["frame_H"], width=run.flags["frame_W"])
         psnr = run.scores.frames[sequence]["psnr"] if run.scores and sequence in run.scores.frames else None
-        inputs = ["ground truth"] * (psnr is not None) + ["pose"] * (run.task is DANCE)
+        inputs = ["ground truth"] if psnr is not None else []
+        if run.task.condition_images:
+            inputs.append(run.task.condition_images)
         length = videos[0].frames.shape[0] if videos else parts.shape[1]
         if psnr is not None:
             length = len(psnr) + run.context
