@@ -71,7 +71,7 @@ def load_videos(groups: list[Group], sequence: str) -> list[Video]:
     return videos
 
 
-def local_extremes(values: np.ndarray) -> list[int]:
+def local_minima(values: np.ndarray) -> list[int]:
     """Return the finite places whose value is the lowest within a twentieth of the curve on each side, lowest value first.
 
     Of equal values within that reach, only the first counts.
@@ -91,8 +91,8 @@ def dips_and_peaks(curve: np.ndarray, *, dips: int = 3, peaks: int = 2) -> dict[
     A falling curve has its dip at the end.
     """
     known = np.isfinite(curve)
-    found = dict.fromkeys(local_extremes(np.where(known, curve, np.inf))[:dips], "dip")
-    for t in local_extremes(np.where(known, -curve, np.inf))[:peaks]:
+    found = dict.fromkeys(local_minima(np.where(known, curve, np.inf))[:dips], "dip")
+    for t in local_minima(np.where(known, -curve, np.inf))[:peaks]:
         found.setdefault(t, "peak")
     return dict(sorted(found.items()))
 
