@@ -46,7 +46,7 @@ def again(finished, rendered, tmp_path) -> list[str]:
     return [str(finished / "rates.toml"), "--DR", str(rendered), "--out", str(tmp_path / "runs")]
 
 
-def test_that_every_setting_is_trained_with_every_seed_and_tested(finished):
+def test_every_setting_is_trained_with_every_seed_and_tested(finished):
     runs = {path.name for path in (finished / "runs").iterdir() if path.is_dir()}
     assert runs == {"high-seed1", "high-seed2", "low-seed1", "low-seed2"}
     for name in runs:
@@ -61,7 +61,7 @@ def test_that_every_setting_is_trained_with_every_seed_and_tested(finished):
     assert copy.startswith("# python tools/compare.py ") and copy.endswith((finished / "rates.toml").read_text())
 
 
-def test_that_finished_runs_are_not_repeated_and_the_report_is_written(again, tmp_path, reports, monkeypatch, capsys):
+def test_finished_runs_are_not_repeated_and_the_report_is_written(again, tmp_path, reports, monkeypatch, capsys):
     monkeypatch.setattr(runner, "Process", lambda *_, **__: pytest.fail("started"))
     compare.main(again)
     names = ["high-seed1", "high-seed2", "low-seed1", "low-seed2"]
@@ -70,7 +70,7 @@ def test_that_finished_runs_are_not_repeated_and_the_report_is_written(again, tm
     assert capsys.readouterr().out.count("already tested, validation ") == 4
 
 
-def test_that_a_dry_run_lists_how_far_each_run_is_and_writes_nothing(again, tmp_path, capsys):
+def test_a_dry_run_lists_the_progress_and_writes_nothing(again, tmp_path, capsys):
     runs = tmp_path / "runs"
     (runs / "high-seed1" / "epoch=0.ckpt").replace(runs / "high-seed1" / "last.ckpt")
     (runs / "low-seed1" / "test" / "compared.json").unlink()
@@ -83,7 +83,7 @@ def test_that_a_dry_run_lists_how_far_each_run_is_and_writes_nothing(again, tmp_
     assert set(states(capsys, again).values()) == {"tested"}
 
 
-def test_that_a_test_by_hand_with_other_flags_is_repeated(again, tmp_path, capsys):
+def test_a_manual_test_with_other_flags_is_repeated(again, tmp_path, capsys):
     """Its scores are in the same folder, and the report would compare them with tests of other settings."""
     run = tmp_path / "runs" / "high-seed1"
     before = (run / "test" / "scores.json").read_bytes()
@@ -102,7 +102,7 @@ def test_seeds_settings_and_flags_of_the_command_line(finished, rendered, tmp_pa
     assert "--num_epoch 1" in (tmp_path / "runs" / "rates.toml").read_text().splitlines()[0]
 
 
-def test_that_non_finite_scores_are_printed_as_missing(again, tmp_path, capsys):
+def test_non_finite_scores_are_printed_as_missing(again, tmp_path, capsys):
     """They are null in the file. Every further attempt ended in a traceback."""
     test = tmp_path / "runs" / "low-seed1" / "test"
     scores = json.loads((test / "scores.json").read_text())
@@ -112,7 +112,7 @@ def test_that_non_finite_scores_are_printed_as_missing(again, tmp_path, capsys):
     assert "low-seed1: already tested, validation " in (output := capsys.readouterr().out) and ", test - dB" in output
 
 
-def test_that_data_without_a_test_split_can_be_compared(dataset, tmp_path, reports, capsys):
+def test_data_without_a_test_split_can_be_compared(dataset, tmp_path, reports, capsys):
     shutil.rmtree(dataset / "test")
     argv = [str(write(tmp_path / "a.toml", {"a": {}}, seeds="[1]")), "--DR", str(dataset), "--out", str(tmp_path / "runs")]
     compare.main(argv)
@@ -121,7 +121,7 @@ def test_that_data_without_a_test_split_can_be_compared(dataset, tmp_path, repor
     assert len(reports) == 1 and states(capsys, argv) == {"a-seed1": "trained"}
 
 
-def test_that_a_failed_run_does_not_end_the_others(rendered, tmp_path, reports, capsys):
+def test_a_failed_run_does_not_end_the_others(rendered, tmp_path, reports, capsys):
     """The report includes finished trainings only, because half a curve would look like a whole one."""
     file = write(tmp_path / "a.toml", {"bad": {"frame_H": 30}, "good": {}}, seeds="[1]")
     message, problems = refused_with_list(capsys, compare.main, [file, "--DR", rendered, "--out", tmp_path / "runs"])
@@ -137,7 +137,7 @@ def test_that_a_failed_run_does_not_end_the_others(rendered, tmp_path, reports, 
     ({"num_epoch": 1}, "expected --num_epoch 2 as in the checkpoint, got 1"),
     ({"num_epoch": 4}, "expected --num_epoch 2 as in the checkpoint, got 4"),
 ])  # fmt: skip
-def test_that_an_edited_file_does_not_mix_two_kinds_of_runs(again, tmp_path, reports, capsys, changed, expected):
+def test_a_run_with_other_settings_than_the_file_is_refused(again, tmp_path, reports, capsys, changed, expected):
     """A finished run was accepted although the file had another length or other flags by then."""
     file = write(tmp_path / "rates.toml", SETTINGS | {"high": SETTINGS["high"] | changed})
     _, problems = refused_with_list(capsys, compare.main, [file, *again[1:]])
@@ -150,7 +150,7 @@ BAD = {"bad": {"N_dim": -1}, "list": {"lr": [1, 2]}, "own": {"seed": 3}, "../a":
 
 @pytest.mark.parametrize("seeds, more", [("[1]", ["--only", "good"]), ("[]", ["--only", "good", "--seeds", "1"]),
                                          ("[1, 1]", ["--seeds", "1", "--only", "good"])])  # fmt: skip
-def test_that_errors_elsewhere_in_the_file_do_not_block_the_selected_runs(rendered, tmp_path, reports, capsys, seeds, more):
+def test_errors_in_other_settings_do_not_block_the_selected_runs(rendered, tmp_path, reports, capsys, seeds, more):
     """A dry run accepted the file, but the run itself refused it, after creating a folder."""
     file = write(
         tmp_path / "a.toml", {"good": {"num_epoch": 1}} | {json.dumps(name): table for name, table in BAD.items()}, seeds=seeds
@@ -162,7 +162,7 @@ def test_that_errors_elsewhere_in_the_file_do_not_block_the_selected_runs(render
     assert reported_runs(reports) == ["good-seed1"]
 
 
-def test_that_the_report_includes_runs_trained_before(again, tmp_path, reports):
+def test_the_report_includes_runs_trained_before(again, tmp_path, reports):
     """Also those with other settings or seeds than the current command requests."""
     compare.main([*again, "--only", "low", "--seeds", "7"])
     assert reported_runs(reports) == ["high-seed1", "high-seed2", "low-seed1", "low-seed2", "low-seed7"]
@@ -178,7 +178,7 @@ def test_a_file_with_a_byte_order_mark(rendered, tmp_path, capsys):
     }
 
 
-def test_that_a_run_in_use_by_another_comparison_is_left_to_it(finished, again, tmp_path, reports, monkeypatch, capsys):
+def test_a_run_in_use_by_another_comparison_is_left_to_it(finished, again, tmp_path, reports, monkeypatch, capsys):
     """Cluster jobs that did one run each were refused, because one comparison locked the whole folder."""
     run = tmp_path / "runs" / "high-seed1"
     shutil.rmtree(run)
@@ -200,9 +200,7 @@ def test_that_a_run_in_use_by_another_comparison_is_left_to_it(finished, again, 
     assert len(reported_runs(reports)) == 4
 
 
-def test_that_a_report_waits_for_another_one_and_excludes_runs_in_progress(
-    again, finished, tmp_path, reports, monkeypatch, capsys
-):
+def test_a_report_waits_for_another_report_and_excludes_runs_in_progress(again, finished, tmp_path, reports, monkeypatch, capsys):
     runs = tmp_path / "runs"
     shutil.rmtree(runs / "low-seed2")
     in_progress, reporting = locked(runs / "high-seed1" / ".compare.lock"), locked(runs / ".report.lock")
@@ -224,7 +222,7 @@ def test_that_a_report_waits_for_another_one_and_excludes_runs_in_progress(
 
 
 @pytest.mark.slow
-def test_that_two_comparisons_at_once_share_the_work(rendered, tmp_path):
+def test_two_comparisons_at_once_share_the_work(rendered, tmp_path):
     file = write(tmp_path / "a.toml", seeds="[1]", flags=SIZES | {"num_epoch": 1, "epoch_size": 2})
     command = [sys.executable, str(ROOT / "tools" / "compare.py"), str(file), "--DR", str(rendered), "--out", "runs"]
     both = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -240,7 +238,7 @@ def test_that_two_comparisons_at_once_share_the_work(rendered, tmp_path):
 
 @posix
 @pytest.mark.slow
-def test_that_a_stopped_comparison_resumes_at_the_very_step(rendered, tmp_path, reports, capsys):
+def test_a_stopped_comparison_resumes_at_the_same_step(rendered, tmp_path, reports, capsys):
     """A process with two parallel runs is stopped within an epoch, with a checkpoint after every step. It prints one line and exits
     with the status of the signal; in the end, its rows are those of an uninterrupted comparison."""
     file = write(

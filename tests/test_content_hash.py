@@ -45,7 +45,7 @@ def test_a_dance_has_the_same_hash_in_every_folder(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["frame", "pose", "number", "skipped"])
-def test_another_dance_has_another_hash(dataset, change):
+def test_a_changed_dance_has_another_hash(dataset, change):
     before = dance_clips(dataset).content_hash
     frame, pose = (dataset / "train" / f"train_{kind}" / "frame001039.png" for kind in ("img", "label"))
     if change in ("frame", "pose"):
@@ -82,7 +82,7 @@ def test_the_hash_of_the_robots_data(tmp_path, change):
     assert (one == two) == (change == "nothing") and len(one) == 16
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not remove open files")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_running_job_keeps_the_pixels_it_started_with(dataset, workers):
     """Another process rebuilds the cache for changed images and removes the old file, also while workers read it."""
@@ -104,7 +104,7 @@ def test_a_running_job_keeps_the_pixels_it_started_with(dataset, workers):
     assert len(seen) == 2 * len(clips) and all(seen)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not remove open files")
 def test_a_worker_without_a_cache_is_refused_in_one_line(dataset):
     """Processes that are not forked get the clips by pickling and open the cache by its name."""
     clips = dance_clips(dataset)

@@ -187,7 +187,7 @@ def test_a_validation_split_without_a_video_is_refused(tmp_path):
         load_validation_sequences(DanceSplit.load(tmp_path, "val", **SIZE), length=630)
 
 
-def test_of_several_first_frames_the_one_of_the_first_pose_is_used(dataset):
+def test_the_first_frame_with_the_number_of_the_first_pose_is_used(dataset):
     given = next(iter((dataset / "test" / "test_img" / "0").iterdir()))
     write_image(given.with_name("frame000000.png"), seed=5)
     (sequence, _) = load_test_sequences(dataset, **SIZE)

@@ -91,7 +91,7 @@ def test_a_gpu_that_torch_cannot_use_is_reported(without_cuda, capsys, device):
 @pytest.mark.parametrize(
     "reason", ["--device cpu", "--device mps", "torch has CUDA", "torch has ROCm", "another process reports it"]
 )
-def test_no_gpu_is_reported_and_nvidia_smi_not_called_without_need(without_cuda, capsys, monkeypatch, reason):
+def test_nvidia_smi_is_called_only_if_needed(without_cuda, capsys, monkeypatch, reason):
     write_nvidia_smi(without_cuda, f"touch {without_cuda}/called; {LISTING}")
     if reason == "torch has CUDA":
         monkeypatch.setattr(torch.version, "cuda", "12.8")
@@ -123,7 +123,7 @@ def test_a_program_called_nvidia_smi_that_cannot_run_is_ignored(without_cuda, ca
 
 
 @pytest.mark.parametrize("program", [Trainer, Tester], ids=lambda program: program.__name__)
-def test_trainer_and_tester_report_it_once(without_cuda, capsys, program):
+def test_trainer_and_tester_report_an_unusable_gpu_once(without_cuda, capsys, program):
     write_nvidia_smi(without_cuda, LISTING)
     argv = ["--DR", without_cuda / "nowhere", "--save_root", without_cuda / "out", "--ckpt_path", without_cuda / "nowhere"]
     with pytest.raises(SystemExit):
@@ -133,7 +133,7 @@ def test_trainer_and_tester_report_it_once(without_cuda, capsys, program):
     assert "built without CUDA" not in capsys.readouterr().out
 
 
-def test_compiling_without_a_compiler_prints_a_line_and_leaves_the_model_alone(monkeypatch, capsys):
+def test_without_a_compiler_the_model_is_not_compiled(monkeypatch, capsys):
     def no_compiler(function):
         raise RuntimeError("no C++ compiler\nand a long explanation")
 

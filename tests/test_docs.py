@@ -118,7 +118,7 @@ def test_every_relative_link_and_anchor_resolves(page):
     assert not broken
 
 
-def test_every_page_is_reached_from_the_readme():
+def test_every_page_is_linked_from_the_readme():
     linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", text_of(ROOT / "README.md")))
     assert linked == {name for name in NAMES if name.startswith("docs/")}
 

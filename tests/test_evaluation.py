@@ -38,7 +38,7 @@ def test_padding_repeats_the_last_entry():
     assert pad_time(torch.tensor([[1], [2]]), 4).tolist() == [[1], [2], [2], [2]]
 
 
-def test_scores_start_after_the_context_frame_and_the_baselines_are_still_frames():
+def test_scores_start_after_the_context_frame_and_baselines_are_still_images():
     s = sequence(5)
     truth = s.ground_truth.float() / 255
     video = torch.rand(5, 3, 16, 32)

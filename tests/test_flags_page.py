@@ -14,7 +14,7 @@ def test_the_page_is_current():
     write_flags_page.main(["--check"])
 
 
-def test_an_earlier_page_and_a_missing_one_are_refused(tmp_path, capsys):
+def test_an_outdated_page_and_a_missing_one_are_refused(tmp_path, capsys):
     page = tmp_path / "flags.md"
     message = refused(capsys, write_flags_page.main, ["--check", "--out", page])
     assert message.endswith("run python tools/write_flags_page.py")

@@ -61,7 +61,7 @@ def test_a_valid_cache_is_used_without_touching_an_image(paths, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["rewritten", "added", "removed", "renamed", "size"])
-def test_a_changed_file_makes_a_new_cache_and_removes_the_old_one(paths, change):
+def test_a_changed_file_leads_to_a_new_cache(paths, change):
     load(paths)
     flags = {}
     if change == "rewritten":
@@ -227,7 +227,7 @@ def test_a_cache_folder_that_vanishes_is_reported(paths, monkeypatch):
     assert not folder.exists()
 
 
-def test_the_unfinished_file_of_a_killed_build_is_removed_and_that_of_a_live_one_kept(paths):
+def test_only_unfinished_files_of_killed_builds_are_removed(paths):
     """The unfinished file of a killed build, up to 16 GB, was never removed."""
     code = (
         "import sys, time; from pathlib import Path; from data import frame_cache\n"
@@ -254,7 +254,7 @@ def test_the_unfinished_file_of_a_killed_build_is_removed_and_that_of_a_live_one
 
 
 @pytest.mark.parametrize("name", [".train-32x64-0.npy@another.machine@1@1.part", ".train-32x64-0.npy.1-1.part", ".a@b@c@d.part"])
-def test_an_unfinished_file_of_unknown_origin_is_removed_after_an_hour_without_a_write(paths, name):
+def test_an_unfinished_file_of_unknown_origin_is_removed_after_an_hour(paths, name):
     load(paths)
     part = paths[0].parent / frame_cache.FOLDER / name
     for age, kept in [(3000, True), (4000, False)]:
@@ -264,7 +264,7 @@ def test_an_unfinished_file_of_unknown_origin_is_removed_after_an_hour_without_a
         assert part.exists() == kept
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not remove open files")
 def test_an_open_cache_outlives_the_change_of_its_images(paths):
     """A training run keeps the pixels it started with while another process rebuilds the cache."""
     running = load(paths)

@@ -80,7 +80,7 @@ def holds(folder: Path, main, argv: list[str], *, runs: bool = False) -> None:
     assert refused_in_one_line(main, argv, folder) or runs or any(asks_to_print(text) for text in argv)
 
 
-def test_trainers_flags(here):
+def test_random_flags_of_the_trainer(here):
     """Without data, so that nothing is trained."""
 
     @cases(200)
@@ -97,7 +97,7 @@ def test_trainers_flags(here):
 @pytest.mark.parametrize("main, parser, required, count", [
     (Tester.main, Tester.tester_parser, ["DR", "save_root", "ckpt_path"], 80), (plot_curves.main, None, ["out"], 40), (convert_bair.main, None, ["src", "out"], 60),
 ], ids=["Tester", "plots", "convert_bair"])  # fmt: skip
-def test_the_other_programs_flags(here, monkeypatch, main, parser, required, count):
+def test_random_flags_of_the_other_programs(here, monkeypatch, main, parser, required, count):
     """Without checkpoints, runs and tfrecords."""
     parser = parser() if parser else parser_of(main, monkeypatch)
 
@@ -126,7 +126,7 @@ def parser_of(main, monkeypatch) -> argparse.ArgumentParser:
     return made[0]
 
 
-def test_the_demos_flags(here):
+def test_random_flags_of_the_demo_data(here):
     """Small data sets of valid and invalid sizes."""
 
     @cases(25)

@@ -20,7 +20,7 @@ def test_kl_equals_torch_distributions():
     torch.testing.assert_close(kl_divergence(q, p), expected)
 
 
-def test_kl_keeps_as_many_axes_as_asked_for():
+def test_kl_keeps_the_requested_batch_axes():
     q, p = random_gaussian(3, 4, 2), random_gaussian(3, 4, 2)
     expected = torch.stack([kl_divergence(Gaussian(*a), Gaussian(*b)) for a, b in zip(zip(*q), zip(*p))])
     torch.testing.assert_close(kl_divergence(q, p, batch_dims=2), expected)

@@ -131,7 +131,7 @@ def test_the_epochs_of_a_resumed_run_are_shown_once(tmp_path):
 
 
 @pytest.mark.parametrize("every, expected", [(0, []), (1, [0, 2, 4, 5]), (2, [0, 4, 5]), (10, [0, 5])])
-def test_how_often_a_video_is_logged(tmp_path, every, expected):
+def test_a_video_is_logged_at_the_requested_interval(tmp_path, every, expected):
     """Every second epoch and the last of six are validated. The interval counts validations, also those before a resume."""
     found = []
     for first in (0, 3):
@@ -204,9 +204,11 @@ def test_an_extra_log_that_fails_does_not_end_the_training(tmp_path, wandb, caps
     run_folder.begin({"num_epoch": 1})
     run_folder.add(row(0), {}, preview())
     run_folder.close()
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert (
-        "no network at all" in said and len(said.strip().splitlines()) == 1 and len(read_metrics(tmp_path / "metrics.jsonl")) == 1
+        "no network at all" in printed
+        and len(printed.strip().splitlines()) == 1
+        and len(read_metrics(tmp_path / "metrics.jsonl")) == 1
     )
     if broken == "gif":  # the numbers come all the same
         assert "validation/psnr" in wandb.logged[0][1] and "validation/video" not in wandb.logged[0][1]

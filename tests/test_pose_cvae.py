@@ -196,7 +196,7 @@ def test_the_mask_chooses_between_the_reference_and_the_painted_frame(model):
         torch.testing.assert_close(painted, model.predict(previous, inputs._replace(canvas=1 - reference)))
 
 
-def test_a_long_rollout_does_not_depend_on_the_blocks_that_poses_are_encoded_in(model, monkeypatch):
+def test_a_long_rollout_does_not_depend_on_how_many_poses_are_encoded_at_once(model, monkeypatch):
     frames, poses = torch.rand(1, 1, 3, 16, 16), torch.rand(1, 9, 3, 16, 16)
     whole = model.rollout(frames, poses, z_scale=0)
     monkeypatch.setattr("modules.pose_cvae.POSES_AT_ONCE", 3)

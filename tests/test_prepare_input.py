@@ -167,7 +167,7 @@ def test_files_that_are_not_weights_are_refused(film, tmp_path, network, capsys)
     assert "the weights of another network" in message and "keypointrcnn_resnet50_fpn_coco" in message
 
 
-def test_the_published_weights_of_2019_have_older_names(tmp_path):
+def test_the_published_weights_with_their_older_names_are_read(tmp_path):
     """torchvision renames them when it loads them. The file has the older names and no batch counts. Each tensor repeats a single
     number, its index, so that the file is small."""
     from torchvision.models.detection import keypointrcnn_resnet50_fpn

@@ -94,7 +94,7 @@ def test_an_interrupted_run_continues_to_the_same_files(film, tmp_path, monkeypa
     )
 
 
-def test_a_run_that_failed_before_its_first_image_can_be_repeated_with_other_flags(film, tmp_path, capsys):
+def test_a_failed_run_without_images_can_be_repeated_with_other_flags(film, tmp_path, capsys):
     """The manifest of the failed run once counted as a data set of other settings."""
     argv = [str(film / "dance"), "--poses", str(film / "dance.csv"), "--out", str(tmp_path / "data")]
     assert "leave too few" in refused(capsys, prepare_video.main, [*argv, "--test", "0.9"])
@@ -182,7 +182,7 @@ def test_a_crop_decides_the_aspect(film, tmp_path):
     assert content["aspect"] == "1:2" and content["videos"][0]["window"] == [60, 10, 100, 90]
 
 
-def test_a_missing_image_is_a_cut_and_keypoints_may_have_the_numbers_of_images(tmp_path):
+def test_a_missing_image_is_a_cut(tmp_path):
     """Of images 100 to 159 number 120 is missing, so clips end there. OpenPose's files have the same numbers."""
     folder, poses = tmp_path / "dance", tmp_path / "poses"
     write_frames(folder)

@@ -126,7 +126,7 @@ def test_rollouts_prints_both_tables(rendered, trained, capsys):
 
 
 @pytest.mark.parametrize("without", ablation.INPUTS)
-def test_what_is_taken_away_no_longer_matters(without):
+def test_only_the_blinded_input_stops_mattering(without):
     """And everything else still does."""
     from tests.helpers.settings import SMALL_POSE_CVAE
 

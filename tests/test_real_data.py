@@ -19,7 +19,7 @@ def cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def test_the_native_first_frame_is_resized_to_the_frame_the_course_sees(cache):
+def test_the_first_frame_is_resized_as_in_the_course(cache):
     """1024x512 to 64x32; the PSNR with the recovered ground truth is above 44 dB; another resize filter gives 40 to 42 dB."""
     (sequence,) = load_test_sequences(REAL, **SIZE, cache_dir=cache)
     assert psnr(sequence.context_frames[0] / 255, sequence.ground_truth[0] / 255) > 44
@@ -33,7 +33,7 @@ def test_no_clip_crosses_the_gap_in_the_training_frames(cache):
     assert len(clips.starts) == 1890 - 15 + 630 - 15 and len(clips) == 157
 
 
-def test_copying_the_first_frame_scores_what_is_published(cache):
+def test_copying_the_first_frame_has_the_published_score(cache):
     split = DanceSplit.load(REAL, "val", **SIZE, cache_dir=cache)
     (sequence,) = load_validation_sequences(split, length=630)
     still = (sequence.context_frames / 255).expand(630, -1, -1, -1)

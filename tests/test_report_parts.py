@@ -25,7 +25,7 @@ def test_names_of_groups_and_runs():
     assert short_names([Path("/x/a/run"), Path("/x/b/run")]) == ["a/run", "b/run"] and short_names([Path("/x/a")]) == ["a"]
 
 
-def test_that_curves_are_read_up_to_an_incomplete_line(tmp_path):
+def test_curves_are_read_up_to_an_incomplete_line(tmp_path):
     """A training that is killed may leave half a line at the end of curves.jsonl. Runs of earlier versions lack the file."""
     path = tmp_path / "curves.jsonl"
     assert read_curves(path) == []
@@ -37,7 +37,7 @@ def test_that_curves_are_read_up_to_an_incomplete_line(tmp_path):
             read_curves(path)
 
 
-def test_that_videos_are_read_by_time_at_their_original_size(tmp_path):
+def test_videos_are_read_by_time_at_their_original_size(tmp_path):
     """Pillow merges equal adjacent frames. Counted by images, this video would have 3 instead of 8 frames."""
     levels = torch.tensor([0, 0, 0, 80, 80, 160, 160, 160], dtype=torch.uint8)
     video = levels[:, None, None, None].expand(8, 3, 16, 32).clone()
@@ -69,7 +69,7 @@ def test_dips_and_peaks_by_hand():
     )
 
 
-def test_that_a_sprite_contains_every_frame_at_its_place():
+def test_a_sprite_contains_every_frame_at_its_place():
     rng = np.random.default_rng(0)
     video = np.repeat(np.repeat(rng.integers(0, 256, (11, 4, 8, 3), dtype=np.uint8), 8, axis=1), 8, axis=2)
     content, columns, (width, height) = make_sprite(video)

@@ -186,13 +186,13 @@ def test_settings_of_the_machine_and_of_saving_may_change(train_args, tmp_path):
     assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 2
 
 
-def test_another_folder_can_train_on_with_other_settings_and_reports_them(train_args, trained, tmp_path, capsys):
+def test_a_run_continued_in_another_folder_may_have_other_settings(train_args, trained, tmp_path, capsys):
     """The flags' learning rate and weight decay are used, not those of the optimizer state. Data and model must not change."""
     argv = [*train_args, "--num_epoch", "3", "--ckpt_path", str(trained), "--optim", "AdamW"]
     Trainer.main([*argv, "--lr", "0.0007", "--weight_decay", "0.2", "--beta1", "0.8", "--lr_schedule", "constant"])
-    said = capsys.readouterr().out
-    assert "training continues with other settings: " in said and "--lr 0.0007 (was 0.003)" in said
-    assert "--batch_size 3 (was 4)" in said and "--num_epoch 3 (was 2): the schedules follow it" in said
+    printed = capsys.readouterr().out
+    assert "training continues with other settings: " in printed and "--lr 0.0007 (was 0.003)" in printed
+    assert "--batch_size 3 (was 4)" in printed and "--num_epoch 3 (was 2): the schedules follow it" in printed
     (group,) = load_checkpoint(tmp_path / "run" / "last.ckpt")["optimiser"]["param_groups"]
     assert (group["lr"], group["weight_decay"], group["betas"][0]) == (0.0007, 0.2, 0.8)
     message = refused(
@@ -254,7 +254,7 @@ def test_a_run_resumed_elsewhere_can_be_resumed_there_at_once(train_args, traine
     assert len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == 1
 
 
-def test_a_run_that_is_made_longer_does_not_go_back_to_teacher_forcing(train_args, trained, tmp_path):
+def test_a_run_that_is_made_longer_does_not_return_to_teacher_forcing(train_args, trained, tmp_path):
     """With two epochs the ratio decays from epoch 1 on. With six, the default would teacher-force until epoch 3."""
     Trainer.main([*train_args, "--num_epoch", "6", "--ckpt_path", str(trained)])
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
@@ -350,7 +350,7 @@ def test_the_comparison_of_settings_knows_which_may_differ():
     assert compare_settings(args, trained, continues_run=True) == ({}, lr | size)
 
 
-def test_an_epoch_restarts_with_other_clips_and_keeps_the_curves_of_the_epochs_before():
+def test_an_epoch_with_other_clips_restarts_and_keeps_earlier_curves():
     """Other settings and other data are reported, the restart once. Neither the checkpoint nor the flags are changed."""
     curves = [{"epoch": 0.5, "step": 2}, {"epoch": 1.0, "step": 4}, {"epoch": 1.25, "step": 5}]
     flags = {"model": "svg_fp", "preset": "quick", "batch_size": 2, "tfr_sde": 3, "num_epoch": 4}

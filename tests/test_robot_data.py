@@ -157,7 +157,7 @@ def test_a_clip_is_a_window_of_one_sequence(data):
     assert {time for _, time in seen} == {0, 10, 20, 30}
 
 
-def test_an_epoch_has_the_requested_batches_and_other_clips_than_the_previous_one(data):
+def test_an_epoch_has_the_requested_number_of_batches_and_new_clips(data):
     clips = clips_of(split_of(data), clips_per_epoch=40)
     order = ClipBatches(len(clips), batch_size=4, accumulate=1, seed=1)
     batches = [batch for _, batch in build_loader(clips, order, workers=0, pin=False)]
@@ -201,7 +201,7 @@ def test_the_scale_of_the_conditions_comes_from_the_data(data):
     assert mean[1] == 7.0 and scale[1] == 1.0 and scale[2] < 0.01
 
 
-def test_a_loaders_worker_opens_the_cache_itself(data):
+def test_a_loader_process_opens_the_cache_itself(data):
     clips = clips_of(split_of(data))
     copied = pickle.loads(pickle.dumps(clips))
     assert len(pickle.dumps(clips)) < 20_000

@@ -41,7 +41,7 @@ def fill_up(monkeypatch, names: set[str], *, times: int = 10**9) -> list[str]:
     return refused_names
 
 
-def test_a_full_disk_does_not_end_the_training_and_later_everything_is_written(train_args, tmp_path, monkeypatch, capsys):
+def test_training_continues_on_a_full_disk_and_writes_everything_later(train_args, tmp_path, monkeypatch, capsys):
     """The earlier checkpoint stays whole; rows that could not be written are written with the next ones."""
     argv = [*train_args, "--num_epoch", "3", "--val_every", "3"]
     Trainer.main([*argv, "--save_root", str(tmp_path / "whole" / "run")])
@@ -55,7 +55,7 @@ def test_a_full_disk_does_not_end_the_training_and_later_everything_is_written(t
     assert rows[0] == rows[1]
 
 
-def test_a_score_whose_best_checkpoint_was_not_written_is_not_the_best_so_far(train_args, tmp_path, monkeypatch):
+def test_a_score_without_a_checkpoint_is_not_the_best(train_args, tmp_path, monkeypatch):
     scores = iter([30.0, 20.0])
     monkeypatch.setattr(
         Trainer.Trainer, "validate", lambda self: Validation({"val_psnr": next(scores), "val_ssim": 0.5, "val_closing": 1.0}, [])
@@ -65,7 +65,7 @@ def test_a_score_whose_best_checkpoint_was_not_written_is_not_the_best_so_far(tr
     assert load_checkpoint(tmp_path / "run" / "best.ckpt")["best_psnr"] == 20.0
 
 
-def test_a_resumed_run_does_not_believe_in_a_best_checkpoint_that_was_not_written(train_args, tmp_path, monkeypatch):
+def test_a_resumed_run_ignores_a_best_score_without_a_checkpoint(train_args, tmp_path, monkeypatch):
     """The score of epoch 2, whose best.ckpt failed, was in last.ckpt. After a resume, best.ckpt stayed that of epoch 1 for ever."""
     scores = iter([25.0, 30.0, 28.0])
     monkeypatch.setattr(
@@ -225,7 +225,7 @@ def test_resuming_drops_the_epochs_that_are_trained_again(tmp_path):
     assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
 
 
-def test_resuming_into_another_folder_copies_the_history_and_keeps_the_run_there(tmp_path):
+def test_resuming_into_another_folder_copies_the_history(tmp_path):
     for folder, epochs in [("a", 4), ("b", 7)]:
         run_folder = open_run_folder(tmp_path / folder)
         for epoch in range(epochs):
@@ -301,7 +301,7 @@ def test_the_rows_of_curves_of_an_earlier_run_are_moved_with_it(tmp_path):
     assert read_curves(tmp_path / "earlier-1" / "curves.jsonl") == CURVES[:2] and read_curves(tmp_path / "curves.jsonl") == []
 
 
-def test_the_line_of_an_epoch_begins_with_the_training_psnr_and_ends_with_the_loss():
+def test_the_line_of_an_epoch_ends_with_the_loss():
     """With the loss first, which is negative for --distortion log_mse, it meant nothing to a reader.
 
     By hand: -10 log10(0.001) = 30 dB, -10 log10(0.0002) = 10 * (4 - log10 2) = 36.99 dB; 833 s = 13 min 53 s.

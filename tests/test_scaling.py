@@ -86,7 +86,7 @@ def test_operators_are_counted_without_views_and_empty_tensors():
     assert flops.count_operators(lambda: (a * b).sum().backward()) == 5
 
 
-def test_bytes_per_item_of_a_list():
+def test_the_memory_of_a_list_is_measured_per_item():
     """A list of a million references to one object takes 8 bytes per reference, also at its peak."""
     kept, peak = scaling.bytes_per_item(lambda: [None] * 1_000_000, 1_000_000)
     assert kept == pytest.approx(8, rel=0.01) and peak == pytest.approx(8, rel=0.01)

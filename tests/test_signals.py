@@ -99,7 +99,7 @@ def poison(monkeypatch, batches: set[int], what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_step_with_non_finite_numbers_is_skipped_counted_and_named(rendered, tmp_path, monkeypatch, capsys, what):
+def test_a_step_with_non_finite_values_is_skipped_and_reported(rendered, tmp_path, monkeypatch, capsys, what):
     """Such a step once was missing from the log, or spoiled the weights. The weights are those of a run without these steps."""
     argv = ["--DR", str(rendered), *TINY, "--epoch_size", "4", "--num_epoch", "2", "--optim", "SGD", "--ema", "0"]
     with monkeypatch.context() as patch:
@@ -137,7 +137,7 @@ def test_batch_statistics_are_restored_after_a_bad_batch(rendered_robot, tmp_pat
     assert all(torch.isfinite(value).all() for name, value in state["model"].items() if "running" in name)
 
 
-def test_after_bad_steps_in_a_row_the_run_stops_and_the_last_good_state_is_kept(train_args, tmp_path, capsys, monkeypatch):
+def test_a_run_stops_after_bad_steps_in_a_row_and_keeps_the_last_good_state(train_args, tmp_path, capsys, monkeypatch):
     Trainer.main([*train_args, "--num_epoch", "1"])
     before = load_checkpoint(tmp_path / "run" / "last.ckpt")
     argv = [*train_args, "--num_epoch", "9", "--resume", "--bad_steps", "5", "--save_minutes", "0"]
@@ -193,7 +193,7 @@ def test_float16_lowers_its_scale_before_a_step_counts_as_bad(train_args, monkey
 
 @posix
 @pytest.mark.slow
-def test_a_run_stopped_by_a_signal_ends_bit_for_bit_like_one_that_was_not(rendered, tmp_path):
+def test_a_run_stopped_by_a_signal_resumes_bit_for_bit(rendered, tmp_path):
     """With processes, Ctrl-C and plots as in real use."""
     argv = [
         "--DR",

@@ -141,7 +141,7 @@ def test_kl_is_that_of_the_posterior_against_its_prior_over_all_steps(clip, monk
     torch.testing.assert_close(kl, per_value.sum(-1).mean())
 
 
-def test_the_learned_prior_sees_the_previous_frame_and_the_condition_but_not_the_target(clip):
+def test_the_learned_prior_does_not_see_the_target(clip):
     model = small(learned_prior=True)
     seen = []
     model.prior.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()))

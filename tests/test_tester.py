@@ -45,7 +45,7 @@ def test_a_test_writes_all_its_results(rendered, trained, tmp_path, capsys):
     assert "public" in line and "private" not in line and "nan" not in line  # there are two sequences
 
 
-def test_the_given_first_frame_is_the_first_row(rendered, trained, tmp_path):
+def test_the_context_frame_is_the_first_row(rendered, trained, tmp_path):
     run(rendered, trained, tmp_path)
     first = load_test_sequences(rendered, height=32, width=64)[1].context_frames[0]
     assert np.array_equal(read_frames(tmp_path / "submission.csv")[9], first.numpy().flatten())
@@ -104,7 +104,7 @@ def test_results_are_in_the_run_by_default_and_move_with_it(rendered, trained, t
     assert results == {path.name for path in (run_folder / "earlier-1").iterdir() if path.is_dir()}
 
 
-def test_a_run_folder_stands_for_the_ema_weights_of_its_best_checkpoint(rendered, trained, tmp_path, monkeypatch):
+def test_a_run_folder_is_tested_with_the_ema_weights_of_its_best_checkpoint(rendered, trained, tmp_path, monkeypatch):
     used = []
     monkeypatch.setattr(
         evaluation_scores, "rollout_sequences", lambda model, *_, **__: used.append(model) or [torch.zeros(9, 3, 32, 64)] * 2

@@ -12,7 +12,7 @@ from evaluation.image_metrics import psnr, ssim
 from utils import UserError, command_line, one_line_errors, optional_package, seed_for, to_model, video_to_bytes
 
 
-def test_psnr_by_hand_one_value_per_frame():
+def test_psnr_has_one_value_per_frame():
     target = torch.zeros(2, 3, 3, 4, 4)
     predicted = target.clone()
     predicted[0, 1] = 0.1  # squared error 0.01 -> 20 dB

@@ -28,10 +28,10 @@ def chromium():
     return webdriver, options, webdriver.ChromeService(driver)
 
 
-def loaded(run) -> list[int]:
+def image_widths(run) -> list[int]:
     """Return the widths of all images, 0 for one that cannot be read; `run` executes a script in the page.
 
-    On a busy machine, images may still be loading when the browser reports the page as loaded.
+    On a busy machine, images may still be loading when the browser reports the page as image_widths.
     """
     for _ in range(600):
         if run("return document.readyState === 'complete' && [...document.images].every(image => image.complete)"):
