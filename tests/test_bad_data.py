@@ -1,4 +1,4 @@
-"""Damaged data as users have them: all problems are listed at once, and --skip_bad runs without the damaged frames."""
+"""Damaged data sets: all problems are listed at once, and --skip_bad trains without the damaged frames."""
 
 import re
 import shutil
@@ -9,29 +9,29 @@ import pytest
 import Tester
 import Trainer
 from data import frame_cache
-from data.dance import DanceClips, DanceSplit, load_validation_sequences
+from data.dance import DanceSplit, load_validation_sequences
 from data.frame_cache import read_image
 from data.robot import RobotClips, RobotSplit, fixed_windows
+from tests.helpers.dance import SIZE, clips_of
 from tests.helpers.images import write_image
 from tests.helpers.refusals import refused, refused_with_list
 from tests.helpers.settings import SMALL, SMALL_SVG
 from training.checkpoints import load_checkpoint
 from utils import UserError
 
-SIZE = {"height": 32, "width": 64}
 TRAIN = [*range(20), *range(1020, 1040)]  # the frame numbers of the demo data
 GOOD = [number for number in TRAIN if number not in (3, 7, 12, 19, 1030)]  # in `damaged`
 
 
 def skipped_in(error: str, folder) -> list[int]:
-    """Return the numbers in the line about a split."""
+    """Return the numbers in the line about the skipped frames of a split."""
     (line,) = [line for line in error.splitlines() if line.startswith(f"{folder}: skipped") and "cannot be used" in line]
     return [int(number) for number in re.findall(r"\d+", line.removeprefix(f"{folder}"))]
 
 
 @pytest.fixture
 def damaged(dataset):
-    """Every kind of damage in train/, one damaged frame in val/ (2040 to 2051)."""
+    """Return a dance with every kind of damage in train/, and with one damaged frame in val/ (2040 to 2051)."""
     shutil.rmtree(dataset / ".frame_cache", ignore_errors=True)  # built by another test from the undamaged data
     frames, poses = dataset / "train" / "train_img", dataset / "train" / "train_label"
     (frames / "frame000003.png").write_text("not an image")
@@ -69,7 +69,7 @@ def test_skip_bad_trains_without_damaged_frames(damaged, tmp_path, capsys):
 def test_no_clip_contains_a_skipped_frame(damaged):
     """Every clip consists of consecutive frame numbers, each with the frame and the pose of its own files."""
     split = DanceSplit.load(damaged, "train", **SIZE, skip_bad=True)
-    clips = DanceClips(split=split, length=4, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=1)
+    clips = clips_of(split, length=4, margin=1)
     read = {
         n: [read_image(damaged / "train" / f"train_{kind}" / f"frame{n:06d}.png", **SIZE) for kind in ("img", "label")]
         for n in GOOD
@@ -109,7 +109,7 @@ def test_skip_bad_refuses_a_split_without_a_usable_frame(dataset, tmp_path, caps
 
 
 def test_all_problems_of_test_sequences_are_listed_at_once(dataset, trained, tmp_path, capsys):
-    """Test sequences must be complete: no frame of them is skipped."""
+    """Test sequences must be complete, so none of their frames is skipped."""
     test = dataset / "test"
     (test / "test_label" / "0" / "frame003058.png").unlink()
     (test / "test_gt" / "0" / "frame003054.png").write_bytes(b"")
@@ -134,7 +134,7 @@ def test_tester_skips_the_frames_that_training_skipped_in_validation(damaged, tm
 
 
 def write_sequence(folder, frames: int, *, seed: int) -> None:
-    """Write a sequence in which the action of frame t is (t, seed) and its image that of seed + t."""
+    """Write a sequence in which frame t has the action (t, seed) and an image drawn with the seed `seed + t`."""
     for t in range(frames):
         write_image(folder / f"{t}.png", size=(32, 32), seed=seed + t)
     np.savetxt(folder / "actions.csv", [[t, seed] for t in range(frames)], delimiter=",")
@@ -142,7 +142,7 @@ def write_sequence(folder, frames: int, *, seed: int) -> None:
 
 @pytest.fixture
 def robot(tmp_path):
-    """Sequences of 14, 6, 6, 6 and 6 frames: one with a damaged image and a gap, one intact, three that cannot be used."""
+    """Write sequences of 14, 6, 6, 6 and 6 frames: one with a damaged image and a gap, one intact, three that cannot be used."""
     train = tmp_path / "data" / "train" / "traj"
     for i, frames in enumerate([14, 6, 6, 6, 6]):
         write_sequence(train / str(i), frames, seed=100 * i)

@@ -1,3 +1,5 @@
+"""Checkpoints: their content, files that are damaged or something else, earlier formats, and safe writing."""
+
 import os
 import pickle
 import shutil
@@ -28,7 +30,7 @@ STORED = Path(__file__).parent / "checkpoints"  # written by earlier releases
 
 
 def test_a_checkpoint_contains_what_a_resumed_run_needs(trained):
-    """ "optimizer": self.state_dict() is a mistake of many solutions: it stores the weights twice and no optimizer state."""
+    """Many solutions store self.state_dict() as the optimizer: the weights twice, and no optimizer state."""
     state = load_checkpoint(trained / "last.ckpt")
     assert set(state) >= set(KEYS)
     optimizer_state = state["optimiser"]["state"]
@@ -64,7 +66,7 @@ class Malicious:
 
 
 def spoil(path: Path, kind: str) -> None:
-    """Replace the checkpoint at `path` by something else."""
+    """Damage the checkpoint at `path`, or replace it with something else."""
     whole = path.read_bytes()
     state = load_checkpoint(path)
     if kind == "flipped":
@@ -73,7 +75,7 @@ def spoil(path: Path, kind: str) -> None:
         middle = entry.header_offset + 200 + entry.file_size // 2
         path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 8]) + whole[middle + 1 :])
     elif kind in ("text", "short text", "empty", "cut", "one byte short"):
-        # The short one reads as pickle opcodes and made torch's reader raise an IndexError.
+        # The short text consists of valid pickle opcodes. It once made torch's reader raise an IndexError.
         texts = {"text": b"hello, this is text", "short text": b"text", "empty": b"", "cut": whole[: len(whole) // 2]}
         path.write_bytes(texts.get(kind, whole[:-1]))
     elif kind == "malicious":
@@ -163,14 +165,14 @@ def test_weights_of_another_model_are_refused(trained):
     "config", [{"frame_dim": -1}, {"frame_dim": 2**63}, {"frame_dim": "x"}, {"condition_mean": None}, {"family": ["svg"]}]
 )
 def test_sizes_that_no_model_has_are_refused(trained, config):
-    """torch raises a RuntimeError or an OverflowError for them."""
+    """torch raises a RuntimeError or an OverflowError for such sizes."""
     state = load_checkpoint(trained / "last.ckpt")
     with pytest.raises(UserError, match=r"other\.ckpt: contains no model that can be built"):
         model_from_checkpoint(state | {"model_config": state["model_config"] | config}, trained / "other.ckpt")
 
 
 def test_a_state_of_wrong_types_is_refused(trained, tmp_path):
-    """Reading the family of a format 1 configuration that is not a dict, or weights with a name that is not text, once raised."""
+    """Two such states once raised a built-in exception: a format 1 model_config that is not a dict, and a weight whose name is not text."""
     torch.save(load_checkpoint(trained / "last.ckpt") | {"format": 1, "model_config": None}, tmp_path / "a.ckpt")
     with pytest.raises(UserError, match="expected checkpoint format 3, got 1"):
         load_checkpoint(tmp_path / "a.ckpt")
@@ -187,7 +189,7 @@ def test_a_state_that_cannot_be_read_back_is_never_written(trained):
 
 
 def test_a_checkpoint_is_flushed_under_another_name_before_it_is_moved(trained, tmp_path, monkeypatch):
-    """Whatever fails, the earlier checkpoint is whole and no other file is left."""
+    """If anything fails, the earlier checkpoint stays whole and no other file is left behind."""
     content = serialize(load_checkpoint(trained / "last.ckpt"))
     path = tmp_path / "last.ckpt"
     write_checkpoint(path, content)
@@ -211,7 +213,7 @@ def test_a_checkpoint_is_flushed_under_another_name_before_it_is_moved(trained, 
 
 
 def test_a_disk_that_returns_other_bytes_is_detected(tmp_path, monkeypatch):
-    """Such a disk reports no error when it writes."""
+    """Such a disk reports no error while writing."""
     real = open
 
     def lossy(path, mode="r"):
@@ -251,7 +253,7 @@ def test_checkpoints_of_earlier_formats_are_read(name, epoch):
 
 
 def test_a_checkpoint_without_curves_gets_an_empty_list(trained, tmp_path):
-    """Format 3 did not contain them at first."""
+    """The first checkpoints of format 3 did not contain curves."""
     state = load_checkpoint(trained / "last.ckpt")
     for curves in (None, [{"epoch": 0.5, "step": 1, "loss": 0.25}]):
         torch.save(

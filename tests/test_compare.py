@@ -16,8 +16,8 @@ import Tester
 from runtime.files import locked
 from tests.helpers.comparisons import SETTINGS, SIZES, reported_runs, speed_up, states, wait_for, write
 from tests.helpers.refusals import refused_with_list
+from tests.helpers.runs import posix
 from tests.helpers.settings import ROOT
-from tests.test_signals import posix
 from tools import compare
 from tools.comparing import runner
 from training.metrics_log import read_metrics
@@ -30,7 +30,7 @@ def reports(monkeypatch) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def finished(rendered, tmp_path_factory) -> Path:
-    """A folder with the file of a comparison, rates.toml, and its runs, runs/. No test changes them."""
+    """Return a folder with the file of a comparison, rates.toml, and its runs, runs/. No test may change them."""
     folder = tmp_path_factory.mktemp("comparison")
     with pytest.MonkeyPatch.context() as patch:
         reports = speed_up(patch)
@@ -41,7 +41,7 @@ def finished(rendered, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def again(finished, rendered, tmp_path) -> list[str]:
-    """The command line that repeats the comparison, in a copy that the test may change."""
+    """Return the command line that repeats the comparison in a copy of its runs, which the test may change."""
     shutil.copytree(finished / "runs", tmp_path / "runs")
     return [str(finished / "rates.toml"), "--DR", str(rendered), "--out", str(tmp_path / "runs")]
 
@@ -84,7 +84,7 @@ def test_a_dry_run_lists_the_progress_and_writes_nothing(again, tmp_path, capsys
 
 
 def test_a_manual_test_with_other_flags_is_repeated(again, tmp_path, capsys):
-    """Its scores are in the same folder, and the report would compare them with tests of other settings."""
+    """Its scores are in the same folder, so the report would compare tests with different settings."""
     run = tmp_path / "runs" / "high-seed1"
     before = (run / "test" / "scores.json").read_bytes()
     Tester.main([*again[1:3], "--ckpt_path", str(run), "--z_scale", "0"])
@@ -103,7 +103,7 @@ def test_seeds_settings_and_flags_of_the_command_line(finished, rendered, tmp_pa
 
 
 def test_non_finite_scores_are_printed_as_missing(again, tmp_path, capsys):
-    """They are null in the file. Every further attempt ended in a traceback."""
+    """They are null in the file. Every later comparison once ended with a traceback."""
     test = tmp_path / "runs" / "low-seed1" / "test"
     scores = json.loads((test / "scores.json").read_text())
     scores["sequences"][-1]["psnr"] = None
@@ -122,7 +122,7 @@ def test_data_without_a_test_split_can_be_compared(dataset, tmp_path, reports, c
 
 
 def test_a_failed_run_does_not_end_the_others(rendered, tmp_path, reports, capsys):
-    """The report includes finished trainings only, because half a curve would look like a whole one."""
+    """The report includes only finished training runs, because half a curve would look like a whole one."""
     file = write(tmp_path / "a.toml", {"bad": {"frame_H": 30}, "good": {}}, seeds="[1]")
     message, problems = refused_with_list(capsys, compare.main, [file, "--DR", rendered, "--out", tmp_path / "runs"])
     assert "1 of 2 runs failed" in message
@@ -138,7 +138,7 @@ def test_a_failed_run_does_not_end_the_others(rendered, tmp_path, reports, capsy
     ({"num_epoch": 4}, "expected --num_epoch 2 as in the checkpoint, got 4"),
 ])  # fmt: skip
 def test_a_run_with_other_settings_than_the_file_is_refused(again, tmp_path, reports, capsys, changed, expected):
-    """A finished run was accepted although the file had another length or other flags by then."""
+    """A finished run was once accepted although the file had since been changed to another length or other flags."""
     file = write(tmp_path / "rates.toml", SETTINGS | {"high": SETTINGS["high"] | changed})
     _, problems = refused_with_list(capsys, compare.main, [file, *again[1:]])
     assert len(problems) == 2 and all(problem.startswith("high-seed") and expected in problem for problem in problems)
@@ -151,7 +151,7 @@ BAD = {"bad": {"N_dim": -1}, "list": {"lr": [1, 2]}, "own": {"seed": 3}, "../a":
 @pytest.mark.parametrize("seeds, more", [("[1]", ["--only", "good"]), ("[]", ["--only", "good", "--seeds", "1"]),
                                          ("[1, 1]", ["--seeds", "1", "--only", "good"])])  # fmt: skip
 def test_errors_in_other_settings_do_not_block_the_selected_runs(rendered, tmp_path, reports, capsys, seeds, more):
-    """A dry run accepted the file, but the run itself refused it, after creating a folder."""
+    """A dry run once accepted such a file, but the real run refused it after creating a folder."""
     file = write(
         tmp_path / "a.toml", {"good": {"num_epoch": 1}} | {json.dumps(name): table for name, table in BAD.items()}, seeds=seeds
     )
@@ -163,13 +163,13 @@ def test_errors_in_other_settings_do_not_block_the_selected_runs(rendered, tmp_p
 
 
 def test_the_report_includes_runs_trained_before(again, tmp_path, reports):
-    """Also those with other settings or seeds than the current command requests."""
+    """They may have other settings or seeds than the current command requests."""
     compare.main([*again, "--only", "low", "--seeds", "7"])
     assert reported_runs(reports) == ["high-seed1", "high-seed2", "low-seed1", "low-seed2", "low-seed7"]
 
 
 def test_a_file_with_a_byte_order_mark(rendered, tmp_path, capsys):
-    """Editors on Windows write it. After the first line of the copy, it would not be valid TOML."""
+    """Editors on Windows write one. In the copy it would follow the first line, where it is not valid TOML."""
     file = write(tmp_path / "a.toml", {"a": {"num_epoch": 1}}, seeds="[1]")
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
     compare.main([str(file), "--DR", str(rendered), "--out", str(tmp_path / "runs")])
@@ -179,7 +179,7 @@ def test_a_file_with_a_byte_order_mark(rendered, tmp_path, capsys):
 
 
 def test_a_run_in_use_by_another_comparison_is_left_to_it(finished, again, tmp_path, reports, monkeypatch, capsys):
-    """Cluster jobs that did one run each were refused, because one comparison locked the whole folder."""
+    """Cluster jobs with one run each were once refused, because one comparison locked the whole folder."""
     run = tmp_path / "runs" / "high-seed1"
     shutil.rmtree(run)
     (tmp_path / "runs" / "low-seed1" / "test" / "compared.json").unlink()
@@ -239,8 +239,10 @@ def test_two_comparisons_at_once_share_the_work(rendered, tmp_path):
 @posix
 @pytest.mark.slow
 def test_a_stopped_comparison_resumes_at_the_same_step(rendered, tmp_path, reports, capsys):
-    """A process with two parallel runs is stopped within an epoch, with a checkpoint after every step. It prints one line and exits
-    with the status of the signal; in the end, its rows are those of an uninterrupted comparison."""
+    """A process with two parallel runs is stopped within an epoch. It prints one line and exits with the status of the signal.
+
+    After resuming, the rows equal those of an uninterrupted comparison.
+    """
     file = write(
         tmp_path / "a.toml", {"high": {"lr": 0.01}, "low": {}}, seeds="[1]", flags=SIZES | {"num_epoch": 1, "epoch_size": 16}
     )

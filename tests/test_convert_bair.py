@@ -1,4 +1,4 @@
-"""tools/convert_bair.py: what it reads, writes, resumes and refuses, on TFRecords from an encoder of the tests' own."""
+"""tools/convert_bair.py on TFRecords from an independent encoder: exact content, resuming, and bad input."""
 
 import os
 import random
@@ -19,7 +19,7 @@ from tests.helpers.settings import ROOT
 from tools import convert_bair
 from tools.bair import conversion, tfrecords
 
-# An independent encoder: the CRC bit by bit, fields as in the documentation of protocol buffers.
+# An independent encoder: the CRC is computed bit by bit, and fields are encoded as in the documentation of protocol buffers.
 
 
 def crc32c(content: bytes) -> int:
@@ -96,7 +96,7 @@ def write_tfrecords(path: Path, seeds, **shape) -> Path:
 
 @pytest.fixture
 def src(tmp_path) -> Path:
-    """Write three train files of two sequences each, whose order by number is not that by name, and a test file of one."""
+    """Write three train files of two sequences each, whose order by number differs from that by name, and a test file of one."""
     root = tmp_path / "bair" / "softmotion30_44k"
     for i, name in enumerate(["traj_0_to_1", "traj_2_to_3", "traj_10_to_11"]):
         write_tfrecords(root / "train" / f"{name}.tfrecords", [2 * i, 2 * i + 1])
@@ -318,7 +318,7 @@ def test_ctrl_c_ends_with_one_line_and_the_next_start_resumes(src, workers):
     deadline = time.monotonic() + 240
     while not list((src / "out").glob("train/*/9")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    os.killpg(run.pid, signal.SIGINT)  # to the workers too, as a terminal sends it
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 130 and errors == "stopped; the same command resumes here\n"
     folders = list((src / "out").glob("train/*/*"))

@@ -1,4 +1,4 @@
-"""The dance scene of the demo data: its layout, its inputs and what each of them shows."""
+"""The dance scene of the demo data: its layout, and the information in each kind of image."""
 
 from pathlib import Path
 
@@ -26,6 +26,7 @@ def test_the_seed_determines_the_images(tmp_path):
 
 
 def test_the_layout_is_that_of_the_course(rendered):
+    """The training frames have a gap, and the test sequences have ground truth."""
     split = DanceSplit.load(rendered, "train", height=32, width=64)
     assert [len(segment) for segment in split.segments(40)] == [20, 20]
     sequences = load_test_sequences(rendered, height=32, width=64)

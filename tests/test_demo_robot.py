@@ -1,4 +1,4 @@
-"""The robot scene of the demo data: its layout, its physics and what the frames show."""
+"""The robot scene of the demo data: its layout, its physics and its frames."""
 
 from itertools import combinations
 
@@ -12,7 +12,7 @@ from tools.demo import pushing, robot
 from tools.demo.pushing import HIGHEST, LOWEST, Object, State
 
 SMALL = ["--scene", "robot", "--train", "2", "--val", "1", "--test", "1", "--frames", "4"]
-LOW, RAISED = 0.0, 0.18  # heights of the finger tips
+LOW, RAISED = 0.0, 0.18  # heights of the tips of the jaws
 
 
 def box(half: float) -> Object:
@@ -78,7 +78,7 @@ def test_state_and_action_determine_the_next_frame(episodes):
             again = pushing.step(objects, states[t], actions[t])
             assert np.array_equal(frame(objects, again), frame(objects, states[t + 1]))
             middle = (LOWEST + HIGHEST) / 2
-            for value in range(4):  # towards the middle, so that no limit hides the change
+            for value in range(4):  # toward the middle, so that no limit hides the change
                 other = actions[t].copy()
                 other[value] = 0.04 * np.sign(middle - states[t].gripper)[value]
                 other[value] += 0.02 * (abs(other[value] - actions[t, value]) < 0.01)
@@ -87,7 +87,7 @@ def test_state_and_action_determine_the_next_frame(episodes):
 
 
 def test_a_pushed_object_pushes_the_next_one():
-    """Expected by hand: the faces of the boxes touch the outer face of the jaw and each other."""
+    """The gripper is lowered. The faces of the boxes then touch the outer face of the jaw and each other."""
     objects = [box(0.05), box(0.06)]
     start = State(np.array([-0.3, 0.4, LOW, 0.06]), np.array([[-0.15, 0.4], [0.0, 0.41]]))
     state = start

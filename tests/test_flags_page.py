@@ -1,4 +1,4 @@
-"""docs/flags.md is what the parsers say."""
+"""docs/flags.md has the flags, help texts and defaults of the parsers."""
 
 import re
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_the_page_has_every_flag_of_every_model_and_its_default():
 
 
 def test_the_page_is_the_same_on_every_machine(monkeypatch):
-    """The default number of processes of one program is the machine's number of processors; paths are absolute."""
+    """Some defaults differ between machines: the number of processors, and absolute paths."""
     text = write_flags_page.PAGE.read_text(encoding="utf-8")
     assert str(Path.cwd()) not in text and str(Path(write_flags_page.__file__).parents[1]) not in text
     monkeypatch.setattr("os.cpu_count", lambda: 77)

@@ -121,7 +121,7 @@ def test_random_ground_truth_and_submissions(fresh):
         found = outcome(lambda: read_frames(path))
         if whole:
             assert np.array_equal(found, pixels)
-        else:  # or it has another size, which find_truth() refuses, since it knows the lengths
+        else:  # or the table has another size; find_ground_truth() refuses that, because it knows the lengths
             assert str(path) in str(found) if isinstance(found, UserError) else found.shape != pixels.shape
 
     check()
@@ -158,7 +158,7 @@ def test_damaged_bytes_of_a_checkpoint(fresh):
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_random_content_of_a_checkpoint(fresh):
-    """An undamaged file of another program, or with other content."""
+    """The file is not damaged, but one of its values is random."""
     path = fresh() / "last.ckpt"
 
     @cases(150)
@@ -195,7 +195,7 @@ LINES = st.builds(lambda row, name, value, much: json.dumps(row | ({name: value}
 
 @pytest.mark.parametrize("drawn, count", [(False, 150), (True, 8)])
 def test_random_metrics(fresh, drawn, count):
-    """Each file gives rows that can be plotted, or an error that names it."""
+    """Each file has rows that can be plotted, or causes an error that names the file."""
     run = fresh() / "run"
     run.mkdir()
     path = run / "metrics.jsonl"

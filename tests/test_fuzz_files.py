@@ -1,4 +1,4 @@
-"""Random file names and images: each is read correctly or refused by a UserError; no unfinished file remains."""
+"""Random file names and images: each is read correctly or refused with a UserError; no unfinished file remains."""
 
 import functools
 import io
@@ -90,7 +90,7 @@ def lengths(numbers: list[int]) -> list[int]:
 
 
 def test_random_folder_names_of_sequences(fresh):
-    """Those of dance test sequences are numbers, those of robot sequences have any name."""
+    """Folders of dance test sequences have numbers as names; folders of robot sequences may have any name."""
 
     @cases(40)
     @given(
@@ -126,7 +126,7 @@ def test_random_folder_names_of_sequences(fresh):
     check()
 
 
-# Images of every mode, size and format, whatever their names say.
+# Images of every mode, size and format, regardless of their suffix.
 
 MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "I;16B", "F", "HSV", "LAB", "La", "RGBa", "RGBX"]
 FORMATS = ["PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "TGA", "PCX", "ICO", "JPEG2000", "IM", "SGI", "DDS"]

@@ -59,7 +59,7 @@ def test_a_sample_carries_gradients_to_both_parameters():
 
 @pytest.mark.parametrize("extreme", [-1e30, -50.0, 50.0, 1e30])
 def test_the_bounded_log_variance_keeps_kl_and_sample_finite(extreme):
-    """Without annealing the first steps can make logvar huge; its exp() must become neither inf nor 0."""
+    """Without annealing, the first steps can make logvar huge. Its exp() must become neither inf nor 0."""
     q = Gaussian.from_parameters(torch.full((1, 4, 2, 2), extreme))
     q = q._replace(mu=torch.zeros_like(q.mu))
     assert q.logvar.abs().max() <= LOGVAR_BOUND

@@ -31,7 +31,7 @@ def check_points(pose: np.ndarray, names: list[str]) -> None:
 
 @pytest.mark.parametrize("count", OPENPOSE)
 def test_openpose_files_are_ordered_by_their_numbers(tmp_path, count):
-    """Frame 1 has no file and therefore no people. The heels are not among our joints."""
+    """Frame 1 has no file and therefore no people. Heels are not among the joints that are kept."""
     for number in (0, 2):
         people = [{"person_id": [-1], "pose_keypoints_2d": numbered_points(OPENPOSE[count])}] * (number // 2 + 1)
         path = tmp_path / f"dance2024_{number:012d}_keypoints.json"
@@ -68,7 +68,7 @@ def test_numbers_of_images_take_precedence_over_positions(tmp_path, detected, im
     "found, expected", [([3000, 3001, 3003], [1, 1, 0, 1]), ([1, 2], [1, 1]), ([7, 17, 12], [1, 1, 1]), ([9], [1])]
 )
 def test_keypoints_without_a_video_start_at_their_lowest_number(tmp_path, found, expected):
-    """They continue in the largest steps that reach every number."""
+    """Their frames follow each other in the largest step that reaches every number."""
     (tmp_path / "coco.json").write_text(
         json.dumps([{"image_id": number, "keypoints": numbered_points(COCO)} for number in found])
     )

@@ -1,3 +1,5 @@
+"""metrics.jsonl and curves.jsonl: their rows, and lines that cannot be read."""
+
 import json
 
 import pytest
@@ -54,3 +56,7 @@ def test_only_rows_of_curves_may_be_within_an_epoch(tmp_path):
     path.write_text('{"epoch": 0.25}\n{"epoch": "1"}\n')
     with pytest.raises(UserError, match="line 2 is not a row"):
         read_curves(path)
+    for wrong in ("[1]", '{"beta": 1}', '{"epoch": "1"}', '{"epoch": null}', "x"):
+        path.write_text(f'{{"epoch": 0.25}}\n{wrong}\n{{"epoch": 0.75}}\n')
+        with pytest.raises(UserError, match="line 2 is not"):
+            read_curves(path)

@@ -1,3 +1,5 @@
+"""Plots: their lines, labels and axes, and values that are missing or not finite."""
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +11,7 @@ from visualization import plots
 
 
 def axes_of(monkeypatch, draw) -> list:
-    """The axes of the figure that draw() saves."""
+    """Return the axes of the figure that draw() saves."""
     figures = []
     monkeypatch.setattr(plots.Figure, "savefig", lambda self, path: figures.append(self))
     draw()
@@ -50,7 +52,7 @@ def test_a_group_is_drawn_as_thin_lines_and_a_thick_mean(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_falls_below_zero_is_drawn_whole(tmp_path, monkeypatch):
-    """--distortion log_mse: its axis was logarithmic as long as one value was positive, and showed nothing of the others."""
+    """With --distortion log_mse, the axis was once logarithmic if any value was positive, which hid the other values."""
     draw = lambda: plots.draw_training({"run": [metrics_row(0), metrics_row(1, loss=-0.1)]}, tmp_path / "x.png")  # noqa: E731
     assert [ax.get_yscale() for ax in axes_of(monkeypatch, draw)[:2]] == ["linear", "log"]
 
@@ -65,11 +67,11 @@ def test_the_chart_of_groups_returns_the_box_of_its_axes(tmp_path, monkeypatch):
     assert 0 <= left < right <= 1 and 0 <= top < bottom <= 1 and (first, last) == pytest.approx(ax.get_xlim(), abs=1e-3)
     means = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines}
     assert means["a, 23.00 dB"] == ([5, 6, 7], [21, 23, 25]) and "b, 30.00 dB" in means
-    assert 30 < ax.get_ylim()[1] < 50  # a copy that begins near infinity does not press the others together
+    assert 30 < ax.get_ylim()[1] < 50  # a baseline that begins near infinity does not flatten the other curves
 
 
 def test_missing_values_of_a_run_do_not_affect_the_mean_of_the_others(tmp_path, monkeypatch):
-    """Where one had no number the mean of its group had none; where no run has one, the plot says so."""
+    """The mean of a group was once missing where one run had no value. Where no run has a value, the label is "no score"."""
     groups = {
         "a": np.array([[20.0, np.nan, 24], [22, 24, 26]]),
         "b": np.full((2, 3), np.nan),
@@ -106,7 +108,7 @@ def test_epochs_without_validation_and_missing_values_are_omitted(tmp_path):
 
 
 def test_frames_whose_psnr_is_not_finite_do_not_stop_the_drawing(tmp_path, monkeypatch):
-    """One such frame became null in the row, and the picture after the epoch ended the training with a TypeError."""
+    """One such frame became null in the row, and the plot after the epoch once ended the training with a TypeError."""
     rows = [metrics_row(0, val_psnr_per_frame=[None, 22.0, 24.0]), metrics_row(1, val_psnr_per_frame=[None, None])]
     axes = axes_of(monkeypatch, lambda: plots.draw_training({"run": rows}, tmp_path / "x.png"))
     (line,) = axes[7].lines
@@ -114,7 +116,7 @@ def test_frames_whose_psnr_is_not_finite_do_not_stop_the_drawing(tmp_path, monke
 
 
 def test_a_name_with_dollar_signs_is_not_a_formula(tmp_path):
-    """Between two of them matplotlib reads TeX; the folder run_$1_{$2 ended a training when its first epoch was drawn."""
+    """matplotlib reads text between two dollar signs as TeX. A training in run_$1_{$2 once ended when its first epoch was drawn."""
     rows = [metrics_row(0, val_psnr_per_frame=[20.0, 22.0])]
     plots.draw_training({"run_$1_{$2": rows}, tmp_path / "one.png")
     plots.draw_training({"run_$1_{$2": rows, "b": rows}, tmp_path / "two.png")

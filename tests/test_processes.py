@@ -25,7 +25,7 @@ def test_parallel_runs_have_a_gpu_each_or_share_the_threads(monkeypatch):
 
 
 def test_a_program_stops_when_its_parent_is_killed(tmp_path):
-    """Otherwise it would keep the folder of its run, which the next comparison could not use."""
+    """Otherwise it would keep its run folder locked for the next comparison."""
     (tmp_path / "program.py").write_text(
         "import signal, sys, threading, time\n"
         "alone = threading.active_count() == 1\n"
@@ -62,7 +62,7 @@ def start_with_parent(folder: Path, *argv: str) -> subprocess.Popen:
 
 
 def test_ctrl_c_in_a_windows_terminal_does_not_reach_the_programs(tmp_path, monkeypatch):
-    """Programs that stopped because of it were reported as failed."""
+    """Programs that stopped because of Ctrl-C were once reported as failed."""
     started = {}
 
     def start(command, **settings):

@@ -13,7 +13,6 @@ from evaluation.image_metrics import psnr
 from tools.reporting.groups import group_name
 from tools.reporting.runs import short_names
 from tools.reporting.videos import dips_and_peaks, largest_difference, make_sprite
-from training.metrics_log import read_curves
 from utils import UserError
 from visualization.videos import draw_comparison, read_comparison, save_gif
 
@@ -23,18 +22,6 @@ def test_names_of_groups_and_runs():
     assert group_name(["None-s1", "None-s2"]) == "None" and group_name(["runs1", "runs2"]) == "runs"
     assert group_name(["a", "b", "c"]) == "a and 2 more" and group_name(["seed1"]) == "seed1"
     assert short_names([Path("/x/a/run"), Path("/x/b/run")]) == ["a/run", "b/run"] and short_names([Path("/x/a")]) == ["a"]
-
-
-def test_curves_are_read_up_to_an_incomplete_line(tmp_path):
-    """A training that is killed may leave half a line at the end of curves.jsonl. Runs of earlier versions lack the file."""
-    path = tmp_path / "curves.jsonl"
-    assert read_curves(path) == []
-    path.write_text('{"epoch": 0.25, "beta": 0.5, "loss": null}\n{"epoch": 1, "beta": 1.0}\n{"epoch": 1.2')
-    assert read_curves(path) == [{"epoch": 0.25, "beta": 0.5, "loss": None}, {"epoch": 1, "beta": 1.0}]
-    for wrong in ("[1]", '{"beta": 1}', '{"epoch": "1"}', '{"epoch": null}', "x"):
-        path.write_text(f'{{"epoch": 0.25}}\n{wrong}\n{{"epoch": 0.75}}\n')
-        with pytest.raises(UserError, match="line 2 is not"):
-            read_curves(path)
 
 
 def test_videos_are_read_by_time_at_their_original_size(tmp_path):

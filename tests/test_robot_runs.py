@@ -77,7 +77,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(rendered_robot, tmp_path):
 
 
 def test_the_command_of_the_course_runs_unchanged(rendered_robot, tmp_path):
-    """Every flag of Lab 5 by its name in the course."""
+    """The command has every flag of Lab 5 by its name in the course."""
     Trainer.main(["--model", "svg_fp", "--data_root", str(rendered_robot), "--log_dir", str(tmp_path / "logs"), "--lr", "0.002", "--beta1", "0.9",
                   "--batch_size", "2", "--optimizer", "adam", "--niter", "1", "--epoch_size", "1", "--tfr", "1.0", "--tfr_start_decay_epoch", "0",
                   "--tfr_decay_step", "0.1", "--tfr_lower_bound", "0.2", "--kl_anneal_cyclical", "--kl_anneal_ratio", "0.5", "--kl_anneal_cycle",

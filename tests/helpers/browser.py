@@ -9,7 +9,10 @@ import pytest
 
 
 def chromium():
-    """Return what starts a headless Chromium; without one, skip the test, or fail it with CI_BROWSER=1."""
+    """Return selenium's webdriver module, and the options and the service to start a headless Chromium with it.
+
+    If something is missing, skip the test, or fail it with CI_BROWSER=1.
+    """
     binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
     try:
@@ -31,7 +34,7 @@ def chromium():
 def image_widths(run) -> list[int]:
     """Return the widths of all images, 0 for one that cannot be read; `run` executes a script in the page.
 
-    On a busy machine, images may still be loading when the browser reports the page as image_widths.
+    On a busy machine, images may still be loading when the browser reports the page as loaded.
     """
     for _ in range(600):
         if run("return document.readyState === 'complete' && [...document.images].every(image => image.complete)"):
@@ -41,7 +44,7 @@ def image_widths(run) -> list[int]:
 
 
 def check_player(run, *, lost: int | None = None) -> None:
-    """Use the slider, the chart and the button of the first player; `run` executes a script in the page.
+    """Check the slider, the chart and the button of the first player; `run` executes a script in the page.
 
     The last video has no score at the frame `lost`.
     """
