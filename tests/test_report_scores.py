@@ -11,8 +11,8 @@ from tests.helpers.reports import copy_run, edit, read_table, write
 pytestmark = pytest.mark.usefixtures("blank_charts")
 
 
-def test_that_seeds_form_a_group_with_mean_and_sample_standard_deviation(tested, tmp_path):
-    """Compared with NumPy, from the scores.json of each run."""
+def test_seeds_form_a_group_with_mean_and_sample_standard_deviation(tested, tmp_path):
+    """The expected values are computed with NumPy from the scores.json of each run."""
     lifts = [0.0, 1.3, 0.4]
     runs = [copy_run(tested, tmp_path / f"cyclical_seed{n + 1}", better=lift, seed=n + 1) for n, lift in enumerate(lifts)]
     runs.append(copy_run(tested, tmp_path / "none", better=5, kl_anneal_type="None"))
@@ -36,12 +36,12 @@ def test_that_seeds_form_a_group_with_mean_and_sample_standard_deviation(tested,
         "kl_anneal_type": ["Cyclical", "None"],
     }
     assert "| seed |" not in markdown.split("<details>")[1] and "| lr | 0.003 |" in markdown
-    assert "a smaller n follows values" not in markdown
+    assert "a smaller n after a value" not in markdown
     assert "No run uses Monotonic (--kl_anneal_type)" in markdown
 
 
-def test_that_non_finite_scores_are_excluded(tested, tmp_path):
-    """A prediction that is NaN everywhere has null for its scores."""
+def test_non_finite_scores_are_excluded(tested, tmp_path):
+    """The scores of a prediction that is NaN everywhere are null."""
     run = copy_run(tested, tmp_path / "run")
 
     def spoil(content: dict) -> None:
@@ -53,8 +53,8 @@ def test_that_non_finite_scores_are_excluded(tested, tmp_path):
     assert read_table(markdown, "sequence")["0"][0] == "-" and "nan" not in markdown.lower() and "NaN" not in page
 
 
-def test_that_one_run_without_scores_does_not_affect_the_others(tested, tmp_path):
-    """Non-finite frames in one of three seeds removed means, dips, peaks and frames of all runs, and the report printed "nan dB"."""
+def test_one_run_without_scores_does_not_affect_the_others(tested, tmp_path):
+    """Non-finite frames of one seed once removed means, dips and peaks of all runs, and the report printed "nan dB"."""
     runs = [copy_run(tested, tmp_path / f"a_seed{n}", better=n, seed=n) for n in (1, 2, 3)]
     other = copy_run(tested, tmp_path / "other", kl_anneal_type="None")
     scores = [json.loads((run / "test" / "scores.json").read_text()) for run in runs]
@@ -73,4 +73,4 @@ def test_that_one_run_without_scores_does_not_affect_the_others(tested, tmp_path
     assert overview["a (n = 3)"][1].endswith(" (n = 2)") and "n = " not in overview["a (n = 3)"][2]
     shown = re.findall(rf"<h5>Frame {low + 1}: dip</h5>(.*?)</div></div>", page.split(">Sequence 1</h4>")[0], flags=re.DOTALL)
     assert len(shown) == 1 and shown[0].count(" dB</span>") == 1 and "no score</span>" in shown[0]
-    assert "nan" not in markdown.lower() and "nan dB" not in page and "a smaller n follows values" in markdown
+    assert "nan" not in markdown.lower() and "nan dB" not in page and "a smaller n after a value" in markdown
