@@ -1,8 +1,8 @@
-"""Measure what each input of the decoder is worth: train with one of them set to zero and score the rollouts.
+"""Measure how much each input of the decoder contributes: train with one of them set to zero and score the rollouts.
 
     python benchmarks/ablation.py --DR demo_data --save_root runs/ablation -- --num_epoch 30 --val_every 5
 
-Everything after -- goes to Trainer.py.
+Everything after -- is passed to Trainer.py.
 """
 
 import sys
@@ -30,7 +30,7 @@ INPUTS = ["nothing", "pose", "previous frame", "reference", "z"]
 
 
 class Blinded(PoseCVAE):
-    """PoseCVAE whose decoder sees zeros instead of the input `without`, one of INPUTS."""
+    """PoseCVAE whose decoder gets zeros instead of the input `without`, one of INPUTS."""
 
     without = "nothing"
 

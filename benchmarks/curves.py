@@ -7,13 +7,14 @@ Everything after -- is passed to Trainer.py. Every point is a fresh process, so 
 autoregressive training steps, with batches from the loader, and records the seconds per predicted frame of the median step
 and the process's peak memory (with CUDA: that of its tensors on the GPU), next to the peak after the imports alone. If the
 cost of a step is linear in clip length or batch size, the seconds per frame are constant. Start-up is the time from the end
-of the imports to the first step. It includes decoding where the frame cache does not yet have a frame size.
+of the imports to the first step. It includes decoding the images if the frame cache does not contain this frame size yet.
 
-The number of training frames changes the start of a training but not its steps. The curve `frames` therefore does not train.
-It repeats the data set's frames to the required number in a temporary cache file and reads that with the real DanceClips and
-loader. Start-up is then the time from opening the file to the first batch, which includes the mean and deviation of all pose
-images. Time is that of one batch from the loader, memory that of the process. The file has just been written, so it is still
-in the system's file cache. Listing the folder and decoding its images are not included (`speed.py --only cache` has them).
+The number of training frames affects the start-up of a run but not its steps. The curve `frames` therefore does not train. It
+repeats the data set's frames up to the required number in a temporary cache file, and reads the file with the real DanceClips
+and loader. Start-up is then the time from opening the file to the first batch, which includes computing the mean and deviation
+of all pose images. The time is that of one batch from the loader, and the memory is that of the process. The file has just been
+written, so it is still in the system's file cache. Listing the folder and decoding its images are not included
+(`speed.py --only cache` measures them).
 
 Writes curves.json (after every point), curves.md and curves.png to --out.
 """
@@ -94,7 +95,7 @@ def write_repeated(images: np.ndarray, count: int, path: Path) -> None:
 def measure_frames(options: Namespace, flags: Namespace, base: list[str], count: int) -> dict:
     """Measure the loader with `count` training frames."""
     images = DanceSplit.load(options.DR, "train", **size_flags(flags)).images
-    # The system's temporary folder may be in memory, --out is not.
+    # The file is in --out, because the system's temporary folder may be in memory.
     with tempfile.TemporaryDirectory(dir=options.out, prefix=".repeated-") as folder:
         path = Path(folder) / "train.npy"
         write_repeated(images, count, path)
@@ -132,7 +133,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw a plot per curve: time on the left axis, memory on the right, a linear cost from the first point on dotted."""
+    """Draw a plot per curve: time on the left axis, memory on the right, and dotted lines for a cost linear in x."""
     figure, panels = new_figure(2, 2, (12, 8))
     for ax, (name, curve) in zip(panels, CURVES.items()):
         points = [row for row in rows if row["curve"] == name]
@@ -149,7 +150,10 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def draw_points(axis: Axes, rows: list[dict[str, Any]], key: str, *, label: str, grows: bool, color: str) -> list[Line2D]:
-    """Draw one value of the rows that have it, and the dotted line; return both lines for the legend."""
+    """Draw one value of the rows that have it, and a dotted line from the first of them for a linear cost.
+
+    Return both lines for the legend.
+    """
     axis.set(xscale="log", yscale="log")
     axis.yaxis.label.set_color(color)
     measured = [row for row in rows if row[key] is not None]

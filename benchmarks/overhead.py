@@ -1,11 +1,11 @@
-"""Compare whole trainings of this checkout with those of another, in turns: the cost of checkpoints, validation and plots.
+"""Compare whole training runs of this checkout with those of another, in turns, including checkpoints, validation and plots.
 
     python benchmarks/overhead.py --DR demo_data --other ../older_checkout -- --preset quick --epoch_size 50
     python benchmarks/overhead.py --DR demo_data --ours "--val_every 2" -- --preset quick --epoch_size 50
     OMP_NUM_THREADS=1 python benchmarks/overhead.py --DR demo_data --processes 2 -- --preset quick --epoch_size 50
 
-Everything after -- is passed to both Trainer.py, --ours and --processes apply to this checkout alone. Without --other, this
-checkout is compared with itself without --ours and --processes; with none of the three, the result is the measurement noise.
+Everything after -- is passed to the Trainer.py of both; --ours and --processes apply to this checkout alone. Without --other,
+this checkout is compared with itself without --ours and --processes; with none of the three, the result is the measurement noise.
 Every run is a process of its own with a new --save_root, which is removed after the run. Each side runs with two numbers of
 epochs. The difference is the time of the additional epochs, including their validation, checkpoints and plots; imports and
 start-up cancel out. The table calls it "training alone". A ratio above 1 means that this checkout is slower.
@@ -51,7 +51,7 @@ class Side(NamedTuple):
 
 
 def run_seconds(side: Side, epochs: int, scratch: Path | None) -> float:
-    """Return the wall-clock seconds of one training, started as a user does. Raises UserError if it fails."""
+    """Return the wall-clock seconds of one training run, started as a user would. Raises UserError if it fails."""
     script = side.checkout / "Trainer.py"
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(side.processes)]
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".overhead-") as folder:
@@ -126,14 +126,20 @@ def two_sides(options: Namespace) -> dict[str, Side]:
 
 def overhead_parser() -> Parser:
     """Return the parser of this program's flags."""
-    parser = Parser("Compare whole trainings of this checkout with those of another and print Markdown tables.")
+    parser = Parser("Compare whole training runs of this checkout with those of another and print Markdown tables.")
     add = parser.add_argument
     add("--DR", "--data_root", type=Path, required=True, metavar="FOLDER", help="data set, as for Trainer.py")
     add("--other", type=Path, metavar="FOLDER", help="another checkout of this repository (default: this one)")
     add("--ours", default="", metavar="FLAGS",
-        help="flags for this checkout alone, as one string (default: none); a single flag as --ours=--FLAG")  # fmt: skip
-    add("--processes", type=COUNT, default=1, metavar="N", help="processes of a run of this checkout, started by torchrun")
-    add("--rounds", type=COUNT, default=5, help="runs of each kind, after one to warm up")
+        help="flags for this checkout alone, as one string (default: none); write a single flag as --ours=--FLAG")  # fmt: skip
+    add(
+        "--processes",
+        type=COUNT,
+        default=1,
+        metavar="N",
+        help="number of processes per run of this checkout; several are started by torchrun",
+    )
+    add("--rounds", type=COUNT, default=5, help="timed runs of each kind, after one to warm up")
     add("--epochs", type=COUNT, nargs=2, default=[1, 4], metavar="N", help="epochs of the shorter and of the longer run")
     add("--scratch", type=Path, metavar="FOLDER",
         help="folder for the runs, which are removed (default: the system's temporary folder)")  # fmt: skip

@@ -1,10 +1,10 @@
-"""Measure the quality that a training budget buys: train with the given flags and seeds, roll out, and print a table of scores.
+"""Measure the quality that a training budget reaches: train with the given flags and seeds, roll out, and print the scores.
 
     python benchmarks/quality.py --DR lab4_real --save_root runs/quality --minutes 5 --seeds 1 2
     python benchmarks/quality.py --DR lab4_real --save_root runs/search --epochs 20 --hold_out 2520-3149 -- --flip 0.5
 
-Everything after -- is passed to Trainer.py. To compare settings, use --hold_out, frames of train/ (of the dance) that the
-training does not see, and keep val/ for the final score. The last EMA weights are scored, not those of the best epoch.
+Everything after -- is passed to Trainer.py. To compare settings, score frames of train/ that training does not see (--hold_out,
+for the dance only), and keep val/ for the final score. The last EMA weights are scored, not those of the best epoch.
 
 T frames of a sequence.
 """
@@ -45,9 +45,9 @@ from training.metrics_log import read_metrics
 from utils import UserError, one_line_errors, seed_for
 
 FIRST_FRAMES = 100
-MARKER = ".made-by-hold-out"  # in the folder of a split, which may be replaced
-SKELETON_CONTRAST = 0.15  # from here on, a channel of a pose image differs from the background: the pixel is skeleton
-# Headings of the table by the keys of quality.json; other keys are headings too.
+MARKER = ".made-by-hold-out"  # a file in folders that hold_out() has made and may replace
+SKELETON_CONTRAST = 0.15  # a pixel belongs to the skeleton if a channel differs by more than this from the background
+# Headings of the table by the keys of quality.json. Any other key is its own heading.
 HEADINGS = {
     "PSNR": "PSNR, dB",
     "first 100": "first 100 frames, dB",
@@ -91,7 +91,7 @@ def hold_out(root: Path, frames: range, folder: Path) -> Path:
     """Make a data set in `folder` from train/ of `root`: its val/ has these frames, its train/ the others. Return `folder`.
 
     Images are symbolic links where the system allows them, else copies. Raises UserError if train/ has none of the frames, or
-    if `folder` is not a split of this function.
+    if this function did not make `folder`.
     """
     train = find_dataset(root, "train") / "train"
     foreign = folder.exists() and not (folder / MARKER).exists()
@@ -122,15 +122,15 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def frame_range(text: str) -> range:
-    """Parse a range of frames, as 2520-3149; an argparse type."""
+    """Parse a range of frames such as 2520-3149; an argparse type."""
     first, dash, last = text.partition("-")
     if not (dash and first.isdigit() and last.isdigit() and int(first) < int(last)):
-        raise argparse.ArgumentTypeError(f"expected first and last frame number, as 2520-3149, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected the first and the last frame number, such as 2520-3149, got {text!r}")
     return range(int(first), int(last) + 1)
 
 
 def epochs_within(minutes: float, argv: list[str], folder: Path) -> int:
-    """Return how many epochs with these flags this machine trains in `minutes`; at least 1.
+    """Return the number of epochs that this machine trains in `minutes` with these flags; at least 1.
 
     One teacher-forced and one autoregressive epoch are timed.
     """
@@ -146,7 +146,7 @@ def epochs_within(minutes: float, argv: list[str], folder: Path) -> int:
 
 
 def recipe_seconds(epochs: int, argv: list[str], folder: Path, forced: float, autoregressive: float) -> float:
-    """Return the seconds of a training of `epochs` epochs, given those of a teacher-forced and an autoregressive epoch."""
+    """Return the seconds of `epochs` epochs, given those of a teacher-forced and of an autoregressive epoch."""
     flags, _ = parse_trainer_flags([*argv, "--save_root", str(folder), "--num_epoch", str(epochs)])
     return sum(recipe_mean(ratio, forced, autoregressive) for ratio in forcing_ratios(flags))
 
@@ -157,7 +157,7 @@ def training_seconds(folder: Path) -> float:
 
 
 def train_and_score(argv: list[str], folder: Path, seed: int) -> dict[str, float]:
-    """Train into `folder`, roll out the last EMA weights from prior samples and return the row of quality.json."""
+    """Train a run in `folder`, roll out its last EMA weights from prior samples, and return its row of quality.json."""
     begin = time.perf_counter()
     Trainer.main([*argv, "--save_root", str(folder), "--seed", str(seed), "--overwrite"])
     wall = time.perf_counter() - begin
@@ -194,7 +194,7 @@ def mean_scores(videos: list[Tensor], sequences: list[Sequence]) -> dict[str, fl
 
 
 def score_table(rows: list[dict[str, float]]) -> str:
-    """Return a Markdown table with a row per seed, and with several seeds the mean and half the range of each column."""
+    """Return a Markdown table with a row per seed and, for several seeds, the mean and half the range of each column."""
     keys = list(rows[0])
     lines = [[format_score(key, row[key]) for key in keys] for row in rows]
     if len(rows) > 1:
@@ -230,7 +230,12 @@ def quality_parser() -> Parser:
     )
     budget.add_argument("--epochs", type=COUNT, help="epochs of a run (default: those of the recipe)")
     add("--seeds", type=INDEX, nargs="+", default=[1], help="seeds of the runs, one run each")
-    add("--hold_out", type=frame_range, metavar="A-B", help="frames of train/ that are scored instead of val/ and not trained on")
+    add(
+        "--hold_out",
+        type=frame_range,
+        metavar="A-B",
+        help="frames of train/ that are scored instead of val/, and not used for training",
+    )
     add("trainer_flags", nargs="*", metavar="-- FLAG", help="flags of Trainer.py")
     return parser
 

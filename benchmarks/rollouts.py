@@ -3,10 +3,10 @@
     python benchmarks/rollouts.py --DR lab4_real --ckpt_path runs/real --split val
     python benchmarks/rollouts.py --DR demo_data --ckpt_path runs/demo --samples 20 --frames 5000
 
-The first table is about the prior: the PSNR of the rollout from the prior's mean, of rollouts from samples, and of the best
-of them (the one closest to the ground truth); and the standard deviation over the samples, of the PSNR in dB and of the pixels
-in grey levels (0 to 255). The second table is about duration: the conditions of a sequence are repeated up to --frames, and the
-first pass through them is scored next to the last complete one.
+The first table is about the prior. It has the PSNR of the rollout from the prior's mean, the mean PSNR of rollouts from samples,
+and that of the best of these. It also has the standard deviation over the samples, of the PSNR in dB and of the pixels in gray
+levels (0 to 255). The second table is about duration: the conditions of a sequence are repeated up to --frames, and the scores
+of the first pass through them are compared with those of the last complete one.
 
 T frames of a sequence.
 """
@@ -38,7 +38,7 @@ from Tester import merge_flags
 from training.checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
 from utils import UserError, one_line_errors, seed_for
 
-BATCH_SIZE = 8  # sequences or samples that are rolled out at once
+BATCH_SIZE = 8  # sequences or samples that are rolled out together
 
 
 class TrainedModel(NamedTuple):
@@ -82,7 +82,7 @@ def duration_row(video: Tensor, sequence: Sequence) -> list[str]:
 
 
 def load_inputs(args: argparse.Namespace) -> tuple[TrainedModel, list[Sequence]]:
-    """Load the model and the sequences with known ground truth. Raises UserError if they do not fit together."""
+    """Load the model and the sequences with ground truth. Raises UserError if they do not fit together."""
     device = find_device(args.device)
     path = find_checkpoint(args.ckpt_path, prefer="last")
     state = load_checkpoint(path)
@@ -140,7 +140,7 @@ def main(argv: list[str] | None = None) -> None:
             (video,) = trained.rollout([repeat_conditions(sequence, args.frames)], seeds[:1], z_scale=1.0)
             duration.append(duration_row(video, sequence))
     header = ["sequence", "prior's mean (z_scale 0), dB", "samples (z_scale 1), dB", f"best of {args.samples}, dB",
-              "deviation of samples, dB", "deviation of samples, grey levels"]  # fmt: skip
+              "deviation of samples, dB", "deviation of samples, gray levels"]  # fmt: skip
     print(markdown_table(header, prior))
     if duration:
         header = ["sequence", "frames", "first pass, dB", "last complete pass, dB", "difference, dB", "finite"]

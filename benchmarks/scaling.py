@@ -3,10 +3,10 @@
     python benchmarks/scaling.py --DR LAB4_Dataset
     python benchmarks/scaling.py --DR LAB4_Dataset --gpu_tflops 40 -- --amp bfloat16 --num_workers 2
 
-Everything after -- is passed to Trainer.py. The benchmark measures the training step, the loader, and the memory and time of
-the data set's lists. It counts gradients, arithmetic and operators. Teacher-forced and autoregressive steps are averaged as in
-the recipe. All other values are assumptions; each is a flag and is printed above the table. On a GPU, the compute of a step is
-the measured one. On a CPU, it is the longer of the arithmetic at --gpu_tflops and the launches of the operators, which run in
+Everything after -- is passed to Trainer.py. The benchmark measures the training step, the loader, and the memory and time that
+listing the data set takes. It counts gradients, arithmetic and operators. Teacher-forced and autoregressive steps are averaged
+as in the recipe. All other values are assumptions; each is a flag and is printed above the table. On a GPU, the compute time of
+a step is measured. On a CPU, it is the longer of the arithmetic at --gpu_tflops and the launches of the operators, which run in
 parallel.
 
 --batch_size is per process: N GPUs take N times as many clips per step, so an epoch has N times fewer steps. An epoch is one
@@ -64,7 +64,7 @@ from runtime.devices import find_device
 from training.learner import model_inputs
 from utils import UserError, one_line_errors
 
-# The assumptions: default, type, meaning. Where a GPU was measured, the first two are not used.
+# The assumptions: default, type, meaning. If a GPU was measured, gpu_tflops and launch_us are not used.
 ASSUMPTIONS = {
     "gpu_tflops": (20.0, POSITIVE, "speed of one GPU in this model in TFLOP/s"),
     "launch_us": (10.0, NOT_NEGATIVE, "time in which Python and torch launch one operator, in microseconds"),
@@ -231,7 +231,7 @@ def epoch_line(name: str, gpus: int, frames: int, cost: StepCost, epoch: EpochEs
 
 
 def epoch_table(measured: Measurement, options: Namespace) -> str:
-    """Return for each --frames the epoch of this machine as measured, and that of each --gpus as estimated."""
+    """Return a table of epochs, for each of --frames: as measured on this machine, and as estimated for each of --gpus."""
     cluster = Cluster(
         node_gpus=options.node_gpus, node_bandwidth=1e9 * options.node_gbytes, network_bandwidth=1e9 * options.net_gbytes,
         hop_latency=1e-6 * options.latency_us, bucket_bytes=2**20 * options.bucket_mb,
@@ -251,7 +251,7 @@ def epoch_table(measured: Measurement, options: Namespace) -> str:
 
 
 def data_table(bench: Bench) -> str:
-    """Return the memory and start-up time of the frame cache and of a process's lists, extrapolated to --frames."""
+    """Return a table of the memory and start-up time of the frame cache and of a process's lists, extrapolated to --frames."""
     trainer, options = bench.trainer, bench.options
     task, args = trainer.task, trainer.args
     images = task.clips(args).split.images  # type: ignore[attr-defined]  # (..., N, 3, H, W), for every task
@@ -268,7 +268,7 @@ def data_table(bench: Bench) -> str:
 
 
 def assumption_table(options: Namespace, device: torch.device) -> str:
-    """Return the assumptions that were used, with their flags."""
+    """Return a table of the assumptions that were used, with their flags."""
     lines = []
     for name, (_, _, meaning) in ASSUMPTIONS.items():
         if device.type == "cpu" or name not in ("gpu_tflops", "launch_us"):

@@ -6,7 +6,7 @@
 Everything after -- is passed to Trainer.py. Candidates that are compared take turns, round by round, in one process. The parts:
 train    predicted frames/s, teacher-forced, autoregressive, and averaged over the teacher-forcing schedule of the recipe
 rollout  frames/s from prior samples
-memory   the peak of a training in a process of its own
+memory   peak memory of training, in a process of its own
 compute  arithmetic per frame (torch counts convolutions and matrix products), compared with the rate of a matrix product
 cache    building the frame cache, compared with decoding and resizing the same images
 """
@@ -62,7 +62,7 @@ COURSE_FILE = ROOT.parent / "shared" / "baseline" / "course_network.py"
 
 
 class Bench:
-    """What the parts share: the flags, the Trainer, the course's network, and the rates measured so far (one per round)."""
+    """The state that the parts share: flags, Trainer, the course's network, and the rates measured so far (one per round)."""
 
     def __init__(self, options: Namespace, flags: Namespace):
         self.options, self.flags = options, flags
@@ -88,7 +88,7 @@ def recipe_rate(forced: float, autoregressive: float, ratios: list[float]) -> fl
 
 
 def gpu_utilization(device: torch.device) -> list[float]:
-    """Return the GPU's recent utilization in percent, or an empty list where it is not available."""
+    """Return the GPU's recent utilization in percent, or an empty list if it is not available."""
     try:
         return [float(torch.cuda.utilization(device))] if device.type == "cuda" else []
     except (ImportError, RuntimeError):  # nvidia-ml-py is not installed, or the driver does not report it
@@ -140,7 +140,7 @@ def training_rows(bench: Bench, timings: dict[str, list[Timing]]) -> list[Row]:
 
 
 def time_rollout(bench: Bench, batch_size: int) -> Timing:
-    """Time the rollout of a batch of --rollout_frames frames with the EMA weights."""
+    """Time a rollout of `batch_size` sequences over --rollout_frames frames, with the EMA weights."""
     trainer, frames = bench.trainer, bench.options.rollout_frames
     model, device = trainer.learner.ema.module.eval(), trainer.device
     assert isinstance(model, VideoModel)
@@ -177,19 +177,19 @@ def measure_rollouts(bench: Bench) -> list[Row]:
 
 
 def measure_memory(bench: Bench) -> list[Row]:
-    """Measure the peak memory of a training in a process of its own."""
+    """Measure the peak memory of training in a process of its own."""
     point = run_point(["--steps", "3"], ["--DR", str(bench.options.DR), *bench.options.trainer_flags])
     peak = point.get("peak_mib")
     return [Row("training, autoregressive", "MiB", [peak] if peak else [], point["problem"] or point["memory_of"])]
 
 
 def measure_compute(bench: Bench) -> list[Row]:
-    """Count the arithmetic per frame, measure the machine's rate, and return the share of it that is used."""
+    """Count the arithmetic per frame, measure the machine's rate, and compute the share of that rate that is used."""
     gflop, rows = count_compute(bench.trainer)
     device, used = bench.trainer.device, precision_in_use(bench.trainer)
     size = bench.options.matrix or (8192 if device.type == "cuda" else 1024)
     machine_rates = {}
-    for dtype in dict.fromkeys([torch.float32, torch.bfloat16, used]):  # a set, in this order
+    for dtype in dict.fromkeys([torch.float32, torch.bfloat16, used]):  # without duplicates, in this order
         machine_rates[dtype] = matmul_gflops(dtype, device, size)
         rows.append(Row(f"matrix product, {dtype_name(dtype)}", "GFLOP/s", [machine_rates[dtype]]))
     for name, rates in bench.rates.items():
@@ -257,7 +257,7 @@ def speed_parser() -> Parser:
     add("--rounds", type=COUNT, default=5, help="rounds of every candidate, after one to warm up")
     add("--steps", type=COUNT, default=5, help="training steps of a round")
     add("--rollout_frames", type=COUNT, default=120, help="predicted frames of a rollout")
-    add("--images", type=COUNT, default=1000, help="most images that are read to measure the frame cache")
+    add("--images", type=COUNT, default=1000, help="number of images to read for the frame cache, at most")
     add("--matrix", type=COUNT, help="rows and columns of the multiplied matrices (default: 8192 with CUDA, else 1024)")
     add("--yardstick", type=Path, default=COURSE_FILE, metavar="FILE",
         help="Python file that defines the course's CourseNetwork; without it, the rows of that network are omitted "

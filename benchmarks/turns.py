@@ -4,7 +4,7 @@
 
 Everything after -- is passed to Trainer.py of both. Each checkout is measured by its own benchmarks. A turn takes about a second,
 so that other load on the machine affects both alike. A ratio above 1 means that this checkout is slower. A step consists of
-reading, forward, backward, the optimizer's step and the update of the EMA weights; checkpoints are not included.
+reading a batch, forward, backward, the optimizer's step and the update of the EMA weights; checkpoints are not included.
 """
 
 import sys
@@ -37,8 +37,8 @@ for line in sys.stdin:
     forced, steps = map(int, line.split())
     print("took", measure.train_steps(trainer, source, steps, forced=bool(forced)).seconds, flush=True)
 """
-# By the path of measure.py in a checkout; the second layout is that of older commits. sys.path[0] is the current folder, whose
-# modules must not be imported instead.
+# The imports by the path of measure.py in a checkout; the second layout is that of older commits. They replace sys.path[0], the
+# current folder, whose modules must not be imported.
 IMPORTS = {
     "benchmarks/common/measure.py": "sys.path[0] = checkout\nfrom benchmarks.common import measure",
     "benchmarks/measure.py": "sys.path[0] = checkout + '/benchmarks'\nimport measure",
@@ -74,7 +74,7 @@ class Server:
 
 
 def measure_turns(ours: Server, theirs: Server, *, steps: int, rounds: int) -> list[Row]:
-    """Return both checkouts' milliseconds per step in each round, and the ratio, after one round to warm up."""
+    """Return rows with the milliseconds per step of both checkouts and their ratio, for each round after one to warm up."""
     rows = []
     for forced, name in ((True, "teacher-forced"), (False, "autoregressive")):
         here, there = [], []

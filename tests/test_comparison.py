@@ -32,7 +32,7 @@ WRONG = {
     "value": ("seeds = [1]\n[settings.a]\nlr = [1, 2]\n", "[settings.a]: lr: expected text, a number, true or false"),
     "forbidden": (
         "seeds = [1]\n[settings.a]\nlog_dir = 'b'\n",
-        "[settings.a]: log_dir: the comparison sets this flag for every run",
+        "[settings.a]: log_dir: not allowed here; the comparison sets the data, the folder, the seed and --resume of every run",
     ),
     "mistyped": ("seeds = [1]\n[settings.a]\nnum_epcoh = 3\n[settings.b]\n", "[settings.a]: --num_epcoh: no such flag"),
     "not for all": (
@@ -65,8 +65,8 @@ def test_that_all_errors_are_reported_at_once(rendered, tmp_path, capsys):
     (["--seeds", "2", "2"], "seeds: expected each seed once, got seed 2 2 times"),
     (["--seeds", "-2"], "--seeds"),
     (["--jobs", "0"], "--jobs: expected an integer of at least 1, got 0"),
-    (["--", "--seed", "4"], "after --: seed: the comparison sets this flag for every run"),
-    (["--", "--DR=elsewhere"], "after --: DR: the comparison sets this flag for every run"),
+    (["--", "--seed", "4"], "after --: seed: not allowed here; the comparison sets"),
+    (["--", "--DR=elsewhere"], "after --: DR: not allowed here; the comparison sets"),
     (["--", "--nonsense"], "every setting: --nonsense: no such flag"),
     (["--DR", "nowhere"], "--DR nowhere: no such folder"),
 ])  # fmt: skip

@@ -213,7 +213,7 @@ def test_wrong_input_is_refused(film, tmp_path, capsys):
     message = refused(
         capsys, prepare_video.main, [film / "dance", "--poses", film / "data" / "keypoints" / "0.csv", "--out", film / "data"]
     )
-    assert "is overwritten in --out" in message and "pass a copy" in message
+    assert f"expected a path outside {film / 'data' / 'keypoints'}, which is overwritten" in message and "pass a copy" in message
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
     assert "got a folder with other files" in refused(capsys, prepare_video.main, [*argv[:-1], tmp_path / "full"])

@@ -93,7 +93,7 @@ def test_quality_trains_every_seed_and_prints_a_table(rendered, tmp_path, capsys
 
 
 @pytest.mark.parametrize("flags, message", [
-    (["--hold_out", "90000-90001"], "got none that exist"), (["--hold_out", "9-3"], "expected first and last frame number"),
+    (["--hold_out", "90000-90001"], "got none that exist"), (["--hold_out", "9-3"], "expected the first and the last frame number"),
     (["--minutes", "0"], "expected a number above 0"), (["--DR", "nowhere"], "no such folder"),
 ])  # fmt: skip
 def test_quality_refuses_bad_input_in_one_line(rendered, tmp_path, capsys, flags, message):

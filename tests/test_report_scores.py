@@ -36,7 +36,7 @@ def test_that_seeds_form_a_group_with_mean_and_sample_standard_deviation(tested,
         "kl_anneal_type": ["Cyclical", "None"],
     }
     assert "| seed |" not in markdown.split("<details>")[1] and "| lr | 0.003 |" in markdown
-    assert "a smaller n follows values" not in markdown
+    assert "a smaller n after a value" not in markdown
     assert "No run uses Monotonic (--kl_anneal_type)" in markdown
 
 
@@ -73,4 +73,4 @@ def test_that_one_run_without_scores_does_not_affect_the_others(tested, tmp_path
     assert overview["a (n = 3)"][1].endswith(" (n = 2)") and "n = " not in overview["a (n = 3)"][2]
     shown = re.findall(rf"<h5>Frame {low + 1}: dip</h5>(.*?)</div></div>", page.split(">Sequence 1</h4>")[0], flags=re.DOTALL)
     assert len(shown) == 1 and shown[0].count(" dB</span>") == 1 and "no score</span>" in shown[0]
-    assert "nan" not in markdown.lower() and "nan dB" not in page and "a smaller n follows values" in markdown
+    assert "nan" not in markdown.lower() and "nan dB" not in page and "a smaller n after a value" in markdown

@@ -1,1 +1,1 @@
-"""Programs beside training and testing, one file each; their insides are in subpackages."""
+"""Programs other than training and testing, one file each. The code behind their command lines is in subpackages."""

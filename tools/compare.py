@@ -1,10 +1,11 @@
-"""Train and test settings x seeds as a file describes them, and report on all of them:
+"""Train and test the settings and seeds in a file, one run per pair, and report on all of them:
 
     python tools/compare.py comparisons/kl_annealing.toml --DR demo_data --out runs/kl_annealing
 
-Each run is a folder OUT/SETTING-seedN of Trainer.py, with the results of Tester.py in test/ and the output of both in log.txt.
-The same command resumes at the very step where it was stopped, and skips complete runs. Several comparisons at once share the
-work: one of them does each run, and the last one to finish reports on all runs.
+Each run has a folder OUT/SETTING-seedN, the --save_root of Trainer.py. It also contains the results of Tester.py, in test/, and
+the output of both programs, in log.txt. The same command resumes at the step where it was stopped, and skips complete runs. To
+share the work, start the same command several times: only one of them does each run, and the last one to finish reports on all
+runs.
 """
 
 import sys
@@ -28,7 +29,7 @@ from utils import UserError, command_line, one_line_errors
 
 
 def copy_file(path: Path, out: Path, command: list[str]) -> None:
-    """Copy the file of the comparison to its runs, with the command line as its first line."""
+    """Copy the file of the comparison to the folder of its runs, with the command line as its first line."""
     copy, line = out / path.name, command_line(["python", "tools/compare.py", *command])
     if not copy.exists() or not copy.samefile(path):
         write_whole(copy, f"# {' '.join(line.split())}\n".encode() + path.read_bytes().removeprefix(BOM_UTF8))
@@ -46,7 +47,7 @@ def has_tests(data: Path) -> bool:
 
 
 def print_states(comparison: Comparison) -> None:
-    """Print how far each requested run is."""
+    """Print the progress of each requested run."""
     for run in comparison.runs:
         try:
             print(f"{run.name}: {read_state(run)}")
@@ -55,16 +56,29 @@ def print_states(comparison: Comparison) -> None:
 
 
 def parse_flags(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Return the flags, and the flags of Trainer.py after --."""
-    parser = Parser("Train and test settings x seeds of a file, and report on them. Flags after -- are added to every training.")
+    """Return the flags of this program, and those of Trainer.py after --."""
+    parser = Parser(
+        "Train and test the settings and seeds in a file, and report on them. Flags after -- apply to every training."
+    )
     add = parser.add_argument
     add("file", type=location, help="the comparison, such as comparisons/kl_annealing.toml")
     add("--DR", "--data_root", type=location, required=True, metavar="FOLDER", help="data set, as for Trainer.py")
-    add("--out", type=location, required=True, metavar="FOLDER", help="folder of the runs and the report; existing runs resume")
+    add(
+        "--out",
+        type=location,
+        required=True,
+        metavar="FOLDER",
+        help="folder of the runs and the report; existing runs are resumed",
+    )
     add("--seeds", type=SEED, nargs="+", metavar="N", help="seeds instead of those in the file")
-    add("--only", nargs="+", metavar="SETTING", help="these settings of the file only")
-    add("--jobs", type=COUNT, metavar="N", help="runs in parallel, which share the CPU threads (default: one per GPU, or one)")
-    add("--dry_run", action="store_true", help="only list the runs and how far each is")
+    add("--only", nargs="+", metavar="SETTING", help="only these settings of the file")
+    add(
+        "--jobs",
+        type=COUNT,
+        metavar="N",
+        help="number of parallel runs, which share the CPU threads (default: one per GPU, or one)",
+    )
+    add("--dry_run", action="store_true", help="only list the runs and their progress")
     separator = argv.index("--") if "--" in argv else len(argv)
     return parser.parse_args(argv[:separator]), argv[separator + 1 :]
 

@@ -3,7 +3,7 @@
 The data set is BAIR robot pushing small (Ebert et al. 2017, arXiv 1710.05268), published as bair_robot_pushing_dataset_v0.tar, 30
 GB. Unpacked, it consists of softmotion30_44k/{train,test}/traj_0_to_255.tfrecords and so on. Record k of such a file becomes
     OUT/{train,validate,test}/traj_0_to_255.tfrecords/k/{0..29}.png, actions.csv (30 x 4), endeffector_positions.csv (30 x 3)
-The result takes about 17 GB in 1.4 million files. A conversion that was stopped resumes when it is started again.
+The result takes about 17 GB in 1.4 million files. The same command resumes a stopped conversion.
 """
 
 import sys
@@ -27,7 +27,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser("Convert the BAIR robot-pushing TFRecords to folders of PNGs with actions and positions.")
     parser.add_argument("--src", type=location, required=True, metavar="FOLDER", help="softmotion30_44k, or its parent folder")
     parser.add_argument("--out", type=location, required=True, metavar="FOLDER", help="folder for train, validate and test")
-    parser.add_argument("--validate", type=INDEX, default=1, help="number of train files, the last ones, that become validate")
+    parser.add_argument(
+        "--validate", type=INDEX, default=1, help="number of train files, the last ones, that become the validation split"
+    )
     parser.add_argument("--view", default="aux1", choices=["aux1", "main"], help="camera; the SVG paper and the course use aux1")
     parser.add_argument("--workers", type=COUNT, default=os.cpu_count() or 1, help="processes; each converts one file at a time")
     args = parser.parse_args(argv)

@@ -1,7 +1,7 @@
 """Render a small data set for either exercise: python tools/make_demo_data.py --out demo_data
 
 --scene dance   a dancer and skeletons of the poses, in the LAB4_Dataset layout
---scene robot   a robot arm that pushes objects about in a tray, with its actions, in the Lab 5 layout
+--scene robot   a robot arm that pushes objects around in a tray, with its actions, in the Lab 5 layout
 """
 
 import sys
@@ -48,12 +48,14 @@ def parse_flags(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, i
     )
     parser = Parser(description)
     parser.add_argument("--scene", default="dance", choices=list(SIZES), help="what to render, and in which layout")
-    parser.add_argument("--out", type=location, default=Path("demo_data"), help="folder to create; it must be empty or not exist")
-    parser.add_argument("--seed", type=SEED, default=1, help="seed of everything that is random")
+    parser.add_argument(
+        "--out", type=location, default=Path("demo_data"), help="folder to create; it must not exist yet, or be empty"
+    )
+    parser.add_argument("--seed", type=SEED, default=1, help="random seed")
     group = parser.add_argument_group("sizes (frames of the dance, sequences of the robot)")
     for name, (kind, text) in SIZE_FLAGS.items():
         defaults = ", ".join(f"{sizes[name]} for the {scene}" for scene, sizes in SIZES.items() if name in sizes)
-        # Suppressed, so that a flag on the command line differs from a default.
+        # Suppressed, so that `args` contains only the sizes that the command line sets.
         group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=f"{text} (default: {defaults})")
     args = parser.parse_args(argv)
     explicit = {name: value for name, value in vars(args).items() if name in SIZE_FLAGS}
@@ -71,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     args, sizes = parse_flags(argv)
     if args.out.exists() and any(args.out.iterdir()):
         raise UserError(f"--out {args.out}: expected an empty folder or one that does not exist, got a folder with files in it")
-    # Rendered next to its destination and moved there as a whole: an interrupted rendering leaves no data set.
+    # The data set is rendered next to its destination and moved there as a whole: an interrupted rendering leaves no data set.
     partial = args.out.resolve().with_name(f".{args.out.resolve().name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     try:

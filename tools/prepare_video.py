@@ -1,4 +1,4 @@
-"""Make a data set of your own videos: python tools/prepare_video.py my_dance.mp4 --out my_data
+"""Make a data set from your own videos: python tools/prepare_video.py my_dance.mp4 --out my_data
 
 A video, a GIF or a folder of images becomes frames and pose images in the LAB4_Dataset layout, with the ground truth of its test
 sequences. Poses are detected by torchvision's keypoint R-CNN, or given with --poses as keypoints or pose images. The same command
@@ -32,8 +32,8 @@ EXAMPLES = """examples:
 
 def prepare_parser() -> Parser:
     """Return the parser of all flags."""
-    description = ("Make a data set in the LAB4_Dataset layout of videos of a person: frames, pose images, splits, ground truth "
-                   "for the tests.")  # fmt: skip
+    description = ("Make a data set in the LAB4_Dataset layout from videos of a person: frames, pose images, splits, and ground "
+                   "truth for the tests.")  # fmt: skip
     parser = Parser(description, main=MAIN_FLAGS, epilog=EXAMPLES)
     add_run_flags(parser)
     add_pose_flags(parser)
@@ -46,50 +46,61 @@ def add_run_flags(parser: Parser) -> None:
     """Add the flags for input and output."""
     add = parser.add_argument_group("run").add_argument
     add("videos", nargs="+", type=location, help="video files, GIFs or folders of images, one or several")
-    add("--out", type=location, required=True, metavar="FOLDER", help="data set to make or to continue")
+    add("--out", type=location, required=True, metavar="FOLDER", help="folder of the data set to make or to continue")
     add("--overwrite", action="store_true",
-        help="replace images that other settings made; people are not detected again")  # fmt: skip
-    add("--skip", type=INDEX, default=0, metavar="N", help="frames skipped at the start of each video")
-    add("--most", type=COUNT, metavar="N", help="frames taken of each video at most (default: all)")
-    add("--every", type=COUNT, default=1, metavar="N", help="take every N-th frame only")
+        help="replace images that were made with other settings; people are not detected again")  # fmt: skip
+    add("--skip", type=INDEX, default=0, metavar="N", help="skip the first N frames of each video")
+    add("--most", type=COUNT, metavar="N", help="use at most N frames of each video (default: all)")
+    add("--every", type=COUNT, default=1, metavar="N", help="use only every N-th frame")
 
 
 def add_pose_flags(parser: Parser) -> None:
     """Add the flags for the poses."""
     add = parser.add_argument_group("poses").add_argument
     add("--poses", nargs="+", type=location, metavar="PATH",
-        help="for each video a folder of OpenPose's JSON files, a COCO keypoint .json, a .csv or a folder of pose images "
-             "(default: detected)")  # fmt: skip
+        help="one path per video: a folder of OpenPose JSON files, a COCO keypoint .json, a .csv or a folder of pose images "
+             "(default: poses are detected)")  # fmt: skip
     add("--weights", type=location, metavar="FILE", help="weights of the detector (default: downloaded once)")
     add("--device", default="auto", help="device of the detector; auto: the first available of cuda, mps, cpu")
     add("--side", type=number(int, 64, 4096), default=DETECTOR_SIDE,
-        help="pixels of the shorter side to which the detector resizes a frame")  # fmt: skip
+        help="length in pixels to which the detector resizes a frame's shorter side")  # fmt: skip
     add("--person", default="largest", choices=["largest", "nearest"],
-        help="the largest of several people, or the one nearest to the person in the previous frame")  # fmt: skip
-    add("--confidence", type=number(float, 0, 1), default=0.05, help="joints with a lower confidence count as not found")
+        help="which of several people to use: the largest, or the one nearest to the person in the previous frame")  # fmt: skip
+    add("--confidence", type=number(float, 0, 1), default=0.05, help="treat joints with a lower confidence as missing")
     add("--fill", type=INDEX, default=2, metavar="N",
         help="interpolate joints that are missing in up to N consecutive frames; 0: never")  # fmt: skip
-    add("--smooth", type=number(float, 0, 100), default=0.0, metavar="FRAMES", help="standard deviation of a Gaussian over time")
+    add(
+        "--smooth",
+        type=number(float, 0, 100),
+        default=0.0,
+        metavar="FRAMES",
+        help="smooth the joints over time with a Gaussian of this standard deviation; 0: do not smooth",
+    )
 
 
 def add_image_flags(parser: Parser) -> None:
-    """Add the flags for the images written."""
+    """Add the flags for the images that are written."""
     add = parser.add_argument_group("images").add_argument
     add("--aspect", default="auto", choices=["auto", *ASPECTS],
-        help="width to height; auto: the first that shows the person whole; the course's is 2:1")  # fmt: skip
+        help="width to height; auto: the first that shows the whole person; the course uses 2:1")  # fmt: skip
     add("--crop", type=INDEX, nargs=4, metavar=("LEFT", "TOP", "WIDTH", "HEIGHT"),
-        help="part of the frames, in pixels (default: around all positions of the person)")  # fmt: skip
-    add("--height", type=number(int, 16, 4096), default=128, help="height in pixels of the images written; training resizes them")
+        help="part of each frame to keep, in pixels (default: around all positions of the person)")  # fmt: skip
+    add("--height", type=number(int, 16, 4096), default=128, help="height of the written images in pixels; training resizes them")
 
 
 def add_split_flags(parser: Parser) -> None:
     """Add the flags for training, validation and test frames."""
     add = parser.add_argument_group("splits").add_argument
-    add("--val", type=FRACTION, default=0.1, help="share of each video for validation")
-    add("--test", type=FRACTION, default=0.1, help="share of each video for tests, at its end")
-    add("--gap", type=COUNT, default=15, help="frames skipped between two splits, at most a twentieth of the video")
-    add("--longest", type=number(int, 2), default=630, help="frames of a test sequence at most")
-    add("--cut", type=NOT_NEGATIVE, default=0.15, help="mean change of the pixels above which a new scene begins; 0: never")
+    add("--val", type=FRACTION, default=0.1, help="fraction of each video used for validation")
+    add("--test", type=FRACTION, default=0.1, help="fraction of each video used for tests, taken from its end")
+    add("--gap", type=COUNT, default=15, help="frames skipped between two splits, but at most a twentieth of the video")
+    add("--longest", type=number(int, 2), default=630, help="most frames of a test sequence")
+    add(
+        "--cut",
+        type=NOT_NEGATIVE,
+        default=0.15,
+        help="mean change of the pixels, in [0, 1], above which a new scene begins; 0: never",
+    )
 
 
 @one_line_errors
@@ -99,7 +110,10 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--poses: expected one path for each of {len(args.videos)} videos, got {len(args.poses)}")
     for path in args.poses or []:
         if path.resolve().parent == (args.out / "keypoints").resolve():
-            raise UserError(f"--poses {path}: is overwritten in --out {args.out}; pass a copy, or choose another folder")
+            raise UserError(
+                f"--poses {path}: expected a path outside {args.out / 'keypoints'}, which is overwritten; pass a copy of it, "
+                "or choose another --out"
+            )
     selection = Selection(args.skip, args.every, args.most)
     videos = [Video.load(path, poses, selection) for path, poses in zip(args.videos, args.poses or [None] * len(args.videos))]
     check_crop(args.crop, videos)

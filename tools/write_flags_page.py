@@ -1,7 +1,7 @@
 """Write docs/flags.md, every flag of every program, from the programs' own parsers.
 
 python tools/write_flags_page.py            # after a flag, its help text or its default has changed
-python tools/write_flags_page.py --check    # write nothing; exit with status 1 if the page is not current
+python tools/write_flags_page.py --check    # write nothing; exit with status 1 if the page is out of date
 """
 
 import sys
@@ -35,8 +35,8 @@ TASK_MODELS = {"dance": "pose_cvae", "robot": "svg_fp"}  # svg_lp has the flags 
 INTRODUCTION = """# All flags
 
 Written by `python tools/write_flags_page.py` from the programs' parsers: do not edit. `--help` shows the main flags of a program,
-`--help all` all of them. A name after a comma is a second spelling of the same flag. "off" is a switch that is not set; an empty
-default is a flag that is not set.
+`--help all` shows all of them. A name after a comma is a second spelling of the same flag. The default "off" belongs to a switch.
+A flag with an empty default is not set.
 """
 UNTITLED = ("positional arguments", "options", "optional arguments")  # argparse's own groups
 HEADER = ["flag", "meaning", "default"]
@@ -44,7 +44,7 @@ ABOUT_TRAINER = "Defaults are those of `--preset default`; *dance* is `--model p
 
 
 class Parsed(BaseException):
-    """Carries the parser out of a program's main() at the moment when it would parse its flags."""
+    """Carries the parser out of a program's main() when it is about to parse its flags."""
 
 
 def parser_of(main: Callable[[list[str]], None]) -> Parser:
@@ -68,7 +68,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def flags_of(parser: Parser) -> dict[str, list[argparse.Action]]:
-    """Return the flags and arguments of a parser but --help, by the title of their group."""
+    """Return the flags and arguments of a parser, except --help, by the title of their group."""
     groups = {group.title or "": group._group_actions for group in parser._action_groups}
     kept = {title: [action for action in actions if "--help" not in action.option_strings] for title, actions in groups.items()}
     return {title: actions for title, actions in kept.items() if actions}
@@ -84,7 +84,7 @@ def name_of(action: argparse.Action) -> str:
 
 
 def default_of(action: argparse.Action, value: object) -> str:
-    """Return a default as a cell: empty if there is none or if the help text says it."""
+    """Return a default as a cell: empty if there is none or if the help text has it."""
     if action.required or value in (None, argparse.SUPPRESS) or "(default:" in (action.help or ""):
         return "required" if action.required and action.option_strings else ""
     if action.nargs == 0:
@@ -94,19 +94,19 @@ def default_of(action: argparse.Action, value: object) -> str:
 
 
 def plain(value: object) -> str:
-    """Return one value as it is typed; an absolute path would be this machine's."""
+    """Return one value as a user types it; absolute paths become "...", because they differ between machines."""
     if isinstance(value, tuple):
         return "x".join(map(str, value))  # a frame size
     return "..." if Path(str(value)).is_absolute() else str(value)
 
 
 def meaning_of(action: argparse.Action, parser: Parser) -> str:
-    """Return the help text of a flag, its placeholders filled in."""
+    """Return the help text of a flag with its placeholders filled in."""
     return (action.help or "") % (vars(action) | {"prog": parser.prog})
 
 
 def trainer_section() -> str:
-    """Return the tables of Trainer.py and of what each preset changes."""
+    """Return the tables of the flags of Trainer.py and of its presets."""
     parsers = {task: trainer_parser(model, "default") for task, model in TASK_MODELS.items()}
     groups: dict[str, dict[str, argparse.Action]] = {}
     for parser in parsers.values():
@@ -120,7 +120,7 @@ def trainer_section() -> str:
 
 
 def default_by_task(action: argparse.Action, parsers: dict[str, Parser]) -> str:
-    """Return a default of Trainer.py as a cell: one value, or one for each task where they differ."""
+    """Return a default of Trainer.py as a cell: one value, or one per task if they differ."""
     owners = {task: parser for task, parser in parsers.items() if action.option_strings[0] in parser._option_string_actions}
     values = {task: default_of(action, parser.get_default(action.dest)) for task, parser in owners.items()}
     if len(set(values.values())) == 1:
@@ -129,8 +129,8 @@ def default_by_task(action: argparse.Action, parsers: dict[str, Parser]) -> str:
 
 
 def preset_tables() -> list[str]:
-    """Return a table for each task of the defaults that --preset changes."""
-    parts = ["### Presets\n", "Defaults in which the presets differ. An empty cell is a flag that is not set.\n"]
+    """Return one table per task with the defaults that --preset changes."""
+    parts = ["### Presets\n", "Defaults that differ between presets. A flag with an empty cell is not set.\n"]
     for task, model in TASK_MODELS.items():
         parsers = {preset: trainer_parser(model, preset) for preset in PRESETS}
         rows = []
@@ -160,7 +160,7 @@ def program_section(name: str) -> str:
 
 def page() -> str:
     """Return the whole page, the same on every machine."""
-    with mock.patch.object(os, "cpu_count", lambda: "all cores"):  # a number would be this machine's
+    with mock.patch.object(os, "cpu_count", lambda: "all cores"):  # the number differs between machines
         sections = [program_section(name) for name in PROGRAMS]
     text = "\n".join([INTRODUCTION, trainer_section(), *sections])
     return re.sub(r"\n{3,}", "\n\n", text)
@@ -169,15 +169,15 @@ def page() -> str:
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("Write docs/flags.md, every flag of every program, from the parsers.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if the page is not current")
-    parser.add_argument("--out", type=location, default=PAGE, help="the page (default: docs/flags.md)")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if the page is out of date")
+    parser.add_argument("--out", type=location, default=PAGE, help="file to write (default: docs/flags.md)")
     args = parser.parse_args(argv)
     if not args.check:
         write_whole(args.out, page().encode())
         print(f"wrote {args.out}")
     elif not args.out.is_file() or args.out.read_text(encoding="utf-8") != page():
         raise UserError(
-            f"{args.out}: expected the flags of the parsers, got an earlier page; run python tools/write_flags_page.py"
+            f"{args.out}: expected the current flags, got a page that is out of date; run python tools/write_flags_page.py"
         )
 
 

@@ -26,7 +26,7 @@ class Cluster(NamedTuple):
 
 
 class EpochEstimate(NamedTuple):
-    """The estimated epoch of N GPUs."""
+    """The estimate of an epoch on N GPUs."""
 
     steps: int
     sent_bytes: float  # per process and step
@@ -74,7 +74,7 @@ def estimate_epoch(cost: StepCost, cluster: Cluster, *, gpus: int, frames: int) 
 
 
 def efficiency(one_gpu: float, many_gpus: float, gpus: int) -> float:
-    """Return the parallel efficiency in percent: 100 where N GPUs are N times as fast as one."""
+    """Return the parallel efficiency in percent: 100 if N GPUs are N times as fast as one."""
     return 100 * one_gpu / (gpus * many_gpus)
 
 

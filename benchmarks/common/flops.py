@@ -1,4 +1,4 @@
-"""Count the arithmetic and the operators of some work, and measure the arithmetic rate of a device."""
+"""Count the floating-point operations and the operators of some work, and measure the arithmetic rate of a device."""
 
 from collections.abc import Callable
 
@@ -11,14 +11,14 @@ from benchmarks.common.measure import time_work
 
 
 def count_gflop(work: Callable[[], object], frames: int) -> float:
-    """Return 1e9 floating-point operations of `work` per frame; a multiply-add counts as two."""
+    """Return the floating-point operations of `work` per frame, in units of 1e9; a multiply-add counts as two."""
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops() / 1e9 / frames
 
 
 def training_gflop(model: nn.Module, inputs: dict[str, Tensor], *, forced: bool) -> float:
-    """Return 1e9 floating-point operations of forward and backward per predicted frame, teacher-forced or autoregressive."""
+    """Return the GFLOP of forward and backward per predicted frame, teacher-forced or autoregressive."""
     clips, length = inputs["frames"].shape[:2]
 
     def forward_and_backward() -> None:
@@ -48,7 +48,7 @@ def count_operators(work: Callable[[], object]) -> int:
 
 
 def matmul_gflops(dtype: torch.dtype, device: torch.device, size: int, repeats: int = 8) -> float:
-    """Return the GFLOP/s of a product of two square matrices, the best of `repeats` after one warm-up."""
+    """Return the GFLOP/s of a product of two square matrices: the best of `repeats` products after one to warm up."""
     a, b = torch.rand(2, size, size, device=device).to(dtype)
     times = [time_work(lambda: a @ b, device) for _ in range(repeats + 1)]
     return 2 * size**3 / min(times[1:]) / 1e9

@@ -1,4 +1,4 @@
-"""Measure how fast image files become frames: into the frame cache, and by decoding and resizing alone, its upper limit."""
+"""Measure how fast image files become frames: into the frame cache, and by decoding and resizing alone, the upper limit."""
 
 import os
 import tempfile
@@ -12,7 +12,7 @@ from data.frame_cache import cached_frames
 
 
 def decoding_rate(paths: list[Path], *, height: int, width: int) -> float:
-    """Return images/s of PIL on all cores in a pool like the frame cache's; the frames are discarded."""
+    """Return the images/s that PIL decodes and resizes in a pool of threads like the frame cache's; the frames are discarded."""
 
     def decode(path: Path) -> None:
         with Image.open(path) as image:
@@ -25,7 +25,7 @@ def decoding_rate(paths: list[Path], *, height: int, width: int) -> float:
 
 
 def caching_rate(paths: list[Path], *, root: Path, height: int, width: int) -> float:
-    """Return images/s of building the frame cache in a new folder, which is removed afterwards."""
+    """Return the images/s at which the frame cache is built, in a new folder that is removed afterward."""
     with tempfile.TemporaryDirectory(prefix="frame-cache-", ignore_cleanup_errors=True) as folder:
         begin = time.perf_counter()
         cached_frames(paths, root=root, name="train", height=height, width=width, folder=Path(folder))

@@ -1,4 +1,4 @@
-"""Time a user's Trainer: its flags, its batches and its training steps, one candidate against another."""
+"""Build the Trainer that a user's flags describe, time its training steps, and time several candidates in turns."""
 
 import itertools
 import os
@@ -60,7 +60,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def time_work(work: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds that `work` takes on the device."""
+    """Run `work` and return the seconds that it takes on the device."""
     synchronize(device)
     begin = time.perf_counter()
     work()
@@ -69,7 +69,7 @@ def time_work(work: Callable[[], object], device: torch.device) -> float:
 
 
 def interleave(candidates: dict[Key, Callable[[], Result]], rounds: int) -> dict[Key, list[Result]]:
-    """Call A, B, A, B, ..., so that other load on the machine affects all alike. The first, additional round warms up."""
+    """Call the candidates A, B, A, B, ..., so that other load on the machine affects all alike. An additional round warms up."""
     for measure in candidates.values():
         measure()
     results: dict[Key, list[Result]] = {name: [] for name in candidates}
@@ -95,7 +95,7 @@ def new_trainer(flags: Namespace) -> Trainer:
 
 
 def batches(trainer: Trainer) -> Iterator[tuple[int, BatchPosition, dict]]:
-    """Yield (epoch, position, batch) without end, in a run's order. Smaller last batches are dropped: all steps are alike."""
+    """Yield (epoch, position, batch) without end, in a run's order. Smaller last batches are dropped, so all steps are alike."""
     order = trainer.batches
     if order.clips > order.batch_size:
         order.clips -= order.clips % order.batch_size

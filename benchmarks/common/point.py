@@ -1,4 +1,4 @@
-"""Take one measurement in a fresh process, whose memory is its own, and print it as JSON; speed.py and curves.py run this.
+"""Take one measurement and print it as JSON. speed.py and curves.py run this in a fresh process, whose memory is its own.
 
     python benchmarks/common/point.py --steps 3 -- --DR demo_data    time and memory of training
     python benchmarks/common/point.py --steps 3 --images repeated.npy -- --DR demo_data    the loader alone
@@ -65,7 +65,7 @@ def measure_loading(flags: Namespace, steps: int, images: Path) -> dict:
     start_up, times = time.perf_counter() - begin, []
     for _ in range(steps):
         begin = time.perf_counter()
-        if next(source, None) is None:  # the end of an epoch is not a batch
+        if next(source, None) is None:  # the epoch has ended; time the first batch of the next one instead
             source = iter(loader)
             begin = time.perf_counter()
             next(source)
@@ -81,10 +81,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("trainer_flags", nargs="*", metavar="-- FLAG", help="flags of Trainer.py")
     options = parser.parse_args(argv)
     flags = parse_flags(options.trainer_flags)
-    # When memory runs out, the kernel is to kill this process and no other.
+    # If memory runs out, the kernel should kill this process and no other.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    # The loader uses the process's memory, also where the model would be on a GPU.
+    # The loader uses the memory of the process, even if the model would be on a GPU.
     device = torch.device("cpu") if options.images else find_device(flags.device)
     imports = peak_memory(device)
     steps, images = options.steps, options.images

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-# Parts of the messages of torch, numpy, Python and C++ when memory runs out, in lower case.
+# Parts of the messages that torch, NumPy, Python and C++ print when memory runs out, in lower case.
 NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "memoryerror", "bad_alloc")
 
 
 def run_point(options: list[str], trainer_flags: list[str]) -> dict:
-    """Return what point.py measures in a fresh process; `problem` is None, or the reason why nothing was measured."""
+    """Run point.py in a fresh process and return its results; `problem` is None, or the reason why nothing was measured."""
     command = [sys.executable, str(Path(__file__).with_name("point.py")), *options, "--", *trainer_flags]
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")

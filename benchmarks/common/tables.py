@@ -1,4 +1,4 @@
-"""Print measurements as Markdown tables."""
+"""Format measurements as Markdown tables."""
 
 import shlex
 import statistics

@@ -1,4 +1,4 @@
-"""Convert files of BAIR TFRecords in parallel. A worker writes one sequence at a time, and only whole sequences appear."""
+"""Convert files of BAIR TFRecords in parallel. Each worker writes one sequence at a time; only complete sequences appear."""
 
 import json
 import math
@@ -72,7 +72,7 @@ def decode(payload: memoryview, *, view: str) -> DecodedSequence:
 
 
 def write_sequence(folder: Path, sequence: DecodedSequence) -> None:
-    """Write a sequence next to its folder and move it there as a whole; a failure leaves nothing."""
+    """Write a sequence next to its folder and move it there as a whole; a failure leaves no files behind."""
     partial = folder.with_name(f".{folder.name}.part")
     try:
         partial.mkdir(parents=True)
@@ -92,8 +92,8 @@ def start_worker(event: Event) -> None:
     stop_event = event
     parent = multiprocessing.parent_process()
     if parent:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the workers as well; the parent handles it
-        # Without this, the workers of a killed parent would keep writing and disturb those of the next start.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the workers too; the parent handles it
+        # Without this, the workers of a killed parent would keep writing and interfere with those of the next conversion.
         threading.Thread(target=exit_after, args=(parent,), daemon=True).start()
 
 
@@ -104,7 +104,7 @@ def exit_after(parent: BaseProcess) -> None:
 
 
 def convert_file(source: Path, folder: Path, view: str) -> tuple[int, int]:
-    """Write the sequences of one file that the folder lacks; return their number, and how many were new."""
+    """Write the sequences of one file that the folder lacks. Return how many it then has, and how many of those are new."""
     for leftover in folder.glob(".*.part"):
         shutil.rmtree(leftover)
     size = source.stat().st_size
@@ -136,9 +136,8 @@ def start_pool(workers: int, event: Event) -> Executor:
 def convert_files(files: dict[Path, Path], *, view: str, workers: int) -> Counter[str]:
     """Convert {folder: its TFRecords file} in parallel.
 
-    Return the number of sequences by split and, as "new", the number of those written now.
-
-    Raises UserError for a damaged file, and Stopped after a signal.
+    Return the number of sequences by split and, as "new", the number of those written now. Raises UserError for a damaged file,
+    and Stopped after a signal.
     """
     event = multiprocessing.get_context("spawn").Event()
     workers = min(workers, len(files), MAX_WORKERS)
@@ -147,7 +146,7 @@ def convert_files(files: dict[Path, Path], *, view: str, workers: int) -> Counte
     pending: dict[Future, str] = {}  # the split of each file
     with Interrupt() as interrupt, tqdm(total=len(files), desc="converting", unit="file", disable=None) as bar:
         try:
-            # Processes start here. One could die of Ctrl-C before start_worker().
+            # Processes start here. Ctrl-C would kill one that has not yet reached start_worker().
             with held_back([signal.SIGINT]):
                 for folder, file in files.items():
                     pending[pool.submit(convert_file, file, folder, view)] = folder.parent.name
@@ -173,7 +172,7 @@ def first_number(path: Path) -> int:
 
 
 def plan_conversion(src: Path, out: Path, *, validate: int) -> dict[Path, Path]:
-    """Return {folder to fill: TFRecords file}; the last `validate` train files, by number, become validation.
+    """Return {folder to fill: TFRecords file}; the last `validate` train files, by number, become the validation split.
 
     Raises UserError if there are too few files.
     """
@@ -193,9 +192,9 @@ def plan_conversion(src: Path, out: Path, *, validate: int) -> dict[Path, Path]:
 
 
 def record_conversion(out: Path, files: dict[Path, Path], *, view: str) -> None:
-    """Write the settings of a conversion to its folder, so that a second start does not mix views, or train on validation data.
+    """Write the settings of a conversion to its folder. Raises UserError if it contains splits made with other settings.
 
-    Raises UserError if the folder contains splits made with other settings.
+    Without this check, a second conversion could mix views, or put the same sequences into training and validation.
     """
     path = out / "conversion.json"
     validation = [folder.name for folder in files if folder.parent.name == "validate"]

@@ -5,7 +5,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-HEADER, FOOTER = 12, 4  # bytes before a payload: its length (8, little-endian) and a checksum of it; and after: a checksum
+# Bytes before a payload: its length (8, little-endian) and its checksum. Bytes after it: the checksum of the payload.
+HEADER, FOOTER = 12, 4
 
 CRC_TABLE: np.ndarray = np.arange(256, dtype=np.uint32)
 for _ in range(8):
@@ -15,9 +16,9 @@ for _ in range(8):
 def crc32c(content: bytes) -> int:
     """Return the CRC-32C (Castagnoli) of 4 bytes or more.
 
-    One byte at a time in Python, the 740 KB of a BAIR record take 48 ms, longer than everything else; 4096 segments in parallel
-    take 6 ms. A CRC is linear: that of two adjacent segments is the CRC of the first, followed by as many zero bytes as the
-    second has, xor the CRC of the second.
+    The 740 KB of a BAIR record take 48 ms one byte at a time in Python, longer than everything else. Split into 4096 segments
+    that are computed in parallel, they take 6 ms. A CRC is linear: the CRC of two adjacent segments is the CRC of the first,
+    followed by as many zero bytes as the second has, xor the CRC of the second.
     """
     segments = 4096 if len(content) > 4096 else 1
     width = -(-len(content) // segments)
@@ -35,7 +36,7 @@ def crc32c(content: bytes) -> int:
     crcs, shift = state[:-32], state[-32:]
     while len(crcs) > 1:
         crcs = append_zeros(crcs[::2], shift) ^ crcs[1::2]
-        shift = append_zeros(shift, shift)  # of twice as many bytes
+        shift = append_zeros(shift, shift)  # now the effect of twice as many bytes
     return int(crcs[0]) ^ 0xFFFFFFFF
 
 
@@ -84,7 +85,7 @@ def varint(message: memoryview, at: int) -> tuple[int, int]:
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield (field number, content) of every field except the varints, which nothing here needs."""
+    """Yield (field number, content) of every field except the varints, which are not needed here."""
     at = 0
     while at < len(message):
         tag, at = varint(message, at)

@@ -1,4 +1,4 @@
-"""Programs of this repository as processes: started, watched, asked to stop, and never left running."""
+"""Run programs of this repository as processes: start and watch them, ask them to stop, and never leave one running."""
 
 import os
 import signal
@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-# A program is asked to stop by closing its standard input. The system does so when the parent ends, however it ends. Ctrl-C in a
-# terminal would instead reach the program twice: directly and through the parent. On Windows, any access to a standard input on
-# which a thread waits blocks, as imported libraries and child processes do. The program is therefore imported first, and the
-# thread reads from a copy of the handle.
+# A program is asked to stop by closing its standard input. The system does so when the parent ends, however it ends. The program
+# has a session of its own, because Ctrl-C in a terminal would reach it twice: directly and through the parent. On Windows,
+# imported libraries and child processes would block if they accessed a standard input on which a thread waits. The program is
+# therefore imported first, and the thread reads from a copy of the handle.
 CHILD = """
 import os, signal, sys, threading
 stop_pipe = os.dup(0)
@@ -25,7 +25,7 @@ program = __import__(sys.argv[2])
 threading.Thread(target=stop_when_asked, daemon=True).start()
 program.main(sys.argv[3:])
 """
-# Exit statuses of a program that was asked to stop: finished, Ctrl-C, SIGTERM handled, killed by SIGTERM, the same on Windows.
+# Exit statuses of a program that was asked to stop: finished, Ctrl-C, SIGTERM handled, killed by SIGTERM, killed on Windows.
 STOP_STATUSES = (0, 130, 143, -signal.SIGTERM, 3)
 
 
@@ -67,7 +67,7 @@ class Process:
         lines = [line for line in output.splitlines() if line.strip()]
         status = self.exit_status()
         if status is not None and status < 0:
-            lines.append(f"ended by signal {-status}")  # -9 without output: on Linux, memory ran out
+            lines.append(f"ended by signal {-status}")  # signal 9 on Linux usually means that memory ran out
         errors = [line for line in lines if line.startswith("error: ")]
         return [f"ended with status {status}", *lines, *errors][-1].strip()
 
@@ -75,7 +75,7 @@ class Process:
 def process_environments(jobs: int | None) -> list[dict[str, str]]:
     """Return the environment variables of each of `jobs` parallel processes: its GPU and its share of the threads.
 
-    Without `jobs`, one process per GPU, or one.
+    Without `jobs`, there is one process per GPU, or one if there is no GPU.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]

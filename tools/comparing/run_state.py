@@ -15,7 +15,7 @@ from utils import UserError
 
 
 class RunState(NamedTuple):
-    """How far a run is."""
+    """The progress of a run."""
 
     epochs_done: int | None  # None without a checkpoint
     num_epoch: int
@@ -26,7 +26,7 @@ class RunState(NamedTuple):
         return self.epochs_done == self.num_epoch
 
     def is_complete(self, *, tests: bool) -> bool:
-        """Return whether nothing is left to do; `tests` says whether tests are wanted."""
+        """Return whether the run is trained and, with `tests`, tested."""
         return self.trained and (self.tested or not tests)
 
     def __str__(self) -> str:
@@ -40,8 +40,8 @@ class RunState(NamedTuple):
 def read_state(run: PlannedRun) -> RunState:
     """Return the state of a run.
 
-    Raises UserError, in Trainer.py's words, if the run was trained with other settings. A comparison also refuses another length,
-    with which the schedules would differ.
+    Raises UserError with Trainer.py's message if the run was trained with other settings. A comparison also refuses another
+    num_epoch, because the schedules depend on it.
     """
     start = choose_start(run.args, run.explicit)
     num_epoch = run.args.num_epoch
@@ -55,7 +55,7 @@ def read_state(run: PlannedRun) -> RunState:
 
 
 def read_results(run: PlannedRun) -> dict[str, Any]:
-    """Return what Tester.py wrote; {} where nothing was scored, as without ground truth."""
+    """Return the content of Tester.py's scores.json; {} if there is none, or if it is damaged."""
     try:
         return json.loads((run.folder / "test" / "scores.json").read_bytes())
     except (OSError, ValueError):
@@ -63,7 +63,7 @@ def read_results(run: PlannedRun) -> dict[str, Any]:
 
 
 def test_mark_path(run: PlannedRun) -> Path:
-    """Return the file that identifies the last test made by a comparison. A test by hand leaves other results."""
+    """Return the file that identifies the last test made by a comparison. The results of any other test differ from it."""
     return run.folder / "test" / "compared.json"
 
 
@@ -74,7 +74,7 @@ def has_comparison_test(run: PlannedRun) -> bool:
 
 
 def lock_run(run: PlannedRun) -> FileLock | None:
-    """Return a lock that keeps other comparisons from using the run until it is released; None if one is using it."""
+    """Return a lock that keeps other comparisons from using the run until it is released; None if another one is using it."""
     return locked(run.folder / ".compare.lock")  # Trainer.py has a lock of its own
 
 

@@ -16,12 +16,12 @@ from tools.comparing.spec import Comparison, PlannedRun
 from tools.reporting.report import make_report
 from utils import UserError
 
-POLL_SECONDS = 0.3  # between two looks at the processes
-MACHINE_FLAGS = ("device", "amp", "cache_dir")  # a run is tested on the machine that trained it
+POLL_SECONDS = 0.3  # between two checks of the processes
+MACHINE_FLAGS = ("device", "amp", "cache_dir")  # the test has them too, because it runs on the same machine
 
 
 class Job:
-    """A run in progress: the remaining stages, training and test, one process after the other. It owns the lock of the run."""
+    """A run in progress: training and test, as far as they remain, one process after the other. It owns the run's lock."""
 
     def __init__(self, run: PlannedRun, state: RunState, lock: FileLock, *, tests: bool, environment: dict[str, str]):
         self.run, self.lock, self.environment, self.start_time = run, lock, environment, time.monotonic()
@@ -65,17 +65,20 @@ class Job:
 
 
 class Scheduler:
-    """The runs that need work, `waiting` or as `jobs`, and the failures."""
+    """The runs that need work, those in progress, and the failures so far."""
 
     def __init__(self, runs: list[PlannedRun], *, tests: bool, jobs: int | None):
         self.tests, self.free_environments = tests, process_environments(jobs)
-        self.jobs: list[Job] = []
+        self.jobs: list[Job] = []  # the runs in progress
         self.failures: dict[str, str] = {}  # by the name of the run
         self.used_elsewhere: set[str] = set()  # names of runs that another comparison was using
         self.waiting = [run for run in runs if self.check(run)]
 
     def check(self, run: PlannedRun) -> RunState | None:
-        """Return the state of a run that needs work. Otherwise print why it does not, and record an error as a failure."""
+        """Return the state of a run that needs work; otherwise None.
+
+        Print the reason for None. If it is an error, also record it as a failure.
+        """
         try:
             state = read_state(run)
         except UserError as error:
@@ -95,7 +98,9 @@ class Scheduler:
             lock = lock_run(run)
             if lock is None:
                 if run.name not in self.used_elsewhere:
-                    tqdm.write(f"{run.name}: in use by another comparison; the other runs come first, then this one waits for it")
+                    tqdm.write(
+                        f"{run.name}: in use by another comparison; the other runs come first, then this one is tried again"
+                    )
                 self.used_elsewhere.add(run.name)
                 continue
             self.waiting.remove(run)
@@ -163,9 +168,9 @@ def is_trained(run: PlannedRun) -> bool:
 
 
 def report_on_all(comparison: Comparison, out: Path) -> None:
-    """Report on all trained runs of the file, except those that another comparison is using: it reports later.
+    """Report on all trained runs of the file, except those that another comparison is using: that one reports later.
 
-    One comparison at a time writes a report, so that the last one includes the runs of all.
+    Comparisons write the report one at a time, so that the last report includes all runs.
     """
     report_lock = locked(out / ".report.lock")
     if report_lock is None:

@@ -1,4 +1,4 @@
-"""The file of a comparison: settings x seeds, and the Trainer.py flags of each of its runs."""
+"""The file of a comparison: its settings and seeds, and the Trainer.py flags of each of its runs."""
 
 import argparse
 import contextlib
@@ -19,7 +19,7 @@ from training.flags import parse_trainer_flags
 from utils import UserError
 
 KEYS = ("title", "question", "seeds", "flags", "settings")
-# Flags that set the runs of a comparison apart, or do not train at all; with their second spellings.
+# Flags that the comparison sets itself or that would keep a run from training, with their second spellings.
 RESERVED_FLAGS = {"DR", "data_root", "save_root", "log_dir", "seed", "resume", "overwrite", "test", "help", "h", "print_config"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # a valid folder name on every system
 
@@ -40,7 +40,7 @@ class PlannedRun(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The runs of a comparison, and the question that they answer."""
+    """The runs of a comparison and the question that they answer."""
 
     title: str
     question: str
@@ -51,7 +51,7 @@ class Comparison(NamedTuple):
 def load_comparison(
     path: Path, *, data: Path, out: Path, seeds: list[int] | None, only: list[str] | None, extra_flags: list[str]
 ) -> Comparison:  # fmt: skip
-    """Load a comparison whose runs each have a folder in `out`.
+    """Load a comparison. Each of its runs gets a folder in `out`.
 
     `seeds` and `only`, names of settings, override the file; `extra_flags` follow the flags of every run. Raises UserError with
     all problems of the file and the flags. Settings and seeds excluded by `only` and `seeds` may be invalid; `all_runs` then
@@ -62,7 +62,7 @@ def load_comparison(
     if isinstance(settings, dict) and only:
         for name in only:
             if name not in settings:
-                raise UserError(f"--only {name}: expected settings of {path}, which are {', '.join(settings)}")
+                raise UserError(f"--only {name}: expected settings of {path}: {', '.join(settings)}")
         settings = {name: flags for name, flags in settings.items() if name in only}
     requested = table | {"settings": settings, "seeds": table.get("seeds") if seeds is None else seeds}
     runs = plan_runs(requested, path=path, data=data, out=out, extra_flags=extra_flags)
@@ -105,7 +105,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def table_problems(table: dict[str, Any]) -> list[str]:
-    """Return the problems with the form of a comparison, one per line; of flags, only the names are checked."""
+    """Return the problems with the form of a comparison, one per line. check_flags() checks the values of flags."""
     problems = [f"{key}: unknown key; expected one of {', '.join(KEYS)}" for key in table if key not in KEYS]
     problems += [f"{key}: expected text" for key in ("title", "question") if not isinstance(table.get(key, ""), str)]
     problems += seed_problems(table.get("seeds"))
@@ -150,9 +150,10 @@ def seed_problems(seeds: Any) -> list[str]:
 
 
 def reserved_flag_problems(where: str, flags: list[str]) -> list[str]:
-    """Return a line for each flag that a comparison sets itself."""
+    """Return a line for each of RESERVED_FLAGS."""
     names = [flag.lstrip("-").split("=")[0] for flag in flags if flag.startswith("--") or flag == "-h"]
-    return [f"{where}: {name}: the comparison sets this flag for every run" for name in names if name in RESERVED_FLAGS]
+    reason = "not allowed here; the comparison sets the data, the folder, the seed and --resume of every run"
+    return [f"{where}: {name}: {reason}" for name in names if name in RESERVED_FLAGS]
 
 
 def to_flags(table: dict[str, Any]) -> list[str]:
@@ -161,7 +162,7 @@ def to_flags(table: dict[str, Any]) -> list[str]:
 
 
 def check_flags(path: Path, flags: dict[str, list[str]]) -> None:
-    """Check the flags of every setting. Raises UserError with all errors of Trainer.py, each with the settings that have it."""
+    """Raise UserError with all errors that Trainer.py finds in the flags, each with the settings that have it."""
     settings_by_error: dict[str, list[str]] = {}
     for name, argv in flags.items():
         stderr = io.StringIO()

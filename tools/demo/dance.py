@@ -1,10 +1,10 @@
 """The dance scene of the demo data, in the LAB4_Dataset layout.
 
 A dancer in a skirt performs random moves on a lit stage; the pose image is an OpenPose-like skeleton. Each input of a model
-carries its own information:
-    pose            where the limbs are and which way the dancer faces
-    previous frame  the glowing trail that the dancer leaves, and the swing of the skirt: neither is in the pose
-    z               the sign on the wall turns on and off at random: only a latent can represent when
+carries information that the others lack:
+    pose            the positions of the limbs, and the direction in which the dancer faces
+    previous frame  the glowing trail that the dancer leaves, and the swing of the skirt
+    z               the sign on the wall, which turns on and off at random
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ from tqdm import tqdm
 from utils import seed_for
 
 WIDTH, HEIGHT, OVERSAMPLE = 256, 128, 2  # pixels as written; drawn twice as large and averaged, which smooths the edges
-SCALE = 50.0  # pixels per body unit, which is about half a meter; times OVERSAMPLE on the canvas
+SCALE = 50.0  # written pixels per body unit, which is about half a meter
 FLOOR = 0.88 * HEIGHT
 
-# Angles of a pose in degrees: turn of the body, lean sideways, then per limb how far it is raised sideways, how far forward and
-# how far its joint is bent: (arm sideways, arm forward, elbow) left, right; (leg sideways, leg forward, knee) left, right.
+# Angles of a pose in degrees: turn of the body, sideways lean, then three per limb: how far it is raised sideways and forward,
+# and how far its joint is bent. (arm sideways, arm forward, elbow) left, right; (leg sideways, leg forward, knee) left, right.
 MOVES = {
     "stand": [0, 0, 12, 0, 10, 12, 0, 10, 4, 0, 0, 4, 0, 0],
     "t pose": [0, 0, 90, 0, 0, 90, 0, 0, 14, 0, 0, 14, 0, 0],
@@ -46,7 +46,7 @@ MOVES = {
 
 SKIN, SHIRT, SKIRT = (232, 180, 145), (240, 190, 60), (210, 52, 72)
 LEG, SHOE, HAIR = (120, 190, 200), (240, 240, 245), (60, 34, 26)
-TRAIL, FADING = np.array([80.0, 60.0, 165.0]), 0.87  # its color, and the share of it that remains one frame later
+TRAIL, FADING = np.array([80.0, 60.0, 165.0]), 0.87  # color of the trail, and the share of it that remains one frame later
 # Limbs of the skeleton with OpenPose's colors (Cao et al. 2019): right side warm, left side green to blue.
 BONES = [
     ("neck", "hip", (255, 0, 0)),
@@ -67,7 +67,7 @@ BONES = [
 
 
 class Scene(NamedTuple):
-    """Everything that one frame is drawn from."""
+    """The state of the dancer and the stage in one frame."""
 
     angles: np.ndarray  # (14,) in degrees, as in MOVES
     position: float  # of the dancer across the stage, in pixels
@@ -87,7 +87,7 @@ def choreography(frames: int, rng: np.random.Generator) -> list[Scene]:
         if t - start >= length:
             start_angles, start_position = goal_angles, goal_position
             goal_angles = np.array(MOVES[rng.choice(names)]) + rng.normal(0, 6, 14)
-            # Two of three moves also carry the dancer across the stage.
+            # Two out of three moves also carry the dancer across the stage.
             goal_position = rng.uniform(44, 212) if rng.random() < 0.66 else start_position
             start, length = t, int(rng.integers(10, 26))
         eased = 0.5 - 0.5 * np.cos(np.pi * (t - start + 1) / length)
@@ -104,7 +104,7 @@ def choreography(frames: int, rng: np.random.Generator) -> list[Scene]:
 
 
 def joints(scene: Scene) -> dict[str, np.ndarray]:
-    """Return the joint positions in pixels, (3,) each: across, down, towards the viewer. The lower foot is on the floor."""
+    """Return the joint positions in pixels, (3,) each: across, down, toward the viewer. The lower foot is on the floor."""
     turn, lean = np.radians(scene.angles[:2])
     local = {"hip": np.zeros(3)}
 
@@ -198,7 +198,7 @@ def paint_head(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], scene: Sc
 
 
 def paint_skirt(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], swing: float) -> None:
-    """Draw a bell from the waist to above the knees, with three folds; its hem lags behind the body."""
+    """Draw the skirt as a bell from the waist to above the knees, with three folds; its hem lags behind the body."""
     waist = body["hip"][:2] + [0, -0.08 * SCALE]
     knees = 0.5 * (body["left knee"] + body["right knee"])[:2]
     hem = body["hip"][:2] + 0.85 * (knees - body["hip"][:2]) + [swing * SCALE, 0]
@@ -212,7 +212,7 @@ def paint_skirt(draw: ImageDraw.ImageDraw, body: dict[str, np.ndarray], swing: f
 def draw_frame(background: np.ndarray, scene: Scene, trail: np.ndarray) -> tuple[Image.Image, np.ndarray]:
     """Return the frame of one scene, WIDTH x HEIGHT, and the trail for the next scene, (H, W) in [0, 1].
 
-    `trail` is what remains of the trail of earlier scenes; it is visible behind the dancer.
+    `trail` is the faded trail of the earlier scenes; it is visible behind the dancer.
     """
     image = background + trail[..., None] * TRAIL
     add_sign(image, lit=scene.sign)

@@ -1,7 +1,7 @@
-"""The physics of the robot scene: a gripper pushes objects about in a tray, as in BAIR. robot.py draws it.
+"""The physics of the robot scene: a gripper pushes objects around in a tray, as in BAIR. robot.py draws it.
 
 The state of frame t and the action between t and t + 1 determine frame t + 1; only the initial state and the actions are random.
-Lengths are in table units, about 50 pixels: x to the right, y towards the viewer, z up from the table. N objects, C corners.
+Lengths are in table units, about 50 pixels: x to the right, y toward the viewer, z up from the table. N objects, C corners.
 """
 
 from itertools import combinations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Limits of the gripper: x, y, z of the finger tips and the gap between the jaws.
+# Limits of the gripper: x, y, z of the tips of the jaws, and the gap between them.
 # The gripper keeps away from the walls, so that there is room for the objects that it pushes.
 LOWEST, HIGHEST = np.array([-0.39, 0.1, 0.0, 0.03]), np.array([0.39, 0.74, 0.18, 0.14])
 MAX_SPEED = np.array([0.065, 0.065, 0.035, 0.02])  # of each value, per frame
@@ -26,7 +26,7 @@ COLORS = [(214, 58, 52), (44, 118, 205), (246, 196, 50), (58, 165, 88), (240, 12
 class Object(NamedTuple):
     """An upright prism that can be pushed; it does not turn."""
 
-    outline: np.ndarray  # (C, 2) relative to its position, ordered from x to y
+    outline: np.ndarray  # (C, 2) relative to its position, in the direction from the x axis to the y axis
     normals: np.ndarray  # (C, 2) outward normals; edge i leads from corner i to the next
     height: float
     color: tuple[int, int, int]
@@ -34,7 +34,7 @@ class Object(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything in a frame that changes during a sequence."""
+    """The parts of a frame that change during a sequence."""
 
     gripper: np.ndarray  # (4,) as in LOWEST
     positions: np.ndarray  # (N, 2)
@@ -45,11 +45,11 @@ class Episode(NamedTuple):
 
     objects: list[Object]
     states: list[State]  # one per frame
-    actions: np.ndarray  # (T, 4); the last one leads out of the episode
+    actions: np.ndarray  # (T, 4); the last one leads to a frame after the episode
 
 
 def polygon(corners: int, width: float, depth: float, turn: float) -> np.ndarray:
-    """Return a polygon (C, 2) on an ellipse; four corners give a box with these half sides."""
+    """Return a polygon (C, 2) on an ellipse; four corners give a box whose sides are twice `width` and `depth`."""
     angles = 2 * np.pi * (np.arange(corners) + 0.5) / corners
     stretch = 2**0.5 if corners == 4 else 1.0
     points = stretch * np.stack([width * np.cos(angles), depth * np.sin(angles)], axis=1)
@@ -68,7 +68,7 @@ SQUARE_NORMALS = edge_normals(SQUARE)
 
 
 def jaw_footprint(gripper: np.ndarray, height: float) -> np.ndarray:
-    """Return the outline (4, 2) of both jaws below a height: the deeper they reach, the wider it is."""
+    """Return the common outline (4, 2) of both jaws below a height: the deeper the jaws reach, the wider it is."""
     depth = min(1.0, max(0.0, (height - gripper[2]) / TAPER))
     return gripper[:2] + SQUARE * (depth * (JAW * [1, 0.5] + [gripper[3] / 2, 0]))
 
@@ -105,7 +105,7 @@ def push_objects(objects: list[Object], reach: list[float], positions: np.ndarra
 
 
 def separate_objects(objects: list[Object], reach: list[float], positions: np.ndarray) -> bool:
-    """Push objects that overlap apart, half the way each, in place; return whether any moved."""
+    """Push overlapping objects apart, each by half the distance, in place; return whether any moved."""
     moved = False
     for i, j in combinations(range(len(objects)), 2):
         if hypot(*(positions[j] - positions[i])) < reach[i] + reach[j]:
@@ -119,7 +119,7 @@ def separate_objects(objects: list[Object], reach: list[float], positions: np.nd
 
 
 def resolve_overlaps(objects: list[Object], positions: np.ndarray, gripper: np.ndarray | None) -> np.ndarray:
-    """Return the positions (N, 2) after the gripper, if given, and the objects themselves have pushed overlaps apart.
+    """Return the positions (N, 2) after the gripper, if given, and the objects have pushed each other out of all overlaps.
 
     Repeated sweeps over the pairs converge: each halves the remaining overlap. An object squeezed between gripper and wall stays
     in the tray.
@@ -129,7 +129,7 @@ def resolve_overlaps(objects: list[Object], positions: np.ndarray, gripper: np.n
     low = TRAY[0] - [item.outline.min(axis=0) for item in objects]
     high = TRAY[1] - [item.outline.max(axis=0) for item in objects]
     for sweep in range(SWEEPS):
-        # The later sweeps move the objects only, so that they never end up inside each other.
+        # The later sweeps only separate objects from each other, so that they never end up inside each other.
         moved = gripper is not None and sweep < GRIPPER_SWEEPS and push_objects(objects, reach, positions, gripper)
         if gripper is not None and sweep == 0 and not moved:
             return positions  # the gripper touches nothing, and the previous frame had no overlaps
@@ -167,7 +167,7 @@ def initial_scene(rng: np.random.Generator) -> tuple[list[Object], State]:
 
 
 def choose_goal(state: State, rng: np.random.Generator) -> np.ndarray:
-    """Return the next goal of the gripper (4,): in half of the cases beyond an object, with the jaws down; else anywhere."""
+    """Return the next goal of the gripper (4,): half of the time beyond an object, with the jaws down; else anywhere."""
     goal = rng.uniform(LOWEST, HIGHEST)
     if rng.random() < 0.5:
         position = state.positions[rng.integers(len(state.positions))]
@@ -178,7 +178,7 @@ def choose_goal(state: State, rng: np.random.Generator) -> np.ndarray:
 
 
 def random_episode(frames: int, rng: np.random.Generator) -> Episode:
-    """Return an episode of that many frames.
+    """Return a random episode.
 
     The gripper heads for a goal for up to 9 frames and changes direction smoothly, so that actions persist as in BAIR.
     """

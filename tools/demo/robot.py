@@ -1,7 +1,7 @@
 """The robot scene of the demo data, in the Lab 5 layout: draws the states of pushing.py and writes their files.
 
 The camera looks from the front and above. Objects and gripper are prisms, painted from far to near. The lamp is at the back on
-the left, so that a shadow shows how high the gripper is. N objects, C corners.
+the left, so that the gripper's shadow shows its height. N objects, C corners.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from utils import seed_for
 SIZE, OVERSAMPLE = 64, 4  # side in pixels as written; drawn four times as large and averaged, which smooths the edges
 CANVAS = SIZE * OVERSAMPLE
 EYE, ZOOM = np.array([0.0, 1.66, 1.5]), 404.0  # the camera and its focal length in pixels of the canvas
-CENTER = np.array([0.5, 0.51]) * CANVAS  # where its axis meets the image
+CENTER = np.array([0.5, 0.51]) * CANVAS  # the pixel on the axis of the camera
 SIN, COS = np.sin(np.radians(51)), np.cos(np.radians(51))  # of the angle by which the camera looks down
 AXES = np.array([[1, 0, 0], [0, SIN, -COS], [0, -COS, -SIN]])  # columns: right, down, ahead
 LAMP = np.array([-0.55, -0.3, 1.0])  # direction to the lamp, not normalized
@@ -45,7 +45,7 @@ def at_heights(outline: np.ndarray, *heights: float) -> np.ndarray:
 
 
 def tint(color: Color, light: float) -> Color:
-    """Return the color in that much light."""
+    """Return the color times `light`."""
     red, green, blue = (min(255, int(channel * light)) for channel in color)
     return red, green, blue
 
@@ -85,7 +85,7 @@ def paint_link(draw: ImageDraw.ImageDraw, a: np.ndarray, b: np.ndarray, width: f
 
 
 def elbow_position(wrist: np.ndarray) -> np.ndarray:
-    """Return the elbow (3,) between shoulder and wrist: both links keep their length, and the elbow points up."""
+    """Return the elbow (3,) between shoulder and wrist (3,): both links keep their length, and the elbow points up."""
     way = wrist - SHOULDER
     length = min(float(np.linalg.norm(way)), UPPER_ARM + FOREARM)
     along = (UPPER_ARM**2 - FOREARM**2 + length**2) / (2 * length)
@@ -115,7 +115,7 @@ def paint_robot(draw: ImageDraw.ImageDraw, gripper: np.ndarray) -> None:
 
 
 def shadow_mask(objects: list[Object], state: State) -> Image.Image:
-    """Return how dark the table is, as a mask of the canvas's size; drawn small, which softens it."""
+    """Return the shadows on the table as a mask of the canvas's size; they are drawn small, which softens them."""
     mask = Image.new("L", (CANVAS // 2, CANVAS // 2))
     draw = ImageDraw.Draw(mask)
     gripper, wrist = state.gripper, state.gripper[:3] + [0, 0, WRIST]
@@ -140,7 +140,7 @@ def tray() -> Image.Image:
     """Return the empty wooden tray on a dark floor; callers draw on a copy."""
     rng = np.random.default_rng(0)
     v, u = np.mgrid[0:CANVAS, 0:CANVAS] + 0.5
-    # From pixels back to the table: the ray through a pixel, followed down to z = 0.
+    # The point of the table in each pixel: the ray through the pixel, followed down to z = 0.
     rays = np.stack([(u - CENTER[0]) / ZOOM, (v - CENTER[1]) / ZOOM, np.ones_like(u)], axis=-1) @ AXES.T
     x, y = np.moveaxis(EYE[:2] - EYE[2] * rays[..., :2] / rays[..., 2:], -1, 0)
     board = np.floor((y + 0.02) / 0.127)

@@ -1,1 +1,1 @@
-"""The report on runs: what is read, computed, drawn and written, for tools/report.py."""
+"""The report on runs, for tools/report.py: reading runs, computing statistics, drawing charts, and writing the page."""

@@ -24,7 +24,7 @@ QUESTIONS = {
     "psnr": "Where is the PSNR low, and where is it high? What do the frames there have in common?",
     "other": "What else was tried, and what did it change?",
 }
-# The wording of earlier versions, which an earlier report contains where there is no answer yet.
+# The wording of earlier versions. An earlier report contains it where there is no answer yet.
 FORMER_QUESTIONS = {
     "protocol": "How do training and testing go, step by step, and why so?",
     "teacher forcing": "Which teacher forcing strategy was chosen, and why?",
@@ -41,7 +41,7 @@ class Answer(NamedTuple):
 
     name: str
     text: str  # Markdown; "" without an answer
-    folder: Path  # of report.md, to which the addresses of images are relative
+    folder: Path  # of report.md; the addresses of images are relative to it
 
     def html(self) -> str:
         if not self.text:
@@ -58,7 +58,7 @@ class Answer(NamedTuple):
 
 
 def embed_image(address: str, folder: Path) -> str:
-    """Return the image as a data URI if the address is that of a file, relative to `folder`; else the address."""
+    """Return the image as a data URI if the address is the path of a file relative to `folder`; else the address."""
     kind = mimetypes.guess_type(address, strict=False)[0] or ""
     if not kind.startswith("image/"):
         return address
@@ -75,7 +75,7 @@ def placeholder(question: str) -> str:
 
 
 def read_answers(text: str) -> dict[str, str] | None:
-    """Return the answers in a report.md by the names of their questions; None unless it contains every mark exactly once."""
+    """Return the answers in a report.md by the names of their questions; None unless the text has every mark exactly once."""
     found = dict(re.findall(BEGIN_MARK.format("(.+?)") + "\n(.*?)" + END_MARK, text, flags=re.DOTALL))
     counts = text.count(BEGIN_MARK.split("{")[0]), text.count(END_MARK)
     if found.keys() != QUESTIONS.keys() or counts != (len(found), len(found)):

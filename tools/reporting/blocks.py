@@ -15,7 +15,7 @@ MAX_TILES_PER_ROW = 6
 
 
 class Block(Protocol):
-    """A part of a report. Blocks with images also have files(), which returns their content by name."""
+    """A part of a report. Blocks with images also have files(), which returns the content of the image files by name."""
 
     def html(self) -> str:
         """Return the block as HTML, with embedded images."""
@@ -25,7 +25,7 @@ class Block(Protocol):
 
 
 def data_uri(content: bytes) -> str:
-    """Return a PNG or WebP image as an address that contains it."""
+    """Return a PNG or WebP image as a data URI."""
     kind = "png" if content.startswith(b"\x89PNG") else "webp"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
@@ -36,7 +36,7 @@ def plain_markdown(text: str) -> str:
 
 
 class Heading(NamedTuple):
-    """A heading of level 2 or 3, which the contents list, or 4."""
+    """A heading of level 2 to 4. The table of contents lists those of level 2 and 3."""
 
     level: int
     text: str
@@ -107,7 +107,7 @@ class Figure(NamedTuple):
 
 
 class FigureRow(NamedTuple):
-    """Charts next to each other, as many as there is room for."""
+    """Charts next to each other, as many in a row as there is room for."""
 
     charts: list[Figure]
 
@@ -128,7 +128,7 @@ class Tile(NamedTuple):
     caption: str
     frame: bytes  # PNG of a still frame, b"" for a video
     sprite: Sprite | None = None
-    psnr: list[float | None] | None = None  # of each frame
+    psnr: list[float | None] | None = None  # of each frame, in dB
 
     def html(self) -> str:
         caption = f'<figcaption><b>{escape(self.name)}</b> <span class="score">{escape(self.caption)}</span></figcaption>'
@@ -149,7 +149,7 @@ def tile_grid(tiles: list[Tile]) -> str:
 
 
 class Frames(NamedTuple):
-    """Selected frames: {label: ground truth, pose and predictions}; in Markdown, one image of all."""
+    """Selected frames: {label: ground truth, pose and predictions}; in Markdown, one image with all of them."""
 
     rows: dict[str, list[Tile]]
     image: Figure

@@ -11,7 +11,7 @@ from visualization.plots import PANELS, draw_one_panel, draw_psnr_of_groups
 
 
 def training_curves(groups: list[Group], values: list[str], more: list[Figure] | None = None) -> FigureRow:
-    """Return a chart of each of these values, with all runs; those of a group share a color. `more` charts follow."""
+    """Return one chart per value with all runs, then the charts in `more`. Runs of a group share a color."""
     runs = [run for group in groups for run in group.runs]
     members = {group.name: [run.name for run in group.runs] for group in groups}
     curves = {run.name: run.curves for run in runs}
@@ -19,7 +19,7 @@ def training_curves(groups: list[Group], values: list[str], more: list[Figure] |
     for panel in PANELS:
         if panel.value in values:
             file = io.BytesIO()
-            # best.ckpt is one of the epochs in the run's own folder.
+            # The PSNR per frame is that of best.ckpt, which is from an epoch that was trained in this folder.
             rows = {run.name: run.own_rows if panel.value == "val_psnr_per_frame" else run.rows for run in runs}
             draw_one_panel(panel, rows, members, file, curves=curves)
             alt = f"{panel.title} by {panel.x}: {listed(list(members))}"
@@ -28,7 +28,7 @@ def training_curves(groups: list[Group], values: list[str], more: list[Figure] |
 
 
 def common_limits(losses: list[float]) -> tuple[float, float] | None:
-    """Return limits that make charts of these losses comparable; None if all losses are equal."""
+    """Return limits that make charts of these losses comparable; None if there are no losses, or all are equal."""
     if not losses:
         return None
     margin = 0.05 * (max(losses) - min(losses))
@@ -37,7 +37,7 @@ def common_limits(losses: list[float]) -> tuple[float, float] | None:
 
 
 def loss_with_draws(groups: list[Group]) -> list[Figure]:
-    """Return the loss of each group's first run, with the epochs marked that were mostly teacher-forced."""
+    """Return a chart of the loss of each group's first run, with marks at the epochs that were mostly teacher-forced."""
     losses = []
     for group in groups:
         run = group.runs[0]
@@ -54,7 +54,7 @@ def loss_with_draws(groups: list[Group]) -> list[Figure]:
 
 
 def mean_psnr_chart(groups: list[Group]) -> list[Figure]:
-    """Return the PSNR over the frames, mean over the test sequences; nothing for a single sequence."""
+    """Return a chart of the PSNR per frame, averaged over the test sequences; [] if there is only one sequence."""
     curves: dict[str, np.ndarray] = {}
     for group in groups:
         steps = [run.scores.steps for run in group.tested_runs if run.scores]

@@ -23,14 +23,14 @@ class Group(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Mean and sample standard deviation over some runs; NaN without values, the deviation also for a single value."""
+    """Mean and sample standard deviation over some runs. Both are NaN without values, the deviation also for a single value."""
 
     mean: float
     deviation: float
     runs: int  # with a value
 
     def text(self, digits: int) -> str:
-        """Return 29.31 ± 0.12, a single value without deviation, or - without values."""
+        """Return text such as 29.31 ± 0.12; the mean alone for a single value, and - without values."""
         if self.runs == 0:
             return "-"
         return f"{self.mean:.{digits}f}" + (f" ± {self.deviation:.{digits}f}" if self.runs > 1 else "")
@@ -57,9 +57,9 @@ def group_runs(runs: list[Run]) -> list[Group]:
 
 
 def add_compared_flags(runs: list[Run]) -> list[Run]:
-    """Return the runs with the otherwise ignored flags, such as amp or compile, that they compare.
+    """Return the runs with their `compared_flags`: flags that are ignored otherwise, such as amp or compile.
 
-    Runs with the same settings and the same seed were made to be compared in the flags in which they still differ.
+    If runs have the same settings and the same seed, they compare the flags in which they still differ.
     """
     compared: set[str] = set()
     for group in group_runs(runs):
@@ -72,7 +72,7 @@ def add_compared_flags(runs: list[Run]) -> list[Run]:
 
 
 def group_name(names: list[str]) -> str:
-    """Return the common beginning of the names of runs, without "seed" at its end: cyclical for cyclical_seed1 and _seed2."""
+    """Return the common prefix of the names of runs without "seed" at its end: cyclical for cyclical_seed1 and cyclical_seed2."""
     if len(names) == 1:
         return names[0]
     common = names[0]

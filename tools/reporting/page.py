@@ -11,7 +11,7 @@ TEMPLATE = Path(__file__).with_name("template.html")
 
 
 def render_html(title: str, lead: Sequence[Text], blocks: Sequence[Block]) -> bytes:
-    """Return one self-contained page; the `lead` is placed between title and contents."""
+    """Return one self-contained page; the `lead` is placed between the title and the table of contents."""
     links = []
     for block in blocks:
         if isinstance(block, Heading) and block.level < 4:
@@ -23,7 +23,7 @@ def render_html(title: str, lead: Sequence[Text], blocks: Sequence[Block]) -> by
 
 
 def render_markdown(title: str, blocks: Sequence[Block]) -> tuple[bytes, dict[str, bytes]]:
-    """Return the report as Markdown, and the content of the image files that it shows, by name."""
+    """Return the report as Markdown, and the content of its image files by name."""
     files: dict[str, bytes] = {}
     for block in blocks:
         files |= block.files() if hasattr(block, "files") else {}

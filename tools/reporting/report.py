@@ -1,4 +1,4 @@
-"""Make a report: read the runs, draw, keep the answers of an earlier report, and write the files."""
+"""Make a report: read the runs, draw the charts, keep the answers of an earlier report, and write the files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from tools.reporting.sections import report_sections
 from tools.reporting.sequences import sequence_blocks
 from utils import UserError
 
-IMAGE_PATTERNS = ("curve_*.png", "coins_*.png", "psnr_*.png", "frames_seq*.png", "video_seq*.gif")  # of reports
+IMAGE_PATTERNS = ("curve_*.png", "coins_*.png", "psnr_*.png", "frames_seq*.png", "video_seq*.gif")  # of a report's images
 DEFAULT_TITLE = "Video prediction with a conditional VAE"
 
 
@@ -25,7 +25,7 @@ def make_report(
 ) -> None:
     """Write the report on some run folders to `out`, and print a summary. Raises UserError for runs that are not comparable.
 
-    `split` is the results folder of each run. `show` is the number of sequences with videos.
+    `split` is the name of the results folder in each run. `show` is the number of sequences with videos.
     """
     runs = add_compared_flags(read_runs(list(folders), split))
     check_writable(out, flag="--out")
@@ -47,7 +47,7 @@ def make_report(
 
 
 def read_earlier_answers(path: Path) -> dict[str, str]:
-    """Return the answers in an earlier report.md, {} without one. Raises UserError if they cannot be found."""
+    """Return the answers in an earlier report.md, {} without one. Raises UserError if its marks are damaged."""
     if not path.exists():
         return {}
     try:
@@ -56,7 +56,10 @@ def read_earlier_answers(path: Path) -> dict[str, str]:
         answers = None
     if answers is None:
         mark = BEGIN_MARK.format("psnr")
-        raise UserError(f"{path}: expected marks like {mark}, which some answers here lack and would be lost; move the file")
+        raise UserError(
+            f"{path}: expected marks like {mark} around every answer, got missing or repeated marks; move the file, or "
+            "its answers would be lost"
+        )
     return answers
 
 
@@ -86,7 +89,7 @@ def has_split(data: Path, split: str) -> bool:
 
 
 def missing_test_note(run: Run, split: str) -> Text | None:
-    """Return a note on a test that is missing or out of date, with the command for it; None if the best weights were tested."""
+    """Return a note on a missing or outdated test, with the command that runs it; None if the best weights were tested."""
     if not run.scores and not run.videos:
         data = Path(str(run.flags.get("DR", "DATA")))
         if has_split(data, "train") and not has_split(data, split):

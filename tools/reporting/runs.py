@@ -12,17 +12,17 @@ from training.metrics_log import read_curves, read_metrics
 from training.resume import FREE_FLAGS
 from utils import UserError, command_line
 
-# Flags that do not affect what a model learns: machine, paths, output, and the preset, which the flags that it sets describe.
-# Runs that differ only in the seed have the same settings.
+# Flags that do not belong to the settings of a run. Most concern the machine, paths or output, which do not affect what a model
+# learns. The preset is described by the flags that it sets. Runs that differ only in the seed have the same settings.
 IGNORED_FLAGS = (FREE_FLAGS - {"num_epoch", "val_every", "skip_bad"}) | {"preset", "seed"}
 RUN_SPECIFIC_FLAGS = {"save_root", "seed", "resume", "overwrite", "test"}  # these differ between any two runs
 BASELINES = {"copy": "copy-last-frame baseline", "background": "median-frame baseline (oracle)"}
 BASELINE_TOLERANCE = 0.02  # dB by which the score of a baseline may differ between machines
-VIDEO_SUFFIXES = ".mp4", ".gif"  # the GIF wins where there are both: it needs no further package
+VIDEO_SUFFIXES = ".mp4", ".gif"  # if both exist, the GIF is read, which needs no further package
 
 
 class Run(NamedTuple):
-    """One training, and its test if there is one."""
+    """One training run, and its test if there is one."""
 
     folder: Path
     name: str
@@ -31,7 +31,7 @@ class Run(NamedTuple):
     curves: list[dict]  # of curves.jsonl, several rows per epoch; empty for a run without the file
     first_epoch: int  # the first one in this folder, from 0; earlier rows belong to the run that it continues
     training_seconds: float | None  # without validation
-    scores: SplitScores | None  # None without a test, and without ground truth
+    scores: SplitScores | None  # None without a test or without ground truth
     test_settings: dict[str, Any]  # checkpoint, epoch, z_scale, samples, fps; empty without a test
     results: Path  # folder of the test
     compared_flags: frozenset[str] = frozenset()  # flags of IGNORED_FLAGS that these runs compare
@@ -56,13 +56,13 @@ class Run(NamedTuple):
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """Epoch, from 0, and PSNR of the best validation, which best.ckpt was saved after."""
+        """Epoch, from 0, and PSNR of the best validation, after which best.ckpt was saved."""
         validated = [(row["epoch"], row["val_psnr"]) for row in self.own_rows if row.get("val_psnr") is not None]
         return max(validated, key=lambda pair: pair[1], default=None)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The flags that affect what a model learns, and the settings of its test that affect scores."""
+        """The flags that affect what the model learns, and the settings of its test that affect scores."""
         ignored = IGNORED_FLAGS - self.compared_flags
         settings = {name: value for name, value in self.flags.items() if name not in ignored}
         for name in ("z_scale", "samples"):
@@ -88,16 +88,16 @@ class Run(NamedTuple):
 
 
 def natural_key(name: str) -> list[str | int]:
-    """Return a sort key that places 9 before 12."""
+    """Return a sort key that compares numbers in names by value: 9 before 12."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def read_run(folder: Path, name: str, split: str) -> Run:
-    """Read a run folder. Raises UserError if it is not one."""
+    """Read a run folder. Raises UserError if the folder does not contain a run."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected the --save_root of a training")
+        raise UserError(f"{folder}: no such folder; expected the --save_root of a training run")
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: expected the --save_root of a training, got a folder without config.json")
+        raise UserError(f"{folder}: expected the --save_root of a training run, got a folder without config.json")
     config = load_json(folder / "config.json")
     flags = config.get("flags")
     if not isinstance(flags, dict) or str(flags.get("model")) not in TASKS:
@@ -124,7 +124,7 @@ def read_run(folder: Path, name: str, split: str) -> Run:
 
 
 def check_numbers(config: dict[str, Any], path: Path) -> None:
-    """Raise UserError unless the numbers that a report needs are whole numbers; older runs lack those with a default."""
+    """Raise UserError unless the numbers that a report needs are whole numbers. Older runs lack those with a default."""
     defaults = {"frame_H": None, "frame_W": None, "n_past": 1, "seed": 0, "first_epoch": 0}
     for name, default in defaults.items():
         value = config.get(name, default)
@@ -134,7 +134,7 @@ def check_numbers(config: dict[str, Any], path: Path) -> None:
 
 
 def short_names(folders: list[Path]) -> list[str]:
-    """Return the shortest endings of the paths that are all different."""
+    """Return the last parts of each path, as few as make all names different."""
     for length in range(1, max(len(folder.parts) for folder in folders) + 1):
         names = ["/".join(folder.parts[-length:]) for folder in folders]
         if len(set(names)) == len(names):
@@ -163,9 +163,9 @@ def validation_baseline(run: Run) -> float | None:
 
 
 def check_same_data(first: Run, run: Run) -> None:
-    """Raise UserError unless both runs predict the same kind of video and were validated on the same frames.
+    """Raise UserError unless both runs have the same task and frame size, and were validated on the same frames.
 
-    The score of a baseline identifies the data wherever it is stored.
+    The score of a baseline identifies the frames, wherever they are stored.
     """
     where = f"{run.folder} and {first.folder}"
     if run.task is not first.task:
@@ -190,4 +190,6 @@ def check_same_tests(first: Run, run: Run) -> None:
     for name, curves in run.scores.frames.items():
         here, there = (scores.means[name].get("copy", np.nan) for scores in (run.scores, first.scores))
         if curves["psnr"].shape != first.scores.frames[name]["psnr"].shape or abs(here - there) > BASELINE_TOLERANCE:
-            raise UserError(f"{where}: expected tests on the same frames, got others in sequence {name}; run Tester.py again")
+            raise UserError(
+                f"{where}: expected tests on the same frames, got different frames in sequence {name}; run Tester.py again"
+            )

@@ -14,8 +14,8 @@ class SplitScores(NamedTuple):
     """The content of scores.json."""
 
     means: dict[str, dict[str, float]]  # by sequence, and of "all", the columns of scores.csv; NaN for null
-    frames: dict[str, dict[str, np.ndarray]]  # by sequence, each field of evaluation.Score over the frames
-    steps: np.ndarray  # PSNR over the frames, mean over the sequences
+    frames: dict[str, dict[str, np.ndarray]]  # by sequence, each field of Score over the frames
+    steps: np.ndarray  # PSNR of each frame, averaged over the sequences
     grader: dict[str, float]  # grader PSNR of the dance: overall, public, private; NaN for null
 
 
@@ -26,17 +26,17 @@ def load_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise UserError(f"{path}: expected JSON, got something else; was the file truncated?") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: expected an object, got a {type(value).__name__}")
+        raise UserError(f"{path}: expected an object, got JSON of type {type(value).__name__}")
     return value
 
 
 def to_float(value: float | None) -> float:
-    """Return a number of a file, NaN for null. Raises TypeError."""
+    """Return a number as a float, null as NaN. Raises TypeError or ValueError for anything else."""
     return float("nan") if value is None else float(value)
 
 
 def read_scores(path: Path) -> tuple[SplitScores | None, dict[str, Any]]:
-    """Return scores.json of Tester.py and the settings of the test; no scores where nothing was scored. Raises UserError."""
+    """Return the scores in a scores.json, None if there are none, and the settings of the test. Raises UserError."""
     if not path.is_file():
         return None, {}
     content = load_json(path)
@@ -52,7 +52,7 @@ def read_scores(path: Path) -> tuple[SplitScores | None, dict[str, Any]]:
 
 
 def parse_scores(content: dict[str, Any]) -> SplitScores:
-    """Return the scores in the content of scores.json. Raises an error of Python if they are not as Tester.py writes them."""
+    """Return the scores in the content of scores.json. Raises a built-in exception if Tester.py did not write it like this."""
     means: dict[str, dict[str, float]] = {}
     for row in content["sequences"]:
         columns = {key: to_float(value) for key, value in row.items() if key != "sequence"}
@@ -67,7 +67,7 @@ def parse_scores(content: dict[str, Any]) -> SplitScores:
 
 
 def check_shapes(means: dict[str, dict[str, float]], frames: dict[str, dict[str, np.ndarray]], steps: np.ndarray) -> None:
-    """Raise ValueError unless every sequence has a mean, and all its curves have the same length."""
+    """Raise ValueError unless every sequence has a mean, and all curves of a sequence have the same length."""
     if not frames or {*means} != {*frames, "all"} or any("psnr" not in columns for columns in means.values()):
         raise ValueError
     lengths = []

@@ -1,4 +1,4 @@
-"""The sections of a report: the headings of the course's report, and below each what the runs show."""
+"""The sections of a report: the headings of the course's report, each with the results of the runs on its topic."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tools.reporting.runs import Run
 from tools.reporting.tables import flags_starting_with, flags_table, listed, overview, runs_table, score_tables, settings_tables
 
 KL_ANNEALING_TYPES = ("Monotonic", "Cyclical", "None")
-# The beginnings of the names of flags.
+# Prefixes of the names of flags.
 TEACHER_FORCING_FLAGS, KL_FLAGS = ("tfr", "feedback"), ("kl_",)
 REPARAMETERIZATION = ("z = mu + sigma * eps with eps from N(0, I), so that gradients reach mu and sigma: Gaussian.sample in "
                       "modules/gaussian.py. In a rollout, z is a sample of the prior, because the posterior would need the frame "
@@ -20,7 +20,7 @@ REPARAMETERIZATION = ("z = mu + sigma * eps with eps from N(0, I), so that gradi
 def report_sections(
     groups: list[Group], notes: list[Text], sequences: dict[str, list[Block]], answers: dict[str, str], folder: Path
 ) -> list[Block]:
-    """Return all blocks of a report in `folder`; `sequences` has the blocks of each sequence."""
+    """Return all blocks of a report in `folder`; `sequences` has the blocks of each sequence by its name."""
     texts = {name: Answer(name, answers.get(name, ""), folder) for name in QUESTIONS}
     runs = runs_table([run for group in groups for run in group.runs])
     introduction: list[Block] = [Heading(2, "Introduction"), runs, texts["introduction"]]
@@ -85,24 +85,24 @@ def analysis_section(groups: list[Group], sequences: dict[str, list[Block]], ans
 
 
 def protocol(run: Run) -> Text:
-    """Return how scores are computed, which is the same for all runs."""
+    """Return a paragraph on how scores are computed, which is the same for all runs."""
     context = "the first frame" if run.context == 1 else f"the first {run.context} frames"
     return Text(f"Validation and test are full rollouts. The model gets {context} of a sequence, then its own predictions are "
-                "fed back. If it has a prior, z is sampled from it. PSNR is computed for each frame, on pixels in [0, 1], and "
-                "averaged over the predicted frames.")  # fmt: skip
+                "fed back. z is sampled from the prior. PSNR is computed for each frame, on pixels in [0, 1], and averaged over "
+                "the predicted frames.")  # fmt: skip
 
 
 def annealing_types(runs: list[Run]) -> Text:
-    """Return which types of KL annealing the runs use, and which none of them uses."""
+    """Return a paragraph on the types of KL annealing that the runs use, and on those that no run uses."""
     used = {run.flags.get("kl_anneal_type") for run in runs}
     present = [name for name in KL_ANNEALING_TYPES if name in used]
     missing = [name for name in KL_ANNEALING_TYPES if name not in used]
     text = f"These runs use {listed(present)}." if present else "The annealing type of these runs is unknown."
-    return Text(text + (f" No run uses {listed(missing)} (--kl_anneal_type)." if missing else ""))
+    return Text(text + (f" No run uses {listed(missing, 'or')} (--kl_anneal_type)." if missing else ""))
 
 
 def video_notes(groups: list[Group], sequences: dict[str, list[Block]]) -> list[Block]:
-    """Return how to use the videos, and which runs they show; nothing without videos."""
+    """Return a paragraph on how to use the videos and on the runs that they show; [] without videos."""
     if not sequences:
         return []
     text = "In report.html, the videos play in sync. Click the chart or drag the slider to show any frame."

@@ -23,7 +23,7 @@ from tools.reporting.videos import (
 from visualization.plots import decibels, draw_frames, draw_psnr_of_groups, mean_of, mean_over_runs
 from visualization.videos import save_gif
 
-GIF_FPS = 10  # of the GIFs in report.md, which would otherwise have many megabytes
+GIF_FPS = 10  # of the GIFs in report.md, which would otherwise be many megabytes large
 MARK_LABELS = {"dip": "dip", "peak": "peak", "differ": "largest difference between the settings"}
 
 
@@ -48,7 +48,7 @@ def sequence_blocks(groups: list[Group], sequence: str) -> list[Block]:
 
 
 def psnr_curves(groups: list[Group], sequence: str) -> dict[str, np.ndarray]:
-    """Return the PSNR over the frames of a sequence, (runs, T) by the name of each group that has scores of it."""
+    """Return the PSNR of each frame of a sequence, (runs, T), by the names of the groups that have scores of the sequence."""
     curves: dict[str, np.ndarray] = {}
     for group in groups:
         scored = [
@@ -66,7 +66,7 @@ def first_scored_run(groups: list[Group], sequence: str) -> Run:
 
 def select_frames(curves: dict[str, np.ndarray], context: int) -> dict[int, str]:
     """Return the frames to show, {number: kind}: dips and peaks of the mean over all runs, and the largest difference."""
-    # Without each run's own mean: where a run with low scores has none, the mean of the others would peak.
+    # Each run's own mean is subtracted. Otherwise the mean over all runs would peak where a run with low scores has no value.
     centered = [values - mean_of(values) for values in np.concatenate(list(curves.values()))]
     marks = {context + t: kind for t, kind in dips_and_peaks(mean_over_runs(np.stack(centered))).items()}
     t = largest_difference([mean_over_runs(values) for values in curves.values()])

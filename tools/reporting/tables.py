@@ -13,7 +13,7 @@ MEASURES = {"psnr": ("PSNR, dB", 2), "channel_psnr": ("per-channel PSNR, dB", 2)
 GRADER_PARTS = ("overall", "public", "private")
 MAX_ROWS = 12  # sequences that a table lists one by one
 SPREAD = "; mean ± sample standard deviation over the n runs that differ only in the seed"
-FEWER = "; a smaller n follows values that some of these runs lack"
+FEWER = "; a smaller n after a value is the number of runs that have it"
 
 
 def group_label(group: Group) -> str:
@@ -28,7 +28,7 @@ def cell(values: list[float | None], digits: int) -> str:
 
 
 def score_values(group: Group, sequence: str, measure: str) -> list[float | None]:
-    """Return a column of scores.csv for each run of a group."""
+    """Return the value of a column of scores.csv for each run of a group."""
     return [run.scores.means[sequence].get(measure) if run.scores else None for run in group.runs]
 
 
@@ -38,7 +38,7 @@ def grader_values(group: Group, part: str) -> list[float | None]:
 
 
 def useful_measures(groups: list[Group]) -> list[str]:
-    """Return the columns of scores.csv that are informative for these runs."""
+    """Return the columns of scores.csv that are worth showing for these runs."""
     means = [mean for group in groups for run in group.tested_runs if run.scores for mean in run.scores.means.values()]
     if not means:
         return []
@@ -54,7 +54,7 @@ def useful_measures(groups: list[Group]) -> list[str]:
 
 
 def baseline_rows(groups: list[Group], columns: list[str], empty_columns: int) -> list[list[str]]:
-    """Return the rows of both baselines in the first table; none without tests."""
+    """Return the rows of both baselines in the first table; [] without tests."""
     tested = [run.scores for group in groups for run in group.tested_runs if run.scores]
     rows = []
     for name, title in BASELINES.items() if tested else []:
@@ -65,7 +65,7 @@ def baseline_rows(groups: list[Group], columns: list[str], empty_columns: int) -
 
 
 def last_value(groups: list[Group], name: str) -> list[float]:
-    """Return, in a list, the newest value of a column of metrics.jsonl of the first run that has one; [] without any."""
+    """Return a list of one value: the newest in a column of metrics.jsonl, of the first run that has any; else []."""
     for group in groups:
         for run in group.runs:
             values = [row[name] for row in run.own_rows if row.get(name) is not None]
@@ -98,7 +98,7 @@ def overview(groups: list[Group]) -> list[Block]:
 
 
 def runs_table(runs: list[Run]) -> Table:
-    """Return the table of all trainings."""
+    """Return the table of all training runs."""
     rows = []
     for run in runs:
         best = f"{run.best[1]:.2f} (epoch {run.best[0] + 1})" if run.best else "-"
@@ -124,10 +124,10 @@ def format_value(value: Any) -> str:
 
 
 def settings_tables(groups: list[Group], different: list[str], same: list[str]) -> list[Block]:
-    """Return a table of the settings that differ, and a collapsed one of those that do not."""
+    """Return a table of the settings that differ, and a collapsed table of those that are the same."""
     rows = [[name, format_value(groups[0].runs[0].settings.get(name))] for name in same]
     title = f"{len(rows)} settings that all runs share" if len(groups) > 1 else "All settings"
-    folded = Folded(title, Table("Flags of Trainer.py, without those of the machine and paths", ["flag", "value"], rows))
+    folded = Folded(title, Table("Flags of Trainer.py, except those for the machine and paths", ["flag", "value"], rows))
     return [*(flags_table("Settings that differ", groups, different) if len(groups) > 1 else []), folded]
 
 
@@ -138,7 +138,7 @@ def flags_starting_with(groups: list[Group], prefixes: tuple[str, ...]) -> list[
 
 
 def flags_table(caption: str, groups: list[Group], names: list[str]) -> list[Block]:
-    """Return a table of these settings with a column per group; nothing without settings."""
+    """Return a table of these settings with a column per group; [] without settings."""
     rows = [[name, *(format_value(group.runs[0].settings.get(name)) for group in groups)] for name in names]
     return [Table(caption, ["flag", *(group.name for group in groups)], rows)] if rows else []
 
@@ -169,7 +169,7 @@ def score_tables(groups: list[Group], shown: list[str]) -> list[Block]:
     return [tables[0], *(Folded(table.caption, table) for table in tables[1:])]
 
 
-def listed(names: list[str]) -> str:
+def listed(names: list[str], conjunction: str = "and") -> str:
     """Return the names as text: a, b and c."""
     *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} {conjunction} {last}" if first else last

@@ -14,7 +14,7 @@ from tools.reporting.runs import Run
 from utils import UserError
 from visualization.videos import join_videos, read_comparison
 
-LARGEST_SIDE = 128  # pixels of an embedded frame; larger frames are reduced, because a page would have many megabytes
+LARGEST_SIDE = 128  # pixels of an embedded frame; larger frames are reduced, or a page would be many megabytes large
 WEBP_QUALITY = 90  # about 0.3 KB for a 64 x 32 frame of the course, at 42 dB: no worse than the palette of a GIF
 
 
@@ -71,18 +71,19 @@ def load_videos(groups: list[Group], sequence: str) -> list[Video]:
     return videos
 
 
-def local_extremes(values: np.ndarray) -> list[int]:
-    """Return the finite places whose value is the lowest within a twentieth of the curve on each side, lowest value first.
+def local_minima(values: np.ndarray) -> list[int]:
+    """Return the indices of local minima, the lowest value first.
 
-    Of equal values within that reach, only the first counts.
+    A local minimum is finite and the lowest value within a twentieth of the curve on each side. Of equal values within that
+    reach, only the first counts.
     """
     reach = max(1, len(values) // 20)
-    places = []
+    minima = []
     for t in range(len(values)):
         start = max(0, t - reach)
         if np.isfinite(values[t]) and start + values[start : t + reach + 1].argmin() == t:
-            places.append(t)
-    return sorted(places, key=lambda t: values[t])
+            minima.append(t)
+    return sorted(minima, key=lambda t: values[t])
 
 
 def dips_and_peaks(curve: np.ndarray, *, dips: int = 3, peaks: int = 2) -> dict[int, str]:
@@ -91,14 +92,14 @@ def dips_and_peaks(curve: np.ndarray, *, dips: int = 3, peaks: int = 2) -> dict[
     A falling curve has its dip at the end.
     """
     known = np.isfinite(curve)
-    found = dict.fromkeys(local_extremes(np.where(known, curve, np.inf))[:dips], "dip")
-    for t in local_extremes(np.where(known, -curve, np.inf))[:peaks]:
+    found = dict.fromkeys(local_minima(np.where(known, curve, np.inf))[:dips], "dip")
+    for t in local_minima(np.where(known, -curve, np.inf))[:peaks]:
         found.setdefault(t, "peak")
     return dict(sorted(found.items()))
 
 
 def largest_difference(curves: list[np.ndarray]) -> int | None:
-    """Return where several curves differ most; None for fewer than two, or where nothing can be compared."""
+    """Return the index at which several curves differ most; None for fewer than two, or if no index has all values."""
     if len(curves) < 2:
         return None
     difference = np.ptp(np.stack(curves), axis=0)
@@ -120,7 +121,7 @@ def encode_image(image: Image.Image, kind: str, **settings: Any) -> bytes:
 
 
 def make_sprite(frames: np.ndarray) -> Sprite:
-    """Return the sprite of a video (T, H, W, 3), about as wide as high."""
+    """Return the sprite of a video (T, H, W, 3), about as wide as it is high."""
     images = [to_image(frame) for frame in frames]
     width, height = images[0].size
     columns = math.ceil(math.sqrt(len(images) * height / width))
