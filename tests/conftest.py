@@ -15,16 +15,16 @@ from tools import make_demo_data
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Use one CPU thread: small tensors are much faster so, and sums have a fixed order."""
+    """Use one CPU thread: small tensors are much faster that way, and sums have a fixed order."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def quick_curves():
-    """Replace the training curves by their text.
+    """Write the training curves as text instead of drawing them.
 
-    These tests train hundreds of epochs, and drawing the curves takes longer than most of them. Tests of the curves, and runs in
-    processes of their own, draw them.
+    The tests train hundreds of epochs, and drawing the curves would take longer than most of these epochs. Tests of the curves, and
+    runs in separate processes, do draw them.
     """
     import Trainer
 
@@ -35,7 +35,7 @@ def quick_curves():
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch):
-    """Do not flush files to the disk, which thousands of small files would wait for; tests of the flushing bring their own fsync."""
+    """Do not flush files to the disk, because thousands of small files would wait for it. Tests of flushing replace fsync."""
     monkeypatch.setattr("os.fsync", lambda _handle: None)
 
 
@@ -132,7 +132,7 @@ def with_test(run: Path, data: Path, folder: Path, *more: str) -> Path:
 
 @pytest.fixture
 def blank_charts(monkeypatch):
-    """Lay plots out but do not draw them, which takes longest; test_plots.py tests their content."""
+    """Lay out plots without drawing them, which would take the most time; test_plots.py tests their content."""
     monkeypatch.setattr("visualization.plots.Figure.savefig", lambda _, file: Image.new("L", (2, 2)).save(file, "PNG"))
 
 

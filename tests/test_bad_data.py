@@ -1,4 +1,4 @@
-"""Damaged data as users have them: all problems are listed at once, and --skip_bad runs without the damaged frames."""
+"""Damaged data sets: all problems are listed at once, and --skip_bad trains without the damaged frames."""
 
 import re
 import shutil
@@ -9,29 +9,29 @@ import pytest
 import Tester
 import Trainer
 from data import frame_cache
-from data.dance import DanceClips, DanceSplit, load_validation_sequences
+from data.dance import DanceSplit, load_validation_sequences
 from data.frame_cache import read_image
 from data.robot import RobotClips, RobotSplit, fixed_windows
+from tests.helpers.dance import SIZE, clips_of
 from tests.helpers.images import write_image
 from tests.helpers.refusals import refused, refused_with_list
 from tests.helpers.settings import SMALL, SMALL_SVG
 from training.checkpoints import load_checkpoint
 from utils import UserError
 
-SIZE = {"height": 32, "width": 64}
 TRAIN = [*range(20), *range(1020, 1040)]  # the frame numbers of the demo data
-GOOD = [number for number in TRAIN if number not in (3, 7, 12, 19, 1030)]  # in `spoilt`
+GOOD = [number for number in TRAIN if number not in (3, 7, 12, 19, 1030)]  # in `damaged`
 
 
 def skipped_in(error: str, folder) -> list[int]:
-    """Return the numbers in the line about a split."""
+    """Return the numbers in the line about the skipped frames of a split."""
     (line,) = [line for line in error.splitlines() if line.startswith(f"{folder}: skipped") and "cannot be used" in line]
     return [int(number) for number in re.findall(r"\d+", line.removeprefix(f"{folder}"))]
 
 
 @pytest.fixture
-def spoilt(dataset):
-    """Every kind of damage in train/, one damaged frame in val/ (2040 to 2051)."""
+def damaged(dataset):
+    """Return a dance with every kind of damage in train/, and with one damaged frame in val/ (2040 to 2051)."""
     shutil.rmtree(dataset / ".frame_cache", ignore_errors=True)  # built by another test from the undamaged data
     frames, poses = dataset / "train" / "train_img", dataset / "train" / "train_label"
     (frames / "frame000003.png").write_text("not an image")
@@ -44,34 +44,34 @@ def spoilt(dataset):
     return dataset
 
 
-def test_all_problems_of_a_split_are_one_list(spoilt, tmp_path, capsys):
+def test_all_problems_of_a_split_are_listed_at_once(damaged, tmp_path, capsys):
     for kind in ("img", "label"):
-        (spoilt / "val" / f"val_{kind}" / "frame002044.png").unlink()
-    message, problems = refused_with_list(capsys, Trainer.main, ["--DR", spoilt, "--save_root", tmp_path / "run", *SMALL])
-    assert message == f"error: {spoilt / 'train'}: 6 of 41 frames cannot be used; fix them, or skip them with --skip_bad:"
+        (damaged / "val" / f"val_{kind}" / "frame002044.png").unlink()
+    message, problems = refused_with_list(capsys, Trainer.main, ["--DR", damaged, "--save_root", tmp_path / "run", *SMALL])
+    assert message == f"error: {damaged / 'train'}: 6 of 41 frames cannot be used; fix them, or skip them with --skip_bad:"
     expected = ["cover.png: no frame number", "are both frame 1030", "no pose image for frame000012.png", "no frame for frame000019.png",
                 "frame000003.png: cannot be read as an image", "frame000007.png: cannot be read as an image"]  # fmt: skip
     assert len(problems) == 6 and all(part in problem for part, problem in zip(expected, problems))
-    assert all(problem.startswith(str(spoilt / "train")) for problem in problems)
-    assert not list(spoilt.rglob("train-*")) and not list((tmp_path / "run").glob("*.ckpt"))
+    assert all(problem.startswith(str(damaged / "train")) for problem in problems)
+    assert not list(damaged.rglob("train-*")) and not list((tmp_path / "run").glob("*.ckpt"))
 
 
-def test_skip_bad_trains_without_damaged_frames(spoilt, tmp_path, capsys):
-    Trainer.main(["--DR", str(spoilt), "--save_root", str(tmp_path / "run"), "--num_epoch", "1", "--skip_bad", *SMALL])
+def test_skip_bad_trains_without_damaged_frames(damaged, tmp_path, capsys):
+    Trainer.main(["--DR", str(damaged), "--save_root", str(tmp_path / "run"), "--num_epoch", "1", "--skip_bad", *SMALL])
     error = capsys.readouterr().err
     whole, usable = (sum(set(range(n, n + 5)) <= set(known) for n in known) for known in (TRAIN, GOOD))
-    assert skipped_in(error, spoilt / "train") == [6, 41, whole - usable, whole]
-    assert skipped_in(error, spoilt / "val") == [1, 12]
+    assert skipped_in(error, damaged / "train") == [6, 41, whole - usable, whole]
+    assert skipped_in(error, damaged / "val") == [1, 12]
     assert load_checkpoint(tmp_path / "run" / "last.ckpt")["flags"]["skip_bad"]
-    assert refused_with_list(capsys, Trainer.main, ["--DR", spoilt, "--save_root", tmp_path / "b", *SMALL])[1]
+    assert refused_with_list(capsys, Trainer.main, ["--DR", damaged, "--save_root", tmp_path / "b", *SMALL])[1]
 
 
-def test_no_clip_contains_a_skipped_frame(spoilt):
+def test_no_clip_contains_a_skipped_frame(damaged):
     """Every clip consists of consecutive frame numbers, each with the frame and the pose of its own files."""
-    split = DanceSplit.load(spoilt, "train", **SIZE, skip_bad=True)
-    clips = DanceClips(split=split, length=4, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=1)
+    split = DanceSplit.load(damaged, "train", **SIZE, skip_bad=True)
+    clips = clips_of(split, length=4, margin=1)
     read = {
-        n: [read_image(spoilt / "train" / f"train_{kind}" / f"frame{n:06d}.png", **SIZE) for kind in ("img", "label")]
+        n: [read_image(damaged / "train" / f"train_{kind}" / f"frame{n:06d}.png", **SIZE) for kind in ("img", "label")]
         for n in GOOD
     }
     starts = [n for n in GOOD if all(m in read for m in range(n, n + 4))]
@@ -88,9 +88,10 @@ def test_no_clip_contains_a_skipped_frame(spoilt):
     assert len(clips) == sum(len(segment) for segment in clips.segments) // 4
 
 
-def test_a_validation_sequence_ends_at_a_skipped_frame(spoilt):
+def test_a_validation_sequence_ends_at_a_skipped_frame(damaged):
     names = [
-        sequence.name for sequence in load_validation_sequences(DanceSplit.load(spoilt, "val", **SIZE, skip_bad=True), length=630)
+        sequence.name
+        for sequence in load_validation_sequences(DanceSplit.load(damaged, "val", **SIZE, skip_bad=True), length=630)
     ]
     assert names == ["2040-2043", "2045-2051"]
 
@@ -107,8 +108,8 @@ def test_skip_bad_refuses_a_split_without_a_usable_frame(dataset, tmp_path, caps
     assert "80 of 80 frames cannot be used and none remains" in message and len(problems) == 80
 
 
-def test_all_problems_of_all_test_sequences_are_one_list(dataset, trained, tmp_path, capsys):
-    """Test sequences must be complete: no frame of them is skipped."""
+def test_all_problems_of_test_sequences_are_listed_at_once(dataset, trained, tmp_path, capsys):
+    """Test sequences must be complete, so none of their frames is skipped."""
     test = dataset / "test"
     (test / "test_label" / "0" / "frame003058.png").unlink()
     (test / "test_gt" / "0" / "frame003054.png").write_bytes(b"")
@@ -122,18 +123,18 @@ def test_all_problems_of_all_test_sequences_are_one_list(dataset, trained, tmp_p
     assert len(problems) == 4 and all(part in problem.replace("\\", "/") for part, problem in zip(expected, problems))
 
 
-def test_tester_skips_the_frames_that_training_skipped_in_validation(spoilt, tmp_path, capsys):
+def test_tester_skips_the_frames_that_training_skipped_in_validation(damaged, tmp_path, capsys):
     run = tmp_path / "run"
-    Trainer.main(["--DR", str(spoilt), "--save_root", str(run), "--num_epoch", "1", "--skip_bad", *SMALL])
+    Trainer.main(["--DR", str(damaged), "--save_root", str(run), "--num_epoch", "1", "--skip_bad", *SMALL])
     capsys.readouterr()
     Tester.main(
-        ["--DR", str(spoilt), "--ckpt_path", str(run), "--save_root", str(tmp_path / "out"), "--split", "val", "--device", "cpu"]
+        ["--DR", str(damaged), "--ckpt_path", str(run), "--save_root", str(tmp_path / "out"), "--split", "val", "--device", "cpu"]
     )
-    assert skipped_in(capsys.readouterr().err, spoilt / "val") == [1, 12]
+    assert skipped_in(capsys.readouterr().err, damaged / "val") == [1, 12]
 
 
 def write_sequence(folder, frames: int, *, seed: int) -> None:
-    """Write a sequence in which the action of frame t is (t, seed) and its image that of seed + t."""
+    """Write a sequence in which frame t has the action (t, seed) and an image drawn with the seed `seed + t`."""
     for t in range(frames):
         write_image(folder / f"{t}.png", size=(32, 32), seed=seed + t)
     np.savetxt(folder / "actions.csv", [[t, seed] for t in range(frames)], delimiter=",")
@@ -141,7 +142,7 @@ def write_sequence(folder, frames: int, *, seed: int) -> None:
 
 @pytest.fixture
 def robot(tmp_path):
-    """Sequences of 14, 6, 6, 6 and 6 frames: one with a damaged image and a gap, one intact, three that cannot be used."""
+    """Write sequences of 14, 6, 6, 6 and 6 frames: one with a damaged image and a gap, one intact, three that cannot be used."""
     train = tmp_path / "data" / "train" / "traj"
     for i, frames in enumerate([14, 6, 6, 6, 6]):
         write_sequence(train / str(i), frames, seed=100 * i)
@@ -158,7 +159,7 @@ def robot_split(root, *, shortest: int = 4, skip_bad: bool | None = True) -> Rob
     return RobotSplit.load(root, "train", height=32, width=32, shortest=shortest, skip_bad=skip_bad)
 
 
-def test_all_problems_of_the_robots_sequences_are_one_list(robot):
+def test_all_problems_of_robot_sequences_are_listed_at_once(robot):
     with pytest.raises(UserError) as raised:
         robot_split(robot, skip_bad=None)
     assert str(raised.value).splitlines()[0] == f"{robot / 'train'}: 20 of 38 frames cannot be used; fix them:"
@@ -202,7 +203,7 @@ def test_a_damaged_sequence_is_cut_into_contiguous_ones(robot, rows, capsys):
     np.testing.assert_allclose(clips.condition_scale(), [used.mean(axis=0), used.std(axis=0)], rtol=1e-5)
 
 
-def test_segments_that_are_too_short_are_skipped_as_sequences_are(robot, capsys):
+def test_segments_that_are_too_short_are_skipped(robot, capsys):
     assert list(robot_split(robot, shortest=5).sequences) == ["traj/1"]
     assert "skipped sequences shorter than 5 frames: traj/0 (4), traj/0+5 (4), traj/0+10 (4)" in capsys.readouterr().err
     with pytest.raises(UserError, match="every sequence is shorter than 7 frames"):
@@ -223,7 +224,7 @@ def test_a_fixed_csv_needs_no_new_cache(robot, monkeypatch):
     assert {path.relative_to(robot / "train" / "traj").as_posix() for path in tried} == {"0/9.png", "2/1.png"}
 
 
-def test_robot_training_skips_damaged_frames_but_a_test_never_does(rendered_robot, tmp_path, capsys):
+def test_robot_training_skips_damaged_frames_and_a_test_refuses_them(rendered_robot, tmp_path, capsys):
     data = shutil.copytree(rendered_robot, tmp_path / "data")
     for split, name in [("train", "2.png"), ("validate", "10.png"), ("test", "3.png")]:
         next((data / split).rglob(f"0/{name}")).write_bytes(b"")

@@ -7,11 +7,11 @@ import torch
 
 from evaluation.image_metrics import psnr
 from modules.base import sequence_loss
-from tests.test_trainer import at, batch_of, make
+from tests.helpers.trainers import batch_of, make_trainer, position
 
 
 def test_log_mse_is_the_mean_psnr_up_to_a_factor():
-    """For frames of 10 to 26 dB: it is the mean of the frames' logarithms, not the logarithm of their mean."""
+    """It is the mean of the frames' logarithms, not the logarithm of their mean. The frames have 10 to 26 dB."""
     target = torch.rand(2, 4, 3, 8, 8)
     predicted = target + torch.tensor([0.05, 0.1, 0.2, 0.3])[:, None, None, None] * torch.randn_like(target).sign()
     loss = sequence_loss(predicted, target, torch.tensor(5.0))
@@ -28,12 +28,12 @@ def test_equal_frames_have_a_finite_loss_and_gradient():
 
 @pytest.mark.parametrize("distortion", ["mse", "log_mse"])
 def test_the_loss_is_the_chosen_distortion_plus_weighted_kl(train_args, distortion):
-    """log_mse counts a thousandth, so that a frame of 30 dB has the same gradient as with mse."""
-    trainer = make(train_args, "--distortion", distortion, "--kl_weight", "0.01")
+    """log_mse has the factor 0.001, so that a frame of 30 dB has the same gradient as with mse."""
+    trainer = make_trainer(train_args, "--distortion", distortion, "--kl_weight", "0.01")
     batch = batch_of(trainer, [0, 1])
     inputs = {name: value.float() / 255 for name, value in batch.items() if name != "seed"}
     mse, kl, log_mse = (
         part.item() for part in trainer.learner.model(**inputs, teacher_forcing=True, seeds=batch["seed"].tolist())
     )
-    loss, *_ = trainer.train_step(batch, at(0), teacher_forced=True, beta=0.5)
+    loss, *_ = trainer.train_step(batch, position(0), teacher_forced=True, beta=0.5)
     assert loss == pytest.approx((mse if distortion == "mse" else 1e-3 * log_mse) + 0.5 * 0.01 * kl, rel=1e-4)

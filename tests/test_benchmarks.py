@@ -1,4 +1,4 @@
-"""speed.py and curves.py on tiny data: counts and averages against values by hand, omitted rows. No test asserts a duration."""
+"""speed.py and curves.py on tiny data: counts and averages against hand-computed values. No test asserts a duration."""
 
 import json
 from argparse import Namespace
@@ -10,7 +10,8 @@ import torch
 from benchmarks import curves, speed
 from benchmarks.common import measure, point, processes, tables
 from benchmarks.common.flops import count_gflop
-from data.dance import DanceClips, DanceSplit
+from data.dance import DanceSplit
+from tests.helpers.dance import clips_of
 from tests.helpers.refusals import refused
 from tests.helpers.settings import SMALL, SMALL_SVG
 
@@ -60,7 +61,7 @@ def value(cells: list[str]) -> float:
 
 
 def test_the_flop_of_a_convolution():
-    """2 * 3*3 * 3 inputs * 8 outputs * 16*16 positions; half of that per frame if the work covers two frames."""
+    """It has 2 * 3*3 * 3 inputs * 8 outputs * 16*16 positions, and half of that per frame if the work covers two frames."""
     layer, image = torch.nn.Conv2d(3, 8, 3, padding=1), torch.rand(1, 3, 16, 16)
     assert count_gflop(lambda: layer(image), 1) == pytest.approx(2 * 9 * 3 * 8 * 256 / 1e9)
     assert count_gflop(lambda: layer(image), 2) == pytest.approx(9 * 3 * 8 * 256 / 1e9)
@@ -97,7 +98,7 @@ def test_the_precision_is_that_of_autocast():
 
 @pytest.mark.slow
 def test_every_part_of_speed(capsys, rendered, yardstick):
-    """With a single round, derived rates can be computed again from the printed ones, which have three digits."""
+    """With a single round, derived rates can be recomputed from the printed rates, which have three digits."""
     schedule = ["--num_epoch", "30", "--tfr_sde", "10", "--tfr_d_step", "0.1"]
     rows = run_speed(capsys, rendered, "--rounds", "1", "--yardstick", yardstick, trainer_flags=schedule)
     assert {part for part, _ in rows} == {"train", "rollout", "memory", "compute", "cache"}
@@ -180,7 +181,7 @@ def test_repeated_frames_are_one_contiguous_segment(rendered, tmp_path):
     curves.write_repeated(images, 100, tmp_path / "train.npy")
     split = point.file_split(tmp_path / "train.npy")
     assert np.array_equal(split.images, images[:, np.arange(100) % 40])
-    clips = DanceClips(split=split, length=5, partial=1.0, seed=1, reference="clip", flip=0.0, shift=0, margin=0)
+    clips = clips_of(split, reference="clip")
     assert len(clips.starts) == 96 and len(clips) == 20
 
 

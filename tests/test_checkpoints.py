@@ -1,3 +1,5 @@
+"""Checkpoints: their content, files that are damaged or something else, earlier formats, and safe writing."""
+
 import os
 import pickle
 import shutil
@@ -28,7 +30,7 @@ STORED = Path(__file__).parent / "checkpoints"  # written by earlier releases
 
 
 def test_a_checkpoint_contains_what_a_resumed_run_needs(trained):
-    """ "optimizer": self.state_dict() is a mistake of many solutions: it stores the weights twice and no optimizer state."""
+    """Many solutions store self.state_dict() as the optimizer: the weights twice, and no optimizer state."""
     state = load_checkpoint(trained / "last.ckpt")
     assert set(state) >= set(KEYS)
     optimizer_state = state["optimiser"]["state"]
@@ -44,7 +46,7 @@ def test_the_model_is_rebuilt_from_the_checkpoint_alone(trained):
     assert all(torch.equal(value, state["ema"][name]) for name, value in model.state_dict().items())
 
 
-def test_a_run_folder_stands_for_its_best_or_its_last_checkpoint(trained, tmp_path):
+def test_the_checkpoint_of_a_run_folder_is_its_best_or_its_last(trained, tmp_path):
     assert find_checkpoint(trained, prefer="best").name == "best.ckpt"
     assert find_checkpoint(trained, prefer="last").name == "last.ckpt"
     (tmp_path / "last.ckpt").touch()
@@ -64,7 +66,7 @@ class Malicious:
 
 
 def spoil(path: Path, kind: str) -> None:
-    """Replace the checkpoint at `path` by something else."""
+    """Damage the checkpoint at `path`, or replace it with something else."""
     whole = path.read_bytes()
     state = load_checkpoint(path)
     if kind == "flipped":
@@ -73,7 +75,7 @@ def spoil(path: Path, kind: str) -> None:
         middle = entry.header_offset + 200 + entry.file_size // 2
         path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 8]) + whole[middle + 1 :])
     elif kind in ("text", "short text", "empty", "cut", "one byte short"):
-        # The short one reads as pickle opcodes and made torch's reader raise an IndexError.
+        # The short text consists of valid pickle opcodes. It once made torch's reader raise an IndexError.
         texts = {"text": b"hello, this is text", "short text": b"text", "empty": b"", "cut": whole[: len(whole) // 2]}
         path.write_bytes(texts.get(kind, whole[:-1]))
     elif kind == "malicious":
@@ -89,7 +91,7 @@ def spoil(path: Path, kind: str) -> None:
                     "wrong inside": state | {"epoch": "two"}}[kind], path)  # fmt: skip
 
 
-SPOILT = {
+BAD_FILES = {
     "text": "it is not an archive of torch.save", "short text": "it is not an archive of torch.save", "empty": "the file is empty",
     "cut": "cut short or damaged", "one byte short": "cut short or damaged", "flipped": "the checksum of", "weights": "got weights alone",
     "list": "got another object", "archive": "an archive, but not one of torch.save", "newer": "expected a checkpoint format up to 3, got 99",
@@ -99,14 +101,14 @@ SPOILT = {
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("kind", SPOILT)
+@pytest.mark.parametrize("kind", BAD_FILES)
 def test_a_file_that_is_not_a_checkpoint_is_refused_in_one_line(train_args, trained, tmp_path, monkeypatch, capsys, kind):
     """Trainer.py refuses it, and code in the file is not run."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(trained / "last.ckpt", tmp_path / "file.ckpt")
     spoil(tmp_path / "file.ckpt", kind)
     message = refused(capsys, Trainer.main, [*train_args, "--ckpt_path", "file.ckpt"])
-    assert "file.ckpt" in message and SPOILT[kind] in message
+    assert "file.ckpt" in message and BAD_FILES[kind] in message
     assert not (tmp_path / "was-run").exists() and not list((tmp_path / "run").glob("*.ckpt"))
 
 
@@ -122,8 +124,8 @@ def test_the_previous_checkpoint_is_used_when_the_newest_cannot_be_read(train_ar
         spoil(run / "last.ckpt", kind)
     assert load_newest(run).path.name == "previous.ckpt"
     Trainer.main(flags)
-    said = capsys.readouterr().out
-    assert "last.ckpt" in said and f"resuming from {run / 'previous.ckpt'}" in said
+    printed = capsys.readouterr().out
+    assert "last.ckpt" in printed and f"resuming from {run / 'previous.ckpt'}" in printed
     assert load_checkpoint(run / "last.ckpt")["epoch"] == 3 and load_checkpoint(run / "previous.ckpt")["epoch"] < 3
     assert (run / "damaged.ckpt").exists() is (kind != "gone")
     for name in ("last", "previous"):
@@ -132,7 +134,7 @@ def test_the_previous_checkpoint_is_used_when_the_newest_cannot_be_read(train_ar
     assert "last.ckpt" in message and "previous.ckpt" in message and "--ckpt_path" in message
 
 
-def test_every_flipped_bit_is_noticed_or_changes_nothing(trained, tmp_path):
+def test_every_flipped_bit_is_detected_or_harmless(trained, tmp_path):
     """torch does not verify an archive's checksums."""
     whole = (trained / "last.ckpt").read_bytes()
     expected = load_checkpoint(trained / "last.ckpt")
@@ -163,14 +165,14 @@ def test_weights_of_another_model_are_refused(trained):
     "config", [{"frame_dim": -1}, {"frame_dim": 2**63}, {"frame_dim": "x"}, {"condition_mean": None}, {"family": ["svg"]}]
 )
 def test_sizes_that_no_model_has_are_refused(trained, config):
-    """torch raises a RuntimeError or an OverflowError for them."""
+    """torch raises a RuntimeError or an OverflowError for such sizes."""
     state = load_checkpoint(trained / "last.ckpt")
     with pytest.raises(UserError, match=r"other\.ckpt: contains no model that can be built"):
         model_from_checkpoint(state | {"model_config": state["model_config"] | config}, trained / "other.ckpt")
 
 
 def test_a_state_of_wrong_types_is_refused(trained, tmp_path):
-    """Reading the family of a format 1 configuration that is not a dict, or weights with a name that is not text, once raised."""
+    """Two such states once raised a built-in exception: a format 1 model_config that is not a dict, and a weight whose name is not text."""
     torch.save(load_checkpoint(trained / "last.ckpt") | {"format": 1, "model_config": None}, tmp_path / "a.ckpt")
     with pytest.raises(UserError, match="expected checkpoint format 3, got 1"):
         load_checkpoint(tmp_path / "a.ckpt")
@@ -186,8 +188,8 @@ def test_a_state_that_cannot_be_read_back_is_never_written(trained):
         serialize(state | {"flags": {"DR": Path("data")}})
 
 
-def test_a_checkpoint_is_written_to_another_name_and_flushed_before_it_is_moved(trained, tmp_path, monkeypatch):
-    """Whatever fails, the earlier checkpoint is whole and no other file is left."""
+def test_a_checkpoint_is_flushed_under_another_name_before_it_is_moved(trained, tmp_path, monkeypatch):
+    """If anything fails, the earlier checkpoint stays whole and no other file is left behind."""
     content = serialize(load_checkpoint(trained / "last.ckpt"))
     path = tmp_path / "last.ckpt"
     write_checkpoint(path, content)
@@ -210,8 +212,8 @@ def test_a_checkpoint_is_written_to_another_name_and_flushed_before_it_is_moved(
     assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
 
 
-def test_a_disk_that_returns_other_bytes_is_noticed(tmp_path, monkeypatch):
-    """Such a disk reports no error when it writes."""
+def test_a_disk_that_returns_other_bytes_is_detected(tmp_path, monkeypatch):
+    """Such a disk reports no error while writing."""
     real = open
 
     def lossy(path, mode="r"):
@@ -250,8 +252,8 @@ def test_checkpoints_of_earlier_formats_are_read(name, epoch):
     assert sum(p.numel() for p in model_from_checkpoint(state, STORED / name).parameters()) > 1000
 
 
-def test_a_checkpoint_without_curves_is_read_as_one_with_none(trained, tmp_path):
-    """Format 3 did not contain them at first."""
+def test_a_checkpoint_without_curves_gets_an_empty_list(trained, tmp_path):
+    """The first checkpoints of format 3 did not contain curves."""
     state = load_checkpoint(trained / "last.ckpt")
     for curves in (None, [{"epoch": 0.5, "step": 1, "loss": 0.25}]):
         torch.save(

@@ -16,8 +16,8 @@ import Tester
 from runtime.files import locked
 from tests.helpers.comparisons import SETTINGS, SIZES, reported_runs, speed_up, states, wait_for, write
 from tests.helpers.refusals import refused_with_list
+from tests.helpers.runs import posix
 from tests.helpers.settings import ROOT
-from tests.test_signals import posix
 from tools import compare
 from tools.comparing import runner
 from training.metrics_log import read_metrics
@@ -30,7 +30,7 @@ def reports(monkeypatch) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def finished(rendered, tmp_path_factory) -> Path:
-    """A folder with the file of a comparison, rates.toml, and its runs, runs/. No test changes them."""
+    """Return a folder with the file of a comparison, rates.toml, and its runs, runs/. No test may change them."""
     folder = tmp_path_factory.mktemp("comparison")
     with pytest.MonkeyPatch.context() as patch:
         reports = speed_up(patch)
@@ -41,12 +41,12 @@ def finished(rendered, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def again(finished, rendered, tmp_path) -> list[str]:
-    """The command line that repeats the comparison, in a copy that the test may change."""
+    """Return the command line that repeats the comparison in a copy of its runs, which the test may change."""
     shutil.copytree(finished / "runs", tmp_path / "runs")
     return [str(finished / "rates.toml"), "--DR", str(rendered), "--out", str(tmp_path / "runs")]
 
 
-def test_that_every_setting_is_trained_with_every_seed_and_tested(finished):
+def test_every_setting_is_trained_with_every_seed_and_tested(finished):
     runs = {path.name for path in (finished / "runs").iterdir() if path.is_dir()}
     assert runs == {"high-seed1", "high-seed2", "low-seed1", "low-seed2"}
     for name in runs:
@@ -61,7 +61,7 @@ def test_that_every_setting_is_trained_with_every_seed_and_tested(finished):
     assert copy.startswith("# python tools/compare.py ") and copy.endswith((finished / "rates.toml").read_text())
 
 
-def test_that_finished_runs_are_not_repeated_and_the_report_is_written(again, tmp_path, reports, monkeypatch, capsys):
+def test_finished_runs_are_not_repeated_and_the_report_is_written(again, tmp_path, reports, monkeypatch, capsys):
     monkeypatch.setattr(runner, "Process", lambda *_, **__: pytest.fail("started"))
     compare.main(again)
     names = ["high-seed1", "high-seed2", "low-seed1", "low-seed2"]
@@ -70,7 +70,7 @@ def test_that_finished_runs_are_not_repeated_and_the_report_is_written(again, tm
     assert capsys.readouterr().out.count("already tested, validation ") == 4
 
 
-def test_that_a_dry_run_lists_how_far_each_run_is_and_writes_nothing(again, tmp_path, capsys):
+def test_a_dry_run_lists_the_progress_and_writes_nothing(again, tmp_path, capsys):
     runs = tmp_path / "runs"
     (runs / "high-seed1" / "epoch=0.ckpt").replace(runs / "high-seed1" / "last.ckpt")
     (runs / "low-seed1" / "test" / "compared.json").unlink()
@@ -83,8 +83,8 @@ def test_that_a_dry_run_lists_how_far_each_run_is_and_writes_nothing(again, tmp_
     assert set(states(capsys, again).values()) == {"tested"}
 
 
-def test_that_a_test_by_hand_with_other_flags_is_repeated(again, tmp_path, capsys):
-    """Its scores are in the same folder, and the report would compare them with tests of other settings."""
+def test_a_manual_test_with_other_flags_is_repeated(again, tmp_path, capsys):
+    """Its scores are in the same folder, so the report would compare tests with different settings."""
     run = tmp_path / "runs" / "high-seed1"
     before = (run / "test" / "scores.json").read_bytes()
     Tester.main([*again[1:3], "--ckpt_path", str(run), "--z_scale", "0"])
@@ -102,8 +102,8 @@ def test_seeds_settings_and_flags_of_the_command_line(finished, rendered, tmp_pa
     assert "--num_epoch 1" in (tmp_path / "runs" / "rates.toml").read_text().splitlines()[0]
 
 
-def test_that_non_finite_scores_are_printed_as_missing(again, tmp_path, capsys):
-    """They are null in the file. Every further attempt ended in a traceback."""
+def test_non_finite_scores_are_printed_as_missing(again, tmp_path, capsys):
+    """They are null in the file. Every later comparison once ended with a traceback."""
     test = tmp_path / "runs" / "low-seed1" / "test"
     scores = json.loads((test / "scores.json").read_text())
     scores["sequences"][-1]["psnr"] = None
@@ -112,7 +112,7 @@ def test_that_non_finite_scores_are_printed_as_missing(again, tmp_path, capsys):
     assert "low-seed1: already tested, validation " in (output := capsys.readouterr().out) and ", test - dB" in output
 
 
-def test_that_data_without_a_test_split_can_be_compared(dataset, tmp_path, reports, capsys):
+def test_data_without_a_test_split_can_be_compared(dataset, tmp_path, reports, capsys):
     shutil.rmtree(dataset / "test")
     argv = [str(write(tmp_path / "a.toml", {"a": {}}, seeds="[1]")), "--DR", str(dataset), "--out", str(tmp_path / "runs")]
     compare.main(argv)
@@ -121,8 +121,8 @@ def test_that_data_without_a_test_split_can_be_compared(dataset, tmp_path, repor
     assert len(reports) == 1 and states(capsys, argv) == {"a-seed1": "trained"}
 
 
-def test_that_a_failed_run_does_not_end_the_others(rendered, tmp_path, reports, capsys):
-    """The report includes finished trainings only, because half a curve would look like a whole one."""
+def test_a_failed_run_does_not_end_the_others(rendered, tmp_path, reports, capsys):
+    """The report includes only finished training runs, because half a curve would look like a whole one."""
     file = write(tmp_path / "a.toml", {"bad": {"frame_H": 30}, "good": {}}, seeds="[1]")
     message, problems = refused_with_list(capsys, compare.main, [file, "--DR", rendered, "--out", tmp_path / "runs"])
     assert "1 of 2 runs failed" in message
@@ -137,8 +137,8 @@ def test_that_a_failed_run_does_not_end_the_others(rendered, tmp_path, reports, 
     ({"num_epoch": 1}, "expected --num_epoch 2 as in the checkpoint, got 1"),
     ({"num_epoch": 4}, "expected --num_epoch 2 as in the checkpoint, got 4"),
 ])  # fmt: skip
-def test_that_an_edited_file_does_not_mix_two_kinds_of_runs(again, tmp_path, reports, capsys, changed, expected):
-    """A finished run was accepted although the file had another length or other flags by then."""
+def test_a_run_with_other_settings_than_the_file_is_refused(again, tmp_path, reports, capsys, changed, expected):
+    """A finished run was once accepted although the file had since been changed to another length or other flags."""
     file = write(tmp_path / "rates.toml", SETTINGS | {"high": SETTINGS["high"] | changed})
     _, problems = refused_with_list(capsys, compare.main, [file, *again[1:]])
     assert len(problems) == 2 and all(problem.startswith("high-seed") and expected in problem for problem in problems)
@@ -150,8 +150,8 @@ BAD = {"bad": {"N_dim": -1}, "list": {"lr": [1, 2]}, "own": {"seed": 3}, "../a":
 
 @pytest.mark.parametrize("seeds, more", [("[1]", ["--only", "good"]), ("[]", ["--only", "good", "--seeds", "1"]),
                                          ("[1, 1]", ["--seeds", "1", "--only", "good"])])  # fmt: skip
-def test_that_errors_elsewhere_in_the_file_do_not_block_the_selected_runs(rendered, tmp_path, reports, capsys, seeds, more):
-    """A dry run accepted the file, but the run itself refused it, after creating a folder."""
+def test_errors_in_other_settings_do_not_block_the_selected_runs(rendered, tmp_path, reports, capsys, seeds, more):
+    """A dry run once accepted such a file, but the real run refused it after creating a folder."""
     file = write(
         tmp_path / "a.toml", {"good": {"num_epoch": 1}} | {json.dumps(name): table for name, table in BAD.items()}, seeds=seeds
     )
@@ -162,14 +162,14 @@ def test_that_errors_elsewhere_in_the_file_do_not_block_the_selected_runs(render
     assert reported_runs(reports) == ["good-seed1"]
 
 
-def test_that_the_report_includes_runs_trained_before(again, tmp_path, reports):
-    """Also those with other settings or seeds than the current command requests."""
+def test_the_report_includes_runs_trained_before(again, tmp_path, reports):
+    """They may have other settings or seeds than the current command requests."""
     compare.main([*again, "--only", "low", "--seeds", "7"])
     assert reported_runs(reports) == ["high-seed1", "high-seed2", "low-seed1", "low-seed2", "low-seed7"]
 
 
 def test_a_file_with_a_byte_order_mark(rendered, tmp_path, capsys):
-    """Editors on Windows write it. After the first line of the copy, it would not be valid TOML."""
+    """Editors on Windows write one. In the copy it would follow the first line, where it is not valid TOML."""
     file = write(tmp_path / "a.toml", {"a": {"num_epoch": 1}}, seeds="[1]")
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
     compare.main([str(file), "--DR", str(rendered), "--out", str(tmp_path / "runs")])
@@ -178,8 +178,8 @@ def test_a_file_with_a_byte_order_mark(rendered, tmp_path, capsys):
     }
 
 
-def test_that_a_run_in_use_by_another_comparison_is_left_to_it(finished, again, tmp_path, reports, monkeypatch, capsys):
-    """Cluster jobs that did one run each were refused, because one comparison locked the whole folder."""
+def test_a_run_in_use_by_another_comparison_is_left_to_it(finished, again, tmp_path, reports, monkeypatch, capsys):
+    """Cluster jobs with one run each were once refused, because one comparison locked the whole folder."""
     run = tmp_path / "runs" / "high-seed1"
     shutil.rmtree(run)
     (tmp_path / "runs" / "low-seed1" / "test" / "compared.json").unlink()
@@ -200,9 +200,7 @@ def test_that_a_run_in_use_by_another_comparison_is_left_to_it(finished, again, 
     assert len(reported_runs(reports)) == 4
 
 
-def test_that_a_report_waits_for_another_one_and_excludes_runs_in_progress(
-    again, finished, tmp_path, reports, monkeypatch, capsys
-):
+def test_a_report_waits_for_another_report_and_excludes_runs_in_progress(again, finished, tmp_path, reports, monkeypatch, capsys):
     runs = tmp_path / "runs"
     shutil.rmtree(runs / "low-seed2")
     in_progress, reporting = locked(runs / "high-seed1" / ".compare.lock"), locked(runs / ".report.lock")
@@ -224,7 +222,7 @@ def test_that_a_report_waits_for_another_one_and_excludes_runs_in_progress(
 
 
 @pytest.mark.slow
-def test_that_two_comparisons_at_once_share_the_work(rendered, tmp_path):
+def test_two_comparisons_at_once_share_the_work(rendered, tmp_path):
     file = write(tmp_path / "a.toml", seeds="[1]", flags=SIZES | {"num_epoch": 1, "epoch_size": 2})
     command = [sys.executable, str(ROOT / "tools" / "compare.py"), str(file), "--DR", str(rendered), "--out", "runs"]
     both = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -240,9 +238,11 @@ def test_that_two_comparisons_at_once_share_the_work(rendered, tmp_path):
 
 @posix
 @pytest.mark.slow
-def test_that_a_stopped_comparison_resumes_at_the_very_step(rendered, tmp_path, reports, capsys):
-    """A process with two parallel runs is stopped within an epoch, with a checkpoint after every step. It prints one line and exits
-    with the status of the signal; in the end, its rows are those of an uninterrupted comparison."""
+def test_a_stopped_comparison_resumes_at_the_same_step(rendered, tmp_path, reports, capsys):
+    """A process with two parallel runs is stopped within an epoch. It prints one line and exits with the status of the signal.
+
+    After resuming, the rows equal those of an uninterrupted comparison.
+    """
     file = write(
         tmp_path / "a.toml", {"high": {"lr": 0.01}, "low": {}}, seeds="[1]", flags=SIZES | {"num_epoch": 1, "epoch_size": 16}
     )

@@ -1,4 +1,4 @@
-"""Files that tools/compare.py reads: those of this repository, and errors in others."""
+"""Files that tools/compare.py reads: those of this repository, and files with errors."""
 
 import pytest
 
@@ -44,7 +44,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_that_an_invalid_file_is_refused_before_anything_is_written(rendered, tmp_path, capsys, wrong):
+def test_an_invalid_file_is_refused_before_anything_is_written(rendered, tmp_path, capsys, wrong):
     content, expected = WRONG[wrong]
     file = tmp_path / "comparison.toml"
     if content is not None:
@@ -54,7 +54,7 @@ def test_that_an_invalid_file_is_refused_before_anything_is_written(rendered, tm
     assert not (tmp_path / "runs").exists()
 
 
-def test_that_all_errors_are_reported_at_once(rendered, tmp_path, capsys):
+def test_all_errors_are_reported_at_once(rendered, tmp_path, capsys):
     file = write(tmp_path / "a.toml", {"a": {"lr": -1}, "b": {"nonsense": True}, "c": {"lr": -1}})
     _, problems = refused_with_list(capsys, compare.main, [file, "--DR", rendered, "--out", tmp_path / "runs"])
     assert len(problems) == 2 and problems[0].startswith("[settings.a], [settings.c]: argument --lr")
@@ -70,15 +70,15 @@ def test_that_all_errors_are_reported_at_once(rendered, tmp_path, capsys):
     (["--", "--nonsense"], "every setting: --nonsense: no such flag"),
     (["--DR", "nowhere"], "--DR nowhere: no such folder"),
 ])  # fmt: skip
-def test_that_wrong_flags_are_refused(rendered, tmp_path, capsys, more, expected):
+def test_wrong_flags_are_refused(rendered, tmp_path, capsys, more, expected):
     argv = [write(tmp_path / "rates.toml"), "--DR", rendered, "--out", tmp_path / "runs", *more]
     message, problems = refused_with_list(capsys, compare.main, argv)
     assert any(expected in line for line in [message, *problems]) and not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
-def test_that_the_comparisons_of_the_repository_are_valid(file, tmp_path):
-    """Each has a question, at least two seeds for a deviation, and settings that differ."""
+def test_the_comparisons_of_the_repository_are_valid(file, tmp_path):
+    """Each of them has a question, at least two seeds, so that there is a deviation, and settings that differ."""
     comparison = load_comparison(file, data=tmp_path, out=tmp_path, seeds=None, only=None, extra_flags=[])
     assert comparison.title and comparison.question.endswith("?") and len({run.seed for run in comparison.runs}) >= 2
     settings = {
@@ -88,5 +88,5 @@ def test_that_the_comparisons_of_the_repository_are_valid(file, tmp_path):
     assert len({str(flags) for flags in settings.values()}) == len(settings) >= 2
 
 
-def test_that_there_are_files_for_the_comparisons_of_the_course():
+def test_the_repository_has_the_comparisons_of_the_course():
     assert {"kl_annealing", "teacher_forcing", "optimisers", "latent", "prior"} <= {file.stem for file in FILES}

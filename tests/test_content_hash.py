@@ -1,4 +1,4 @@
-"""The content hash of training data, and what a running job sees of data that change."""
+"""The content hash of training data, and jobs whose data change while they run."""
 
 import os
 import pickle
@@ -10,16 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from data.dance import DanceClips, DanceSplit
 from data.robot import RobotClips, RobotSplit
 from dataloader import ClipBatches, build_loader
+from tests.helpers.dance import load_clips
 from tests.helpers.images import write_image
 from utils import UserError
-
-
-def dance_clips(root, *, skip_bad: bool = False) -> DanceClips:
-    split = DanceSplit.load(root, "train", height=32, width=64, skip_bad=skip_bad)
-    return DanceClips(split=split, length=5, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=0)
 
 
 def robot_clips(root) -> RobotClips:
@@ -28,25 +23,25 @@ def robot_clips(root) -> RobotClips:
 
 
 def change_spot(path) -> None:
-    """Change a spot that is large enough not to vanish when the image is resized."""
+    """Change a spot of an image that is large enough to remain visible when the image is resized."""
     pixels = np.array(Image.open(path))
     pixels[4:8, 4:8] ^= 64
     Image.fromarray(pixels).save(path)
 
 
 def test_a_dance_has_the_same_hash_in_every_folder(dataset, tmp_path):
-    before = dance_clips(dataset).content_hash
+    before = load_clips(dataset).content_hash
     assert len(before) == 16 and int(before, 16) >= 0
-    assert dance_clips(dataset).content_hash == before  # from the cache file
+    assert load_clips(dataset).content_hash == before  # from the cache file
     copy = shutil.copytree(dataset, tmp_path / "elsewhere", ignore=shutil.ignore_patterns(".frame_cache"))
     for path in copy.rglob("*.png"):
         os.utime(path, (1e9, 1e9))
-    assert dance_clips(copy).content_hash == before
+    assert load_clips(copy).content_hash == before
 
 
 @pytest.mark.parametrize("change", ["frame", "pose", "number", "skipped"])
-def test_another_dance_has_another_hash(dataset, change):
-    before = dance_clips(dataset).content_hash
+def test_a_changed_dance_has_another_hash(dataset, change):
+    before = load_clips(dataset).content_hash
     frame, pose = (dataset / "train" / f"train_{kind}" / "frame001039.png" for kind in ("img", "label"))
     if change in ("frame", "pose"):
         change_spot({"frame": frame, "pose": pose}[change])
@@ -55,11 +50,11 @@ def test_another_dance_has_another_hash(dataset, change):
             path.rename(path.with_name("frame001050.png"))
     else:
         frame.write_bytes(b"")
-    assert dance_clips(dataset, skip_bad=change == "skipped").content_hash != before
+    assert load_clips(dataset, skip_bad=change == "skipped").content_hash != before
 
 
 def write_sequences(folder, lengths: list[int]) -> None:
-    """Write the same images and actions one after another for any lengths of the sequences."""
+    """Write sequences of these lengths; equal totals give the same images and actions in the same order."""
     t = 0
     for name, frames in enumerate(lengths):
         times = range(t, t + frames)
@@ -82,11 +77,11 @@ def test_the_hash_of_the_robots_data(tmp_path, change):
     assert (one == two) == (change == "nothing") and len(one) == 16
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not remove open files")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_running_job_keeps_the_pixels_it_started_with(dataset, workers):
     """Another process rebuilds the cache for changed images and removes the old file, also while workers read it."""
-    clips = dance_clips(dataset)
+    clips = load_clips(dataset)
     expected = [[clips[epoch, index]["frames"] for index in range(len(clips))] for epoch in (0, 1)]
     batches = ClipBatches(len(clips), batch_size=1, accumulate=1, seed=1)
     loader = build_loader(clips, batches, workers=workers, pin=False)
@@ -99,15 +94,15 @@ def test_a_running_job_keeps_the_pixels_it_started_with(dataset, workers):
         if epoch == 0:
             for path in (dataset / "train" / "train_img").iterdir():
                 write_image(path, seed=5)
-            assert dance_clips(dataset).content_hash != clips.content_hash
+            assert load_clips(dataset).content_hash != clips.content_hash
             assert not file.exists()
     assert len(seen) == 2 * len(clips) and all(seen)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not remove open files")
 def test_a_worker_without_a_cache_is_refused_in_one_line(dataset):
-    """Processes that are not forked get the clips by pickling and open the cache by its name."""
-    clips = dance_clips(dataset)
+    """Processes that are not forked receive the clips as a pickle and open the cache by its name."""
+    clips = load_clips(dataset)
     shutil.rmtree(dataset / ".frame_cache")
     with pytest.raises(UserError, match=r"\.npy: the frame cache was removed"):
         pickle.dumps(clips)

@@ -1,4 +1,4 @@
-"""tools/convert_bair.py: what it reads, writes, resumes and refuses, on TFRecords from an encoder of the tests' own."""
+"""tools/convert_bair.py on TFRecords from an independent encoder: exact content, resuming, and bad input."""
 
 import os
 import random
@@ -19,7 +19,7 @@ from tests.helpers.settings import ROOT
 from tools import convert_bair
 from tools.bair import conversion, tfrecords
 
-# An independent encoder: the CRC bit by bit, fields as in the documentation of protocol buffers.
+# An independent encoder: the CRC is computed bit by bit, and fields are encoded as in the documentation of protocol buffers.
 
 
 def crc32c(content: bytes) -> int:
@@ -96,7 +96,7 @@ def write_tfrecords(path: Path, seeds, **shape) -> Path:
 
 @pytest.fixture
 def src(tmp_path) -> Path:
-    """Write three train files of two sequences each, whose order by number is not that by name, and a test file of one."""
+    """Write three train files of two sequences each, whose order by number differs from that by name, and a test file of one."""
     root = tmp_path / "bair" / "softmotion30_44k"
     for i, name in enumerate(["traj_0_to_1", "traj_2_to_3", "traj_10_to_11"]):
         write_tfrecords(root / "train" / f"{name}.tfrecords", [2 * i, 2 * i + 1])
@@ -125,7 +125,7 @@ def read_sequence(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return frames, actions, positions
 
 
-def test_that_crc32c_is_that_of_the_specification():
+def test_crc32c_equals_the_specification():
     assert crc32c(b"123456789") == 0xE3069283 == tfrecords.crc32c(b"123456789")
     for size in (4, 8, 4096, 4097, 8192, 20001):  # below and above the size that is computed in segments
         content = np.random.default_rng(size).bytes(size)
@@ -134,7 +134,7 @@ def test_that_crc32c_is_that_of_the_specification():
 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("frames, side", [(3, 4), (12, 64)])
-def test_that_frames_actions_and_positions_are_exact(src, packed, frames, side):
+def test_frames_actions_and_positions_are_exact(src, packed, frames, side):
     shape = {"frames": frames, "side": side, "packed": packed}
     write_tfrecords(src / "softmotion30_44k" / "test" / "traj_0_to_1.tfrecords", [50], **shape)
     _, aux1, _, actions, positions = robot(50, **shape)
@@ -142,13 +142,13 @@ def test_that_frames_actions_and_positions_are_exact(src, packed, frames, side):
     assert all(np.array_equal(a, b) for a, b in zip(found, (aux1, actions, positions)))
 
 
-def test_that_the_csv_is_that_of_the_course(src):
+def test_the_csv_has_the_format_of_the_course(src):
     """It has commas, no header and NumPy's default format, as in the data set of the course."""
     text = (convert(src) / "test" / "traj_0_to_1.tfrecords" / "0" / "actions.csv").read_text()
     assert re.fullmatch(r"((-?\d\.\d{18}e[+-]\d\d,){3}-?\d\.\d{18}e[+-]\d\d\n){3}", text)
 
 
-def test_that_the_last_files_by_number_become_validation(src, capsys):
+def test_the_last_files_by_number_become_validation(src, capsys):
     out = convert(src)
     assert sequences(out) == [
         "test/traj_0_to_1.tfrecords/0",
@@ -168,7 +168,7 @@ def test_the_inner_folder_the_other_view_and_no_validation(src):
     assert np.array_equal(frames, robot(2)[2])
 
 
-def test_that_a_second_start_writes_only_missing_sequences(src, capsys):
+def test_a_second_conversion_writes_only_missing_sequences(src, capsys):
     out = convert(src)
     lost = out / "train" / "traj_2_to_3.tfrecords" / "1"
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.*") if path.is_file() and path.parent != out}
@@ -186,7 +186,7 @@ def test_that_a_second_start_writes_only_missing_sequences(src, capsys):
 
 
 @pytest.mark.parametrize("flags", [["--view", "main"], ["--validate", "2"]])
-def test_that_a_second_start_may_not_mix_views_or_train_on_validation_data(src, capsys, flags):
+def test_a_second_conversion_with_other_settings_is_refused(src, capsys, flags):
     out = convert(src)
     before = sequences(out)
     message = refused(capsys, convert_bair.main, ["--src", src, "--out", out, *flags])
@@ -194,7 +194,7 @@ def test_that_a_second_start_may_not_mix_views_or_train_on_validation_data(src, 
     assert sequences(out) == before
 
 
-def test_that_the_folder_of_the_records_is_refused_as_output(src, capsys):
+def test_the_folder_of_the_records_is_refused_as_output(src, capsys):
     folder = src / "softmotion30_44k"
     assert "no conversion.json" in refused(capsys, convert_bair.main, ["--src", folder, "--out", folder])
     assert not (folder / "conversion.json").exists()
@@ -267,7 +267,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_that_a_damaged_record_is_named_and_leaves_nothing(src, capsys, damage):
+def test_a_damaged_record_is_named_and_not_written(src, capsys, damage):
     path = src / "softmotion30_44k" / "train" / "traj_0_to_1.tfrecords"
     content, expected = DAMAGE[damage]
     path.write_bytes(content)
@@ -277,7 +277,7 @@ def test_that_a_damaged_record_is_named_and_leaves_nothing(src, capsys, damage):
     assert [path.name for path in folder.glob("*")] == (["0"] if content.startswith(FIRST) else [])
 
 
-def test_that_a_full_disk_leaves_no_incomplete_sequence(src, capsys, monkeypatch):
+def test_a_full_disk_leaves_no_incomplete_sequence(src, capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -287,7 +287,7 @@ def test_that_a_full_disk_leaves_no_incomplete_sequence(src, capsys, monkeypatch
     assert not list((src / "out").rglob("*.png"))
 
 
-def test_that_bad_flags_are_refused_before_anything_is_written(src, tmp_path, capsys):
+def test_bad_flags_are_refused_before_anything_is_written(src, tmp_path, capsys):
     out = tmp_path / "out"
     (tmp_path / "file").touch()
     assert f"--src {tmp_path}: expected the unpacked softmotion30_44k, got no traj_*_to_*.tfrecords in" in refused(
@@ -300,7 +300,7 @@ def test_that_bad_flags_are_refused_before_anything_is_written(src, tmp_path, ca
     assert not out.exists()
 
 
-def test_that_an_error_in_a_worker_process_ends_the_program_with_one_line(src, capfd):
+def test_an_error_in_a_worker_process_ends_the_program_with_one_line(src, capfd):
     bad = src / "softmotion30_44k" / "train" / "traj_2_to_3.tfrecords"
     bad.write_bytes(bad.read_bytes()[:-1])
     flags = ["--src", src, "--out", src / "out", "--workers", "2"]
@@ -310,7 +310,7 @@ def test_that_an_error_in_a_worker_process_ends_the_program_with_one_line(src, c
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to one process on Windows")
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
-def test_that_ctrl_c_ends_with_one_line_and_the_next_start_resumes(src, workers):
+def test_ctrl_c_ends_with_one_line_and_the_next_start_resumes(src, workers):
     for path in (src / "softmotion30_44k" / "train").glob("traj*"):
         path.write_bytes(FIRST * 20000)
     command = [sys.executable, str(ROOT / "tools" / "convert_bair.py"), "--src", ".", "--out", "out", "--workers", workers]
@@ -318,7 +318,7 @@ def test_that_ctrl_c_ends_with_one_line_and_the_next_start_resumes(src, workers)
     deadline = time.monotonic() + 240
     while not list((src / "out").glob("train/*/9")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    os.killpg(run.pid, signal.SIGINT)  # to the workers too, as a terminal sends it
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 130 and errors == "stopped; the same command resumes here\n"
     folders = list((src / "out").glob("train/*/*"))

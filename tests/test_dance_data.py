@@ -26,7 +26,7 @@ def position(split, frame: torch.Tensor, kind: int = 0) -> int:
 
 
 def test_only_decimal_names_are_sequences(tmp_path):
-    """str.isdigit() accepts a superscript two, int() does not. Equal numbers have the same order on every disk."""
+    """str.isdigit() accepts a superscript two, but int() does not. Equal numbers have the same order on every disk."""
     for name in ("10", "9", "²", "007", "7"):
         (tmp_path / name).mkdir()
     assert [path.name for path in sequence_folders(tmp_path)] == ["007", "7", "9", "10"]
@@ -80,7 +80,7 @@ def test_the_reference_comes_from_the_same_video(split):
 
 
 def test_an_epoch_sees_all_parts_of_the_video(split):
-    """Clip i starts in the i-th of equal shares; free draws would leave gaps in an epoch."""
+    """Clip i starts in the i-th of equal shares of the video. Unrestricted draws would leave gaps in an epoch."""
     clips = clips_of(split)
     for epoch in range(5):
         shares = [
@@ -187,15 +187,15 @@ def test_a_validation_split_without_a_video_is_refused(tmp_path):
         load_validation_sequences(DanceSplit.load(tmp_path, "val", **SIZE), length=630)
 
 
-def test_of_several_first_frames_the_one_of_the_first_pose_is_used(dataset):
-    given = next(iter((dataset / "test" / "test_img" / "0").iterdir()))
-    write_image(given.with_name("frame000000.png"), seed=5)
+def test_the_first_frame_with_the_number_of_the_first_pose_is_used(dataset):
+    first = next(iter((dataset / "test" / "test_img" / "0").iterdir()))
+    write_image(first.with_name("frame000000.png"), seed=5)
     (sequence, _) = load_test_sequences(dataset, **SIZE)
     assert torch.equal(sequence.context_frames[0], sequence.ground_truth[0])
 
 
 def test_an_empty_ground_truth_folder_and_a_sequence_with_nothing_to_predict(dataset):
-    """The first is the same as no ground truth, the second is refused."""
+    """The folder is the same as no ground truth; the sequence is refused."""
     shutil.rmtree(dataset / "test" / "test_gt" / "0")
     (dataset / "test" / "test_gt" / "0").mkdir()
     assert load_test_sequences(dataset, **SIZE)[0].ground_truth is None

@@ -35,7 +35,7 @@ def test_fast_train_takes_a_part_of_the_clips(split):
     assert sorted(index for batch in order for _, index in batch) == [0, 1, 2] and len(order) == 2
 
 
-def test_worker_processes_deliver_the_same_clips_and_open_the_cache_themselves(split):
+def test_worker_processes_deliver_the_same_clips(split):
     batches = []
     for workers in (0, 2):
         clips = clips_of(split, flip=0.5)

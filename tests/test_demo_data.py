@@ -1,4 +1,4 @@
-"""The dance scene of the demo data: its layout, its inputs and what each of them shows."""
+"""The dance scene of the demo data: its layout, and the information in each kind of image."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def images(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
 
 
-def test_that_the_seed_determines_the_images(tmp_path):
+def test_the_seed_determines_the_images(tmp_path):
     flags = ["--train", "4", "--val", "2", "--test", "2", "--sequences", "1"]
     for name, seed in [("a", "5"), ("b", "5"), ("c", "6")]:
         make_demo_data.main(["--out", str(tmp_path / name), "--seed", seed, *flags])
@@ -25,20 +25,21 @@ def test_that_the_seed_determines_the_images(tmp_path):
     assert a == b and a.keys() == c.keys() and a != c
 
 
-def test_that_the_layout_is_that_of_the_course_with_a_gap_in_training_and_ground_truth_for_tests(rendered):
+def test_the_layout_is_that_of_the_course(rendered):
+    """The training frames have a gap, and the test sequences have ground truth."""
     split = DanceSplit.load(rendered, "train", height=32, width=64)
     assert [len(segment) for segment in split.segments(40)] == [20, 20]
     sequences = load_test_sequences(rendered, height=32, width=64)
     assert [(len(s.conditions), len(s.ground_truth)) for s in sequences] == [(9, 9), (9, 9)]
 
 
-def test_that_no_two_splits_share_a_video(rendered):
+def test_no_two_splits_share_a_video(rendered):
     train, val = (DanceSplit.load(rendered, name, height=32, width=64).images[0] for name in ("train", "val"))
     distances = [np.abs(train.astype(int) - frame).mean() for frame in val]
     assert min(distances) > 0 and len({frame.tobytes() for frame in val}) == len(val)
 
 
-def test_that_trail_skirt_and_sign_are_not_in_the_pose():
+def test_trail_skirt_and_sign_are_not_in_the_pose():
     """Information that only the previous frame or z carries must not leak into the condition."""
     (scene,) = dance.choreography(1, np.random.default_rng(0))
     background = dance.stage()
@@ -54,7 +55,7 @@ def test_that_trail_skirt_and_sign_are_not_in_the_pose():
     assert (with_trail - without).max() > 50 and (with_trail - without).min() >= 0
 
 
-def test_that_the_trail_fades():
+def test_the_trail_fades():
     scene = dance.choreography(1, np.random.default_rng(0))[0]
     background = dance.stage()
     _, trail = dance.draw_frame(background, scene, np.zeros(background.shape[:2]))
@@ -62,20 +63,20 @@ def test_that_the_trail_fades():
     assert trail.max() == pytest.approx(0.87) and sorted(set(later.round(4).flatten())) == [0.0, 0.7569, 0.87]
 
 
-def test_that_the_sign_changes_at_random():
+def test_the_sign_changes_at_random():
     scenes = dance.choreography(3000, np.random.default_rng(0))
     changes = sum(a.sign != b.sign for a, b in zip(scenes, scenes[1:]))
     assert 60 < changes < 140  # once in 30 frames on average
 
 
-def test_that_the_lower_foot_is_on_the_floor_in_every_move():
+def test_the_lower_foot_is_on_the_floor_in_every_move():
     for angles in dance.MOVES.values():
         body = dance.joints(dance.Scene(np.array(angles, float), 128, 0, False))
         assert max(body["left foot"][1], body["right foot"][1]) == pytest.approx(dance.FLOOR)
         assert all(0 <= point[1] < dance.HEIGHT for point in body.values())
 
 
-def test_that_limbs_keep_their_length_when_the_body_turns():
+def test_limbs_keep_their_length_when_the_body_turns():
     pose = np.array(dance.MOVES["kick"], float)
     lengths = []
     for turn in (0, 50, 180):
@@ -85,7 +86,7 @@ def test_that_limbs_keep_their_length_when_the_body_turns():
     assert np.allclose(lengths[0], lengths[1]) and np.allclose(lengths[0], lengths[2])
 
 
-def test_that_an_interrupted_rendering_leaves_nothing_and_a_non_empty_folder_is_refused(tmp_path, capsys, monkeypatch):
+def test_rendering_is_all_or_nothing_and_refuses_a_non_empty_folder(tmp_path, capsys, monkeypatch):
     flags = ["--out", str(tmp_path / "demo"), "--train", "4", "--val", "2", "--test", "2", "--sequences", "1"]
     monkeypatch.setattr(dance, "draw_pose", lambda scene: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert "No space left" in refused(capsys, make_demo_data.main, flags)
@@ -102,6 +103,6 @@ def test_that_an_interrupted_rendering_leaves_nothing_and_a_non_empty_folder_is_
     (["--train", "1"], "--train: expected at least 2 frames, got 1"),
     (["--scene", "robot", "--frames", "1"], "--frames: expected an integer of at least 2, got 1"),
 ])  # fmt: skip
-def test_that_a_size_of_another_scene_is_refused(flags, message, tmp_path, capsys):
+def test_a_size_of_another_scene_is_refused(flags, message, tmp_path, capsys):
     assert message in refused(capsys, make_demo_data.main, ["--out", tmp_path / "demo", *flags])
     assert not (tmp_path / "demo").exists()

@@ -1,4 +1,4 @@
-"""The robot scene of the demo data: its layout, its physics and what the frames show."""
+"""The robot scene of the demo data: its layout, its physics and its frames."""
 
 from itertools import combinations
 
@@ -12,7 +12,7 @@ from tools.demo import pushing, robot
 from tools.demo.pushing import HIGHEST, LOWEST, Object, State
 
 SMALL = ["--scene", "robot", "--train", "2", "--val", "1", "--test", "1", "--frames", "4"]
-LOW, RAISED = 0.0, 0.18  # heights of the finger tips
+LOW, RAISED = 0.0, 0.18  # heights of the tips of the jaws
 
 
 def box(half: float) -> Object:
@@ -31,7 +31,7 @@ def episodes():
     return [pushing.random_episode(30, np.random.default_rng(seed)) for seed in range(12)]
 
 
-def test_that_the_layout_is_that_of_lab_5(tmp_path):
+def test_the_layout_is_that_of_lab_5(tmp_path):
     make_demo_data.main(
         ["--out", str(tmp_path / "robot"), "--scene", "robot", "--train", "66", "--val", "1", "--test", "2", "--frames", "2"]
     )
@@ -48,7 +48,7 @@ def test_that_the_layout_is_that_of_lab_5(tmp_path):
     assert np.loadtxt(sequence / "endeffector_positions.csv", delimiter=",").shape == (2, 3)
 
 
-def test_that_the_seed_determines_the_files_for_any_number_of_sequences(tmp_path):
+def test_the_seed_determines_the_files_for_any_number_of_sequences(tmp_path):
     for name, flags in [("a", SMALL), ("b", SMALL), ("c", [*SMALL, "--seed", "6"]), ("d", [*SMALL, "--val", "2"])]:
         make_demo_data.main(["--out", str(tmp_path / name), *flags])
     a, b, c, d = (
@@ -61,7 +61,7 @@ def test_that_the_seed_determines_the_files_for_any_number_of_sequences(tmp_path
     assert len(set(images)) == len(images) == 4, "splits or sequences share a frame"
 
 
-def test_that_positions_are_the_clipped_running_sum_of_the_actions(tmp_path):
+def test_positions_are_the_clipped_running_sum_of_the_actions(tmp_path):
     make_demo_data.main(["--out", str(tmp_path / "robot"), *SMALL, "--frames", "30"])
     for sequence in (tmp_path / "robot").glob("*/*/*"):
         actions, positions = (
@@ -72,13 +72,13 @@ def test_that_positions_are_the_clipped_running_sum_of_the_actions(tmp_path):
         assert np.abs(np.diff(positions, axis=0)).max() > 0.02
 
 
-def test_that_state_and_action_determine_the_next_frame(episodes):
+def test_state_and_action_determine_the_next_frame(episodes):
     for objects, states, actions in episodes[:4]:
         for t in (3, 12, 25):
             again = pushing.step(objects, states[t], actions[t])
             assert np.array_equal(frame(objects, again), frame(objects, states[t + 1]))
             middle = (LOWEST + HIGHEST) / 2
-            for value in range(4):  # towards the middle, so that no limit hides the change
+            for value in range(4):  # toward the middle, so that no limit hides the change
                 other = actions[t].copy()
                 other[value] = 0.04 * np.sign(middle - states[t].gripper)[value]
                 other[value] += 0.02 * (abs(other[value] - actions[t, value]) < 0.01)
@@ -86,8 +86,8 @@ def test_that_state_and_action_determine_the_next_frame(episodes):
                 assert np.abs(changed - frame(objects, again)).max() > 20, value
 
 
-def test_that_the_lowered_gripper_pushes_an_object_and_that_one_the_next():
-    """Expected by hand: the faces of the boxes touch the outer face of the jaw and each other."""
+def test_a_pushed_object_pushes_the_next_one():
+    """The gripper is lowered. The faces of the boxes then touch the outer face of the jaw and each other."""
     objects = [box(0.05), box(0.06)]
     start = State(np.array([-0.3, 0.4, LOW, 0.06]), np.array([[-0.15, 0.4], [0.0, 0.41]]))
     state = start
@@ -98,7 +98,7 @@ def test_that_the_lowered_gripper_pushes_an_object_and_that_one_the_next():
     assert state.positions[:, 1] == pytest.approx(start.positions[:, 1])
 
 
-def test_that_only_objects_touched_by_the_lowered_gripper_move(episodes):
+def test_only_objects_touched_by_the_lowered_gripper_move(episodes):
     objects = [box(0.05), box(0.06)]
     state = State(np.array([-0.3, 0.4, RAISED, 0.06]), np.array([[0.0, 0.4], [0.3, 0.7]]))
     for height, moved in [(RAISED, [False, False]), (0.081, [False, False]), (LOW, [True, False])]:
@@ -116,7 +116,7 @@ def test_that_only_objects_touched_by_the_lowered_gripper_move(episodes):
     assert 0.2 < pushes / (29 * len(episodes)) < 0.6, "the gripper should push often, but not always"
 
 
-def test_that_objects_stay_in_the_tray_and_do_not_overlap(episodes):
+def test_objects_stay_in_the_tray_and_do_not_overlap(episodes):
     low, high = pushing.TRAY
     for objects, states, _ in episodes:
         for state in states:
@@ -127,7 +127,7 @@ def test_that_objects_stay_in_the_tray_and_do_not_overlap(episodes):
                 assert shift is None or np.hypot(*shift) < 1e-3
 
 
-def test_that_the_separating_shift_is_the_shortest_one():
+def test_the_separating_shift_is_the_shortest_one():
     square = pushing.polygon(4, 1, 1, 0)
     normals = pushing.edge_normals(square)
     assert pushing.separating_shift(square, normals, square + [1.5, 0.3], normals) == pytest.approx([0.5, 0])
@@ -140,7 +140,7 @@ def test_that_the_separating_shift_is_the_shortest_one():
     assert pushing.separating_shift(square, normals, diamond + [2.0, 2.0], pushing.edge_normals(diamond)) is None
 
 
-def test_that_height_and_opening_of_the_jaws_are_visible():
+def test_height_and_opening_of_the_jaws_are_visible():
     objects = [box(0.05)]
     state = State(np.array([0.0, 0.3, 0.1, 0.05]), np.array([[0.35, 0.7]]))
     for change in ([0, 0, 0.03, 0], [0, 0, 0, 0.03]):
@@ -148,7 +148,7 @@ def test_that_height_and_opening_of_the_jaws_are_visible():
         assert (np.abs(frame(objects, changed) - frame(objects, state)).max(axis=-1) > 20).sum() >= 8
 
 
-def test_that_copying_the_last_context_frame_scores_low(episodes):
+def test_copying_the_last_context_frame_scores_low(episodes):
     """The mean PSNR of frames 2 to 11 when frame 1 is repeated is about that of BAIR."""
     scores = []
     for objects, states, _ in episodes:
@@ -157,7 +157,7 @@ def test_that_copying_the_last_context_frame_scores_low(episodes):
     assert 19 < np.mean(scores) < 24
 
 
-def test_that_an_interrupted_rendering_leaves_nothing_and_a_non_empty_folder_is_refused(tmp_path, capsys, monkeypatch):
+def test_rendering_is_all_or_nothing_and_refuses_a_non_empty_folder(tmp_path, capsys, monkeypatch):
     flags = ["--out", str(tmp_path / "robot"), *SMALL]
     monkeypatch.setattr(robot, "draw_frame", lambda objects, state: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert "No space left" in refused(capsys, make_demo_data.main, flags)

@@ -33,7 +33,7 @@ def test_auto_finds_a_device_and_cpu_is_always_available():
     "amx, avx, expected", [(False, False, "none"), (True, False, "bfloat16"), (False, True, "bfloat16"), (None, None, "none")]
 )
 def test_auto_uses_bfloat16_only_on_a_cpu_with_instructions_for_it(monkeypatch, amx, avx, expected):
-    """None: a torch that is too old to have the probe."""
+    """None means that torch is too old to have this check."""
     for probe, supported in (("_is_amx_tile_supported", amx), ("_is_avx512_bf16_supported", avx)):
         monkeypatch.delattr(torch.cpu, probe, raising=False)
         if supported is not None:
@@ -45,7 +45,7 @@ def test_auto_uses_bfloat16_only_on_a_cpu_with_instructions_for_it(monkeypatch, 
     ((5, 2), "none"), ((6, 1), "none"), ((7, 0), "float16"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((8, 9), "bfloat16"), ((9, 0), "bfloat16"),
 ])  # fmt: skip
 def test_auto_uses_the_precision_of_the_tensor_cores(monkeypatch, capability, expected):
-    """A V100 (7.0) or T4 (7.5) has tensor cores for float16 but not for bfloat16; auto used to mean float32 there."""
+    """A V100 (7.0) or T4 (7.5) has tensor cores for float16 but not for bfloat16; auto once meant float32 there."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert find_precision("auto", torch.device("cuda", 0)) == expected
 
@@ -69,7 +69,7 @@ def write_nvidia_smi(folder: Path, commands: str) -> None:
 
 @pytest.fixture
 def without_cuda(monkeypatch, tmp_path) -> Path:
-    """Make torch look built without CUDA, and return the only folder in PATH, still without nvidia-smi."""
+    """Make torch look as if it was built without CUDA, and return the only folder in PATH, still without nvidia-smi."""
     if os.name != "posix":
         pytest.skip("the fake nvidia-smi is a shell script")
     monkeypatch.setattr(torch.version, "cuda", None)
@@ -80,7 +80,7 @@ def without_cuda(monkeypatch, tmp_path) -> Path:
 
 @pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
 def test_a_gpu_that_torch_cannot_use_is_reported(without_cuda, capsys, device):
-    """On Windows, pip installs a torch without CUDA by default, which trains on the CPU and printed nothing."""
+    """On Windows, pip installs torch without CUDA by default. Such a torch trains on the CPU, and nothing was printed about it."""
     write_nvidia_smi(without_cuda, LISTING)
     warn_without_cuda(device)
     (line,) = capsys.readouterr().out.splitlines()
@@ -91,7 +91,7 @@ def test_a_gpu_that_torch_cannot_use_is_reported(without_cuda, capsys, device):
 @pytest.mark.parametrize(
     "reason", ["--device cpu", "--device mps", "torch has CUDA", "torch has ROCm", "another process reports it"]
 )
-def test_no_gpu_is_reported_and_nvidia_smi_not_called_without_need(without_cuda, capsys, monkeypatch, reason):
+def test_nvidia_smi_is_called_only_if_needed(without_cuda, capsys, monkeypatch, reason):
     write_nvidia_smi(without_cuda, f"touch {without_cuda}/called; {LISTING}")
     if reason == "torch has CUDA":
         monkeypatch.setattr(torch.version, "cuda", "12.8")
@@ -123,7 +123,7 @@ def test_a_program_called_nvidia_smi_that_cannot_run_is_ignored(without_cuda, ca
 
 
 @pytest.mark.parametrize("program", [Trainer, Tester], ids=lambda program: program.__name__)
-def test_trainer_and_tester_report_it_once(without_cuda, capsys, program):
+def test_trainer_and_tester_report_an_unusable_gpu_once(without_cuda, capsys, program):
     write_nvidia_smi(without_cuda, LISTING)
     argv = ["--DR", without_cuda / "nowhere", "--save_root", without_cuda / "out", "--ckpt_path", without_cuda / "nowhere"]
     with pytest.raises(SystemExit):
@@ -133,7 +133,7 @@ def test_trainer_and_tester_report_it_once(without_cuda, capsys, program):
     assert "built without CUDA" not in capsys.readouterr().out
 
 
-def test_compiling_without_a_compiler_prints_a_line_and_leaves_the_model_alone(monkeypatch, capsys):
+def test_without_a_compiler_the_model_is_not_compiled(monkeypatch, capsys):
     def no_compiler(function):
         raise RuntimeError("no C++ compiler\nand a long explanation")
 
@@ -145,7 +145,7 @@ def test_compiling_without_a_compiler_prints_a_line_and_leaves_the_model_alone(m
 
 
 def test_compiling_keeps_the_numbers_and_the_names_of_the_weights(monkeypatch):
-    """With the compiler's front end only, which needs no C++ compiler."""
+    """The test uses only the compiler's front end, which needs no C++ compiler."""
     compile_with = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function, **settings: compile_with(function, backend="eager"))
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh())

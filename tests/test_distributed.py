@@ -18,14 +18,14 @@ from training.checkpoints import load_checkpoint
 from training.metrics_log import read_metrics
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun's processes are stopped by POSIX signals")
-# No random choices of the model: every difference must come from the clips and their seeds.
+# Flags of a run whose differences can come only from the clips and their seeds.
 ALONE = ["--epoch_size", "5", "--num_epoch", "2", "--save_root", "run", "--distortion", "mse", "--val_vi_len", "4"]
 
 
 @pytest.mark.parametrize("clips", [1, 7, 12, 13, 40])
 @pytest.mark.parametrize("world, accumulate", [(1, 1), (2, 1), (3, 2), (8, 3)])
 def test_the_order_of_the_clips_does_not_depend_on_the_number_of_processes(clips, world, accumulate):
-    """Nor do their weights: every clip of a step has the same weight, whichever process takes it."""
+    """Their weights do not either: every clip of a step has the same weight, regardless of the process that trains with it."""
     alone = [key for batch in ClipBatches(clips, batch_size=4, accumulate=1, seed=3) for key in batch]
     ranks = [ClipBatches(clips, batch_size=4, accumulate=accumulate, seed=3, rank=rank, world=world) for rank in range(world)]
     together, weights, step = [], [], []
@@ -88,8 +88,8 @@ def test_two_processes_equal_one_with_the_doubled_batch(pair):
     for part in ("model", "ema"):
         for name, value in one[part].items():
             torch.testing.assert_close(two[part][name], value, atol=2e-4, rtol=2e-3)
-    for key, moments in one["optimiser"]["state"].items():
-        torch.testing.assert_close(two["optimiser"]["state"][key]["exp_avg"], moments["exp_avg"], atol=2e-5, rtol=2e-2)
+    for key, state in one["optimiser"]["state"].items():
+        torch.testing.assert_close(two["optimiser"]["state"][key]["exp_avg"], state["exp_avg"], atol=2e-5, rtol=2e-2)
     for a, b in zip(*(read_metrics(folder / "metrics.jsonl") for folder in pair)):
         assert a.keys() == b.keys() and a["step"] == b["step"]
         assert all(
@@ -100,7 +100,10 @@ def test_two_processes_equal_one_with_the_doubled_batch(pair):
 
 @pytest.mark.slow
 def test_the_gradients_of_two_processes_are_those_of_the_doubled_batch(rendered, tmp_path):
-    """Compared for the first step, teacher-forced and autoregressive, with noise and a last batch that two cannot share."""
+    """They are compared for the first step, teacher-forced and autoregressive, with noise.
+
+    The last batch has a single clip, which two processes cannot share.
+    """
     script = tmp_path / "gradients.py"
     script.write_text(f"""
 import sys; sys.path[:0] = [{str(ROOT)!r}]
@@ -137,7 +140,7 @@ ranks.close()
 
 @pytest.mark.slow
 def test_two_processes_stop_at_the_same_step_and_resume_bit_for_bit(rendered, tmp_path, pair):
-    """torchrun passes SIGTERM on to both. A single process can resume the run too, though not bit for bit."""
+    """torchrun forwards SIGTERM to both. A single process can resume the run too, though not bit for bit."""
     sizes = [flag for flag in TINY if flag not in ("--batch_size", "2")]
     argv = ["--DR", str(rendered), *sizes, *ALONE, "--epoch_size", "10", "--batch_size", "2", "--save_minutes", "0"]
     run = start(tmp_path, argv, processes=2)
@@ -180,7 +183,7 @@ def test_bad_input_to_several_processes_is_reported_once(rendered, tmp_path):
 
 
 def run_odd(tmp_path, rendered, oddity: str) -> subprocess.CompletedProcess:
-    """Start a small run in two processes; the second one first runs `oddity`, lines of Python."""
+    """Run a small training in two processes; the second one first executes `oddity`, Python code in one line."""
     script = tmp_path / "odd.py"
     script.write_text(f"import os, sys; sys.path[:0] = [{str(ROOT)!r}]\nimport torch, Trainer\nfrom training.learner import Learner\n"
                       f"argv = sys.argv[1:]\nif os.environ['RANK'] == '1':\n    {oddity}\nTrainer.main(argv)\n")  # fmt: skip
@@ -193,7 +196,7 @@ def run_odd(tmp_path, rendered, oddity: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 def test_a_non_finite_loss_in_one_process_skips_the_step_in_all(rendered, tmp_path):
-    """The message names its batch, though the losses of the other process are finite."""
+    """The message names the batch, although the losses of the other process are finite."""
     poison = ("real, count = Learner.accumulate_gradients, []; Learner.accumulate_gradients = lambda self, batch, **more: count.append(1) or real(self, batch if len(count) != 2 "
               "else batch | {'conditions': torch.full(batch['conditions'].shape, torch.nan)}, **more)")  # fmt: skip
     done = run_odd(tmp_path, rendered, poison)
@@ -205,7 +208,7 @@ def test_a_non_finite_loss_in_one_process_skips_the_step_in_all(rendered, tmp_pa
 
 @pytest.mark.slow
 def test_processes_with_different_settings_are_refused(rendered, tmp_path):
-    """With other data or flags on a second machine, all processes would hang, or train a mixture of both settings."""
+    """If a second machine had other data or flags, all processes would hang, or train a mixture of both settings."""
     done = run_odd(tmp_path, rendered, "argv += ['--lr', '0.1']")
     assert done.returncode and "lr: expected the same in all processes, got 0.003 in 0 and 0.1 in 1" in done.stderr
 

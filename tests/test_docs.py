@@ -1,4 +1,4 @@
-"""README.md and docs/: links, commands, flags, paths and figures are true, and all text keeps to plain English."""
+"""README.md and docs/: links, commands, flags, paths and figures are correct, and all text is plain English."""
 
 import re
 import shlex
@@ -42,7 +42,7 @@ def text_of(page: Path) -> str:
 
 
 def without_code(text: str) -> str:
-    """Return the text without code blocks and code spans, which hold no links or headings."""
+    """Return the text without code blocks and code spans, which contain no links or headings."""
     return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
 
 
@@ -54,14 +54,14 @@ def anchors_of(text: str) -> set[str]:
 
 
 def code_of(text: str) -> list[str]:
-    """Return the lines of code blocks, continued ones joined, and the code spans."""
+    """Return the lines of code blocks, with continued lines joined, and the code spans."""
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return lines + re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
 
 
 class Command(NamedTuple):
-    """A command line of this repository's programs in a page."""
+    """A command line in a page that starts a program of this repository."""
 
     page: str
     program: str  # its file
@@ -70,7 +70,7 @@ class Command(NamedTuple):
 
 
 def commands_of(page: Path) -> list[Command]:
-    """Return the commands of a page that start a program of this repository, directly or by torchrun."""
+    """Return the commands of a page that start a program of this repository, directly or through torchrun."""
     found = []
     for line in code_of(text_of(page)):
         if not re.search(r"(^|\s)(python|torchrun)\s", line) or "python -" in line:
@@ -93,7 +93,7 @@ class Parsed(BaseException):
 
 
 def parse(monkeypatch, program: str, argv: list[str]) -> None:
-    """Let a program parse its flags, and nothing else; a wrong flag raises SystemExit."""
+    """Run a program's main() until its flags are parsed. A wrong flag raises SystemExit."""
     original = Parser.parse_args
 
     def parse_and_stop(parser, args=None, namespace=None):
@@ -118,14 +118,14 @@ def test_every_relative_link_and_anchor_resolves(page):
     assert not broken
 
 
-def test_every_page_is_reached_from_the_readme():
+def test_every_page_is_linked_from_the_readme():
     linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", text_of(ROOT / "README.md")))
     assert linked == {name for name in NAMES if name.startswith("docs/")}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.page}-{command.program}")
 def test_every_command_names_a_program_and_flags_that_it_has(command, monkeypatch):
-    """The data need not exist; a command that elides flags by "..." gets those that are required."""
+    """The data need not exist. If a command has "..." in place of flags, the required flags are added."""
     assert (ROOT / command.program).is_file()
     argv = command.argv
     if any(word.startswith("@") for word in argv) or {"--help", "-h"} & {*argv}:
@@ -167,7 +167,7 @@ def test_every_flag_that_is_mentioned_exists(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_file_that_is_named_exists(page):
-    """Written out as in data/images.py, or with the folder only at the first, as in data/images.py, clips.py."""
+    """Files are written out, as in data/images.py, or share a folder, as in data/images.py, clips.py."""
     folders = "|".join(PACKAGES)
     listed = re.findall(rf"(?<![\w/])((?:{folders})(?:/\w+)*)/(\w+\.(?:py|toml|ipynb))((?:, \w+\.py)*)", text_of(page))
     named = [f"{folder}/{name}" for folder, first, others in listed for name in [first, *others.split(", ")[1:]]]
@@ -188,7 +188,7 @@ def test_the_figures_of_the_readme_are_those_of_the_results():
     section = text_of(ROOT / "README.md").split("## Results")[1].split("\n## ")[0]
     figures = [number for line in section.splitlines() if line.startswith("|") for number in re.findall(r"\d+\.\d+", line)]
     results = set(re.findall(r"(?<![\d.])\d+\.\d+", text_of(ROOT / "docs" / "results.md")))
-    # The results have more digits of some.
+    # Some figures have more digits in the results.
     assert len(figures) > 15 and all(
         any(exact.startswith(figure) or f"{float(exact):.3f}" == figure for exact in results) for figure in figures
     )

@@ -38,7 +38,7 @@ def test_padding_repeats_the_last_entry():
     assert pad_time(torch.tensor([[1], [2]]), 4).tolist() == [[1], [2], [2], [2]]
 
 
-def test_scores_start_after_the_context_frame_and_the_baselines_are_still_frames():
+def test_scores_start_after_the_context_frame_and_baselines_are_still_images():
     s = sequence(5)
     truth = s.ground_truth.float() / 255
     video = torch.rand(5, 3, 16, 32)
@@ -65,7 +65,7 @@ def test_the_summary_is_the_mean_over_all_frames_of_all_sequences():
 
 
 def test_psnr_by_channel_is_the_mean_of_the_psnr_of_each_channel():
-    """finn_eval_seq, the convention of published BAIR scores: a PSNR for each channel of each frame, then the mean."""
+    """This is finn_eval_seq, the convention of published BAIR scores: a PSNR for each channel of each frame, then the mean."""
     s = sequence(4)
     video = s.ground_truth.float() / 255 + torch.tensor([0.01, 0.1, 0.3])[:, None, None]
     result = score(video, s)
@@ -79,7 +79,7 @@ def test_the_mean_of_a_step_is_over_the_sequences_that_reach_it():
 
 @pytest.mark.parametrize("batch_size", [1, 4, 8])
 def test_the_best_and_the_worst_of_several_samples_are_kept(model, monkeypatch, batch_size):
-    """Each sequence gets its own samples at any batch size: here the samples of a sequence are off by 0.2, 0.3 and 0.1."""
+    """Each sequence gets its own samples at any batch size. Here, the samples of a sequence are off by 0.2, 0.3 and 0.1."""
     sequences = []
     for name in "abc":
         s = sequence(4, name)

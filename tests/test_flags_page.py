@@ -1,4 +1,4 @@
-"""docs/flags.md is what the parsers say."""
+"""docs/flags.md has the flags, help texts and defaults of the parsers."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ def test_the_page_is_current():
     write_flags_page.main(["--check"])
 
 
-def test_an_earlier_page_and_a_missing_one_are_refused(tmp_path, capsys):
+def test_an_outdated_page_and_a_missing_one_are_refused(tmp_path, capsys):
     page = tmp_path / "flags.md"
     message = refused(capsys, write_flags_page.main, ["--check", "--out", page])
     assert message.endswith("run python tools/write_flags_page.py")
@@ -33,7 +33,7 @@ def test_the_page_has_every_flag_of_every_model_and_its_default():
 
 
 def test_the_page_is_the_same_on_every_machine(monkeypatch):
-    """The default number of processes of one program is the machine's number of processors; paths are absolute."""
+    """Some defaults differ between machines: the number of processors, and absolute paths."""
     text = write_flags_page.PAGE.read_text(encoding="utf-8")
     assert str(Path.cwd()) not in text and str(Path(write_flags_page.__file__).parents[1]) not in text
     monkeypatch.setattr("os.cpu_count", lambda: 77)

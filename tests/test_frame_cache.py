@@ -54,14 +54,14 @@ def test_the_cache_holds_the_images_in_order(paths):
 
 
 def test_a_valid_cache_is_used_without_touching_an_image(paths, monkeypatch):
-    """1024x512 PNGs decoded again every epoch made training wait for the disk."""
+    """Without a cache, decoding 1024x512 PNGs again in every epoch made training wait for the disk."""
     first = load(paths).copy()
     monkeypatch.setattr(frame_cache, "read_image", lambda *_, **__: pytest.fail("an image was decoded"))
     assert np.array_equal(load(paths), first)
 
 
 @pytest.mark.parametrize("change", ["rewritten", "added", "removed", "renamed", "size"])
-def test_a_changed_file_makes_a_new_cache_and_removes_the_old_one(paths, change):
+def test_a_changed_file_leads_to_a_new_cache(paths, change):
     load(paths)
     flags = {}
     if change == "rewritten":
@@ -79,7 +79,7 @@ def test_a_changed_file_makes_a_new_cache_and_removes_the_old_one(paths, change)
     frames = load(paths, **flags)
     assert len(frames) == len(paths)
     assert np.array_equal(frames[2], read_image(paths[2], height=frames.shape[2], width=frames.shape[3]))
-    # Another size is another cache; changed images replace theirs.
+    # A cache of another size is kept next to the old one; a cache of changed images replaces the old one.
     assert len(cache_files(paths)) == (2 if change == "size" else 1)
 
 
@@ -94,7 +94,7 @@ def spoiled(whole: bytes, damage: str) -> bytes:
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
 def test_a_link_to_itself_is_an_image_that_cannot_be_read(paths):
-    """stat() raises another error for it than for a broken link, and that error ended the program even with --skip_bad."""
+    """stat() raises another error for it than for a broken link. That error once ended the program even with --skip_bad."""
     paths[2].unlink()
     paths[2].symlink_to(paths[2].name)
     with pytest.raises(BadImages, match=r"2\.png: cannot be read as an image \(Too many levels"):
@@ -116,7 +116,7 @@ def test_a_damaged_cache_is_built_again(paths, damage):
 
 
 def test_a_cache_of_other_images_is_not_accepted_by_its_name(paths, tmp_path):
-    """A cache copied between data sets of the same number of frames, or renamed, was accepted: only its name identified it."""
+    """A cache was once identified by its name only, so one copied from a data set with as many frames was accepted."""
     others = [write_image(tmp_path / "other" / f"{i}.png", seed=50 + i) for i in range(5)]
     expected = load(others).copy()
     load(paths)
@@ -148,7 +148,7 @@ def damage(path: Path) -> None:
 def test_all_damaged_images_are_named_and_no_file_remains(paths):
     for i in (1, 3):
         damage(paths[i])
-    for _ in range(2):  # nor is the damage remembered
+    for _ in range(2):  # the second attempt finds the same damage
         with pytest.raises(BadImages, match="2 of 5") as raised:
             load(paths)
         assert list(raised.value.bad) == [1, 3] and cache_files(paths) == []
@@ -158,7 +158,7 @@ def test_all_damaged_images_are_named_and_no_file_remains(paths):
 
 
 def test_damaged_images_can_be_skipped(paths, monkeypatch):
-    """They are black, and only they are decoded again; without skip_bad the same cache is refused."""
+    """They are black, and only they are decoded again. Without skip_bad, the same cache is refused."""
     damage(paths[3])
     expected = [np.zeros((3, 32, 64), np.uint8) if i == 3 else read_image(paths[i], height=32, width=64) for i in range(5)]
     first = open_or_build(paths, skip_bad=True)
@@ -174,7 +174,7 @@ def test_damaged_images_can_be_skipped(paths, monkeypatch):
 
 @pytest.mark.parametrize("skip_bad", [True, False])
 def test_an_image_that_becomes_readable_enters_the_cache(paths, monkeypatch, skip_bad):
-    """A network disk failed temporarily while the cache was built; the file itself never changed."""
+    """A network disk may fail temporarily while the cache is built; the file itself never changes."""
     decode = read_image
 
     def hiccup(path, **size):
@@ -227,8 +227,8 @@ def test_a_cache_folder_that_vanishes_is_reported(paths, monkeypatch):
     assert not folder.exists()
 
 
-def test_the_unfinished_file_of_a_killed_build_is_removed_and_that_of_a_live_one_kept(paths):
-    """The unfinished file of a killed build, up to 16 GB, was never removed."""
+def test_only_unfinished_files_of_killed_builds_are_removed(paths):
+    """The unfinished file of a killed build, which can have 16 GB, was once never removed. That of a running build is kept."""
     code = (
         "import sys, time; from pathlib import Path; from data import frame_cache\n"
         "frame_cache.read_image = lambda *_, **__: time.sleep(600)\n"
@@ -254,7 +254,7 @@ def test_the_unfinished_file_of_a_killed_build_is_removed_and_that_of_a_live_one
 
 
 @pytest.mark.parametrize("name", [".train-32x64-0.npy@another.machine@1@1.part", ".train-32x64-0.npy.1-1.part", ".a@b@c@d.part"])
-def test_an_unfinished_file_of_unknown_origin_is_removed_after_an_hour_without_a_write(paths, name):
+def test_an_unfinished_file_of_unknown_origin_is_removed_after_an_hour(paths, name):
     load(paths)
     part = paths[0].parent / frame_cache.FOLDER / name
     for age, kept in [(3000, True), (4000, False)]:
@@ -264,7 +264,7 @@ def test_an_unfinished_file_of_unknown_origin_is_removed_after_an_hour_without_a
         assert part.exists() == kept
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not remove open files")
 def test_an_open_cache_outlives_the_change_of_its_images(paths):
     """A training run keeps the pixels it started with while another process rebuilds the cache."""
     running = load(paths)
@@ -315,7 +315,7 @@ def test_a_chosen_folder_is_used(paths, tmp_path):
 
 
 def test_two_data_sets_can_share_a_chosen_folder(paths, tmp_path, monkeypatch):
-    """Both have a split called train; neither may remove the other's file as an outdated one of its own."""
+    """Both have a split called train. Neither may take the other's file for an outdated file of its own and remove it."""
     others = [write_image(tmp_path / "other" / "1.png", seed=7)]
     load(paths, folder=tmp_path / "chosen")
     load(others, folder=tmp_path / "chosen")
@@ -324,7 +324,7 @@ def test_two_data_sets_can_share_a_chosen_folder(paths, tmp_path, monkeypatch):
 
 
 def test_the_course_data_fit_in_300_megabytes(paths):
-    """23,410 frames and as many poses; the file consists of the pixels, a short header and a short trailer."""
+    """The course has 23,410 frames and as many poses. The file consists of their pixels, a short header and a short trailer."""
     load(paths)
     (file,) = cache_files(paths)
     more = file.stat().st_size - 5 * 3 * 32 * 64

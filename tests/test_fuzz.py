@@ -1,10 +1,9 @@
-"""Random command lines: each one runs, or is refused with one line and leaves no files."""
+"""Random command lines: each one runs, or is refused with one line and leaves no files behind."""
 
 import argparse
 import os
 import shutil
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -12,11 +11,11 @@ from hypothesis import strategies as st
 
 import Tester
 import Trainer
-from runtime.cli import Parser
 from runtime.distributed import Ranks
 from tests.helpers.fuzzing import cases, names, refused_in_one_line
 from tests.helpers.settings import SMALL, SMALL_SVG
 from tools import convert_bair, make_demo_data, plot_curves
+from tools.write_flags_page import parser_of
 from training.flags import parse_trainer_flags, trainer_parser
 from training.presets import MODELS, PRESETS
 from training.resume import StartPoint
@@ -66,7 +65,7 @@ def asks_to_print(text: str) -> bool:
     return text.split("=")[0] in ("-h", "--help", "--print_config")
 
 
-def holds(folder: Path, main, argv: list[str], *, runs: bool = False) -> None:
+def assert_rule(folder: Path, main, argv: list[str], *, runs: bool = False) -> None:
     """Assert the rule of all programs in a folder with a file and an invalid run, but no data set.
 
     Without data, only programs with `runs` may succeed.
@@ -80,8 +79,8 @@ def holds(folder: Path, main, argv: list[str], *, runs: bool = False) -> None:
     assert refused_in_one_line(main, argv, folder) or runs or any(asks_to_print(text) for text in argv)
 
 
-def test_trainers_flags(here):
-    """Without data, so that nothing is trained."""
+def test_random_flags_of_the_trainer(here):
+    """There is no data, so nothing is trained."""
 
     @cases(200)
     @given(st.data())
@@ -89,7 +88,7 @@ def test_trainers_flags(here):
         model, preset = data.draw(st.sampled_from(MODELS)), data.draw(st.sampled_from(list(PRESETS)))
         required = {"DR": FOLDERS, "save_root": FOLDERS, "model": st.just(model), "preset": st.just(preset)}
         argv = data.draw(command_lines(trainer_parser(model, preset), required=required))
-        holds(here, Trainer.main, argv)
+        assert_rule(here, Trainer.main, argv)
 
     check()
 
@@ -97,37 +96,22 @@ def test_trainers_flags(here):
 @pytest.mark.parametrize("main, parser, required, count", [
     (Tester.main, Tester.tester_parser, ["DR", "save_root", "ckpt_path"], 80), (plot_curves.main, None, ["out"], 40), (convert_bair.main, None, ["src", "out"], 60),
 ], ids=["Tester", "plots", "convert_bair"])  # fmt: skip
-def test_the_other_programs_flags(here, monkeypatch, main, parser, required, count):
-    """Without checkpoints, runs and tfrecords."""
-    parser = parser() if parser else parser_of(main, monkeypatch)
+def test_random_flags_of_the_other_programs(here, main, parser, required, count):
+    """There are no checkpoints, runs or TFRecords."""
+    parser = parser() if parser else parser_of(main)
 
     @cases(count)
     @given(st.data())
     def check(data):
         argv = data.draw(command_lines(parser, required=dict.fromkeys(required, FOLDERS)))
         argv += data.draw(st.lists(FOLDERS, max_size=2)) if main is plot_curves.main else []
-        holds(here, main, argv)
+        assert_rule(here, main, argv)
 
     check()
 
 
-def parser_of(main, monkeypatch) -> argparse.ArgumentParser:
-    """Return the parser that main() builds."""
-    made: list[Parser] = []
-
-    def stop(self: Parser, _argv) -> NoReturn:
-        made.append(self)
-        self.exit(0)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Parser, "parse_args", stop)
-        with pytest.raises(SystemExit):
-            main([])
-    return made[0]
-
-
-def test_the_demos_flags(here):
-    """Small data sets of valid and invalid sizes."""
+def test_random_flags_of_the_demo_data(here):
+    """The data sets are small; their sizes may be invalid."""
 
     @cases(25)
     @given(st.data())
@@ -138,7 +122,7 @@ def test_the_demos_flags(here):
         for name in data.draw(st.lists(flags, max_size=3)):
             argv.append(f"--{name}={data.draw(st.sampled_from(['0', '1', '2', '3', 'nan', '-1', '²', '1_0', 'dance']))}")
         argv.append(f"--out={data.draw(FOLDERS)}")
-        holds(here, make_demo_data.main, argv, runs=True)
+        assert_rule(here, make_demo_data.main, argv, runs=True)
         assert not list(here.rglob(".*.part"))
 
     check()
@@ -159,7 +143,7 @@ COMMON = {"epoch_size": [0, 1, 2], "batch_size": [1, 2, 3, 100000, 2**31 - 1], "
 
 @pytest.mark.parametrize("model, count", [("pose_cvae", 30), ("svg_fp", 15), ("svg_lp", 15)])
 def test_unusual_combinations_of_flags(rendered, rendered_robot, tmp_path, model, count):
-    """What the parser accepts becomes a trainer that takes a step and validates, or is refused."""
+    """With flags that the parser accepts, a Trainer takes a step and validates, or refuses them when it is constructed."""
     small, root = (SMALL, rendered) if model == "pose_cvae" else (["--model", model, *SMALL_SVG], rendered_robot)
     known = COMMON | (SIZES if model == "pose_cvae" else ROBOT_SIZES)
 

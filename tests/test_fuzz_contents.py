@@ -35,7 +35,7 @@ def number(cell: str) -> float:
     return float(value) if np.isfinite(value) else math.nan
 
 
-def test_actions(fresh):
+def test_random_tables_of_actions(fresh):
     folder = fresh()
 
     @cases(200)
@@ -67,7 +67,7 @@ def test_actions(fresh):
     check()
 
 
-def test_tables_of_any_bytes(fresh):
+def test_tables_of_random_bytes(fresh):
     """Both readers read the table or refuse it."""
     path = fresh() / "table.csv"
 
@@ -86,7 +86,7 @@ def test_tables_of_any_bytes(fresh):
     check()
 
 
-def test_ground_truth_and_submissions(fresh):
+def test_random_ground_truth_and_submissions(fresh):
     """Every form of a table of frames gives the same frames; a damaged table is refused."""
     path = fresh() / "gt.csv"
 
@@ -121,7 +121,7 @@ def test_ground_truth_and_submissions(fresh):
         found = outcome(lambda: read_frames(path))
         if whole:
             assert np.array_equal(found, pixels)
-        else:  # or it has another size, which find_truth() refuses, since it knows the lengths
+        else:  # or the table has another size; find_ground_truth() refuses that, because it knows the lengths
             assert str(path) in str(found) if isinstance(found, UserError) else found.shape != pixels.shape
 
     check()
@@ -139,7 +139,7 @@ VALUES = st.sampled_from([None, True, -1, 0, 1, 7, 10**30, 2**63, 1.5, math.nan,
                           torch.tensor(2), [0.5] * 2, ["x"] * 3, "svg", "pose_cvae"])  # fmt: skip
 
 
-def test_bytes_of_a_checkpoint(fresh):
+def test_damaged_bytes_of_a_checkpoint(fresh):
     folder, whole = fresh(), bytes(serialize(STATE))
     path = folder / "last.ckpt"
 
@@ -157,8 +157,8 @@ def test_bytes_of_a_checkpoint(fresh):
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-def test_content_of_a_checkpoint(fresh):
-    """An undamaged file of another program, or with other content."""
+def test_random_content_of_a_checkpoint(fresh):
+    """The file is not damaged, but one of its values is random."""
     path = fresh() / "last.ckpt"
 
     @cases(150)
@@ -194,8 +194,8 @@ LINES = st.builds(lambda row, name, value, much: json.dumps(row | ({name: value}
 
 
 @pytest.mark.parametrize("drawn, count", [(False, 150), (True, 8)])
-def test_metrics(fresh, drawn, count):
-    """Each file gives rows that can be plotted, or an error that names it."""
+def test_random_metrics(fresh, drawn, count):
+    """Each file has rows that can be plotted, or causes an error that names the file."""
     run = fresh() / "run"
     run.mkdir()
     path = run / "metrics.jsonl"

@@ -1,4 +1,4 @@
-"""Random file names and images: each is read correctly or refused by a UserError; no unfinished file remains."""
+"""Random file names and images: each is read correctly or refused with a UserError; no unfinished file remains."""
 
 import functools
 import io
@@ -49,7 +49,7 @@ def put(path: Path, kind: str) -> None:
         )
 
 
-def test_file_names_of_a_dance(fresh):
+def test_random_file_names_of_a_dance(fresh):
     @cases(120)
     @given(st.lists(NUMBERED | NUMBERED | NUMBERED | STRANGE, max_size=5, unique_by=lambda pair: pair[0]), st.lists(IGNORED, max_size=2, unique=True),
            st.lists(KINDS, min_size=10, max_size=10), st.booleans(), st.booleans())  # fmt: skip
@@ -89,8 +89,8 @@ def lengths(numbers: list[int]) -> list[int]:
     return [end - begin for begin, end in zip([0, *ends], ends)]
 
 
-def test_folder_names_of_sequences(fresh):
-    """Those of dance test sequences are numbers, those of robot sequences have any name."""
+def test_random_folder_names_of_sequences(fresh):
+    """Folders of dance test sequences have numbers as names; folders of robot sequences may have any name."""
 
     @cases(40)
     @given(
@@ -126,7 +126,7 @@ def test_folder_names_of_sequences(fresh):
     check()
 
 
-# Images of every mode, size and format, whatever their names say.
+# Images of every mode, size and format, regardless of their suffix.
 
 MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "I;16B", "F", "HSV", "LAB", "La", "RGBa", "RGBX"]
 FORMATS = ["PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "TGA", "PCX", "ICO", "JPEG2000", "IM", "SGI", "DDS"]
@@ -184,7 +184,7 @@ def as_pil_reads(path: Path) -> np.ndarray | None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("whole, count", [(True, 150), (False, 250)])
-def test_images(fresh, whole, count):
+def test_random_images(fresh, whole, count):
     """For a damaged file, PIL may raise any exception; read_image() raises only ValueError."""
     folder = fresh()
 

@@ -20,7 +20,7 @@ def test_kl_equals_torch_distributions():
     torch.testing.assert_close(kl_divergence(q, p), expected)
 
 
-def test_kl_keeps_as_many_axes_as_asked_for():
+def test_kl_keeps_the_requested_batch_axes():
     q, p = random_gaussian(3, 4, 2), random_gaussian(3, 4, 2)
     expected = torch.stack([kl_divergence(Gaussian(*a), Gaussian(*b)) for a, b in zip(zip(*q), zip(*p))])
     torch.testing.assert_close(kl_divergence(q, p, batch_dims=2), expected)
@@ -59,7 +59,7 @@ def test_a_sample_carries_gradients_to_both_parameters():
 
 @pytest.mark.parametrize("extreme", [-1e30, -50.0, 50.0, 1e30])
 def test_the_bounded_log_variance_keeps_kl_and_sample_finite(extreme):
-    """Without annealing the first steps can make logvar huge; its exp() must become neither inf nor 0."""
+    """Without annealing, the first steps can make logvar huge. Its exp() must become neither inf nor 0."""
     q = Gaussian.from_parameters(torch.full((1, 4, 2, 2), extreme))
     q = q._replace(mu=torch.zeros_like(q.mu))
     assert q.logvar.abs().max() <= LOGVAR_BOUND

@@ -40,7 +40,7 @@ def test_help_fits_on_a_page_and_begins_with_the_required_flags(capsys, monkeypa
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_help_shows_no_empty_default(capsys, program):
-    """tools/report.py printed "(default: )" after a flag whose default is an empty text."""
+    """tools/report.py once printed "(default: )" after a flag whose default is an empty text."""
     everything = ["--help", "all"] if program in (Trainer, Tester) else ["--help"]
     text = " ".join(printed(capsys, program.main, *everything).split())
     assert "(default: )" not in text and "(default: None)" not in text and "(default: [])" not in text
@@ -57,7 +57,7 @@ def test_an_empty_default_is_not_shown(default):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_flag_has_one_default_in_help(model):
-    """--tfr_sde showed the default of another preset next to its own."""
+    """--tfr_sde once showed the default of another preset next to its own."""
     for preset in PRESETS:
         for action in trainer_parser(model, preset)._actions:
             formatter = HelpFormatter("Trainer.py")
@@ -77,13 +77,13 @@ def test_trainers_help_shows_the_main_flags_and_how_to_list_the_others(capsys, m
 
 
 def examples(parser: Parser) -> list[list[str]]:
-    """Return the commands in the examples of --help, but for those that show more help."""
+    """Return the commands in the examples of --help, except for those that show more help."""
     return [line.split() for line in (parser.epilog or "").splitlines()[1:] if "--help" not in line]
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_trainers_examples_run_the_chosen_model(model):
-    """--model svg_fp --help showed the dance's examples first."""
+    """--model svg_fp --help once showed the dance's examples first."""
     commands = examples(trainer_parser(model, "default"))
     assert len(commands) >= 2
     for python, script, *argv in commands:
@@ -114,7 +114,7 @@ def test_printed_settings_are_those_of_the_run_and_can_be_used_again(capsys, tmp
 
 
 def test_printed_settings_include_defaults_that_follow_from_other_flags(capsys):
-    """Half of the run is teacher-forced, then the ratio falls to 0 within three tenths; a robot validates n_past + n_future."""
+    """Half of the run is teacher-forced, then the ratio falls to 0 within three tenths. A robot validates n_past + n_future frames."""
     text = printed(capsys, Trainer.main, "--print_config", "--num_epoch", "100")
     assert "\n--tfr_sde 50\n" in text and f"\n--tfr_d_step {1 / 30}\n" in text and "\n--flip 0.0\n" in text
     robot = ["--model", "svg_lp", "--n_past", "5", "--n_future", "12"]

@@ -15,7 +15,7 @@ def test_frames_are_ordered_by_number_not_by_name(tmp_path):
 
 
 def test_digits_dots_and_spaces_in_folder_names_do_not_matter(tmp_path):
-    """Paths split on "/" or on digits broke on Windows and in folders like run.3/."""
+    """Code that splits paths at "/" or at digits fails on Windows and in folders like run.3/."""
     folder = tmp_path / "my data 7.5" / "frame99"
     folder.mkdir(parents=True)
     (folder / "frame4.png").touch()
@@ -44,7 +44,7 @@ def test_a_scan_separates_the_images_from_the_issues(tmp_path):
 
 
 def test_a_number_that_does_not_fit_into_64_bits_is_refused(tmp_path):
-    """Such numbers turned the array of all numbers into floats, in which neighbors are equal, or let differences overflow."""
+    """Such numbers once turned the array of all numbers into floats, in which adjacent numbers are equal, or made differences overflow."""
     (tmp_path / f"{2**62}.png").touch()
     assert list(numbered_images(tmp_path)) == [2**62]
     (tmp_path / f"{2**63}.png").touch()

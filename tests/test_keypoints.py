@@ -31,7 +31,7 @@ def check_points(pose: np.ndarray, names: list[str]) -> None:
 
 @pytest.mark.parametrize("count", OPENPOSE)
 def test_openpose_files_are_ordered_by_their_numbers(tmp_path, count):
-    """Frame 1 has no file and therefore no people. The heels are not among our joints."""
+    """Frame 1 has no file and therefore no people. Heels are not among the joints that are kept."""
     for number in (0, 2):
         people = [{"person_id": [-1], "pose_keypoints_2d": numbered_points(OPENPOSE[count])}] * (number // 2 + 1)
         path = tmp_path / f"dance2024_{number:012d}_keypoints.json"
@@ -68,14 +68,14 @@ def test_numbers_of_images_take_precedence_over_positions(tmp_path, detected, im
     "found, expected", [([3000, 3001, 3003], [1, 1, 0, 1]), ([1, 2], [1, 1]), ([7, 17, 12], [1, 1, 1]), ([9], [1])]
 )
 def test_keypoints_without_a_video_start_at_their_lowest_number(tmp_path, found, expected):
-    """They continue in the largest steps that reach every number."""
+    """Their frames follow each other in the largest step that reaches every number."""
     (tmp_path / "coco.json").write_text(
         json.dumps([{"image_id": number, "keypoints": numbered_points(COCO)} for number in found])
     )
     assert [len(people) for people in read_sequence(tmp_path / "coco.json")] == expected
 
 
-def test_too_high_frame_numbers_are_refused(tmp_path):
+def test_frame_numbers_that_are_too_high_are_refused(tmp_path):
     for frame in (10**8, 10**40):
         (tmp_path / "k.csv").write_text(f"frame,nose_x,nose_y\n0,5,6\n1,5,6\n{frame},3,4\n")
         for read in (read_people, read_sequence):
@@ -164,7 +164,7 @@ def test_the_largest_person_or_the_nearest_to_the_previous_frame_is_chosen():
     assert largest[:, 0, 0].tolist() == [50, 10, 0, 10] and nearest[:, 0, 0].tolist() == [50, 50, 0, 50]
 
 
-def test_joints_with_low_confidence_count_as_not_found():
+def test_joints_with_low_confidence_are_treated_as_missing():
     uncertain = person(50, 50, confidence=0.2)
     uncertain[3, 2] = 0.9
     assert (choose_person([uncertain[None]], how="largest", confidence=0.5)[0, :, 2] > 0).sum() == 1

@@ -1,4 +1,4 @@
-"""Runs that are killed without warning at random moments, resumed each time, and compared with one that was never killed."""
+"""Runs that are killed without warning at random moments, resumed each time, and compared with a run that was never killed."""
 
 import os
 import random
@@ -32,7 +32,7 @@ def partial_files(folder: Path, moment: str) -> list[Path]:
 
 
 def kill_once(folder: Path, argv: list[str], moment: str, chance: random.Random) -> str:
-    """Start the run and kill it at about that moment. Return the actual moment, "finished" if the run had ended."""
+    """Start the run and kill it at about that moment. Return the actual moment, or "finished" if the run had already ended."""
     if moment == "cache building":
         for path in folder.glob("cache/*/*.npy"):
             path.unlink()
@@ -52,7 +52,10 @@ def kill_once(folder: Path, argv: list[str], moment: str, chance: random.Random)
 
 
 def survive(rendered: Path, tmp_path: Path, kills: int, more: list[str], seed: int) -> Counter:
-    """Kill a run `kills` times; it must end bit for bit like one that was not killed. Return the number of kills at each moment."""
+    """Kill a run `kills` times and assert that it ends bit for bit like one that was not killed.
+
+    Return the number of kills at each moment.
+    """
     argv = [
         "--DR",
         str(rendered),

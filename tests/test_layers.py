@@ -1,4 +1,4 @@
-"""The blocks of the encoders and decoders against plain computations."""
+"""The blocks of the encoders and decoders, compared with plain computations."""
 
 import pytest
 import torch
@@ -6,10 +6,10 @@ from torch import nn
 
 from modules import build_model
 from modules.layers import JoinLayer, VGGBlock, VGGLayer, fold_time, halve, paint_over, unfold_time
-from tests import test_svg
 from tests.helpers.settings import SMALL_POSE_CVAE
+from tests.helpers.svg import SMALL_CONFIG
 
-ROBOT = test_svg.SMALL | {"learned_prior": True, "norm": "batch"}
+ROBOT = SMALL_CONFIG | {"learned_prior": True, "norm": "batch"}
 
 
 @pytest.mark.parametrize("config", [SMALL_POSE_CVAE, ROBOT])
@@ -22,7 +22,7 @@ def test_the_activation_is_not_the_identity(config):
 
 @pytest.mark.parametrize("config", [SMALL_POSE_CVAE, ROBOT])
 def test_no_module_hides_a_method_of_nn_module(config):
-    """In public code a method called eval() kept batch norm in training mode; here a submodule `half` once hid Module.half()."""
+    """In public code, a method called eval() kept batch norm in training mode. Here, a submodule `half` once hid Module.half()."""
     for module in build_model(config).modules():
         own = set(vars(type(module))) if type(module).__module__.startswith("modules") else set()
         meant = {"forward", "__init__", "__doc__", "__module__", "__annotations__"}
@@ -30,7 +30,7 @@ def test_no_module_hides_a_method_of_nn_module(config):
 
 
 def test_training_and_evaluation_mode_are_the_same_function():
-    """Group norm has no batch statistics: those of true frames would not fit a rollout."""
+    """Group norm has no batch statistics. Those of ground-truth frames would not fit a rollout."""
     layer, images = VGGLayer(inputs=3, outputs=8, norm="group"), torch.randn(4, 3, 8, 8)
     torch.testing.assert_close(layer.train()(images), layer.eval()(images))
     torch.testing.assert_close(layer(images)[:1], layer(images[:1]))
@@ -57,7 +57,7 @@ def test_folding_time_and_back_keeps_the_order():
 
 
 def test_painting_over_a_canvas_is_exact_under_autocast():
-    """color * mask + canvas * (1 - mask); bfloat16 would leave a pixel fewer than 8 bits."""
+    """The result is color * mask + canvas * (1 - mask). In bfloat16, a pixel would have fewer than 8 bits."""
     painted, canvas = torch.randn(2, 4, 3, 5).bfloat16(), torch.rand(2, 3, 3, 5)
     color, mask = torch.sigmoid(painted.double()).split([3, 1], dim=1)
     expected = color * mask + canvas * (1 - mask)

@@ -25,7 +25,7 @@ PACKAGES = {"modules", "runtime", "data", "visualization", "training", "evaluati
 
 
 def sources() -> dict[str, str]:
-    """Return the source of every module of the repository but the tests, by its full name."""
+    """Return the source of every module of the repository, except for the tests, by its full name."""
     listing = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     paths = [Path(line) for line in listing.splitlines()]
     return {module_name(path): (ROOT / path).read_text(encoding="utf-8") for path in paths if path.parts[0] != "tests"}
@@ -50,7 +50,7 @@ def imported_modules(source: str) -> set[str]:
 
 
 def own_imports(modules: dict[str, str]) -> dict[str, set[str]]:
-    """Return for every module the modules of the repository that it imports."""
+    """Return the modules of the repository that each module imports."""
     return {name: (imported_modules(source) & {*modules}) - {name} for name, source in modules.items()}
 
 
@@ -105,7 +105,7 @@ def test_imports_keep_to_the_layers():
     ("helpers", "import torch", "helpers: expected a file or package of one of the layers"),
 ])  # fmt: skip
 def test_a_new_violation_is_found(module, source, expected):
-    """The checker itself is tested: one more line in one file of the repository must be reported."""
+    """One more line in one file of the repository must be reported."""
     modules = sources()
     modules[module] = f"{modules.get(module, '')}\n{source}\n"
     assert expected in violations(modules)

@@ -1,4 +1,4 @@
-"""What TensorBoard and Weights & Biases receive, read back: numbers, PSNR per frame, the video."""
+"""The numbers, the plot and the video that TensorBoard and Weights & Biases receive."""
 
 import io
 import json
@@ -34,7 +34,7 @@ def events_of(folder):
 
 
 def frames_of(gif: bytes) -> torch.Tensor:
-    """Return the frames of a GIF, (T, 3, H, W) in [0, 1]; equal neighbors are merged into one."""
+    """Return the frames of a GIF, (T, 3, H, W) in [0, 1]; equal adjacent frames are merged into one."""
     pages = [np.asarray(page.convert("RGB")) for page in ImageSequence.Iterator(Image.open(io.BytesIO(gif)))]
     return torch.from_numpy(np.stack(pages)).permute(0, 3, 1, 2) / 255
 
@@ -89,7 +89,7 @@ def test_tensorboard_shows_ground_truth_and_prediction_of_a_robot(rendered_robot
 
 
 def preview(length: int = 4) -> Preview:
-    """Return a short sequence whose frames grow brighter, predicted too dark."""
+    """Return a short sequence whose frames become brighter, with a prediction that is too dark."""
     truth = torch.linspace(0, 255, length).round().byte().view(length, 1, 1, 1).expand(length, 3, 16, 16)
     return Preview(truth / 510, Sequence("0", truth[:1], torch.zeros(length, 2), truth), 10.0)
 
@@ -115,7 +115,7 @@ def test_the_curve_shows_an_epoch_and_the_best_earlier_one(monkeypatch):
 
 
 def test_the_epochs_of_a_resumed_run_are_shown_once(tmp_path):
-    """Killed after epoch 4, resumed from a checkpoint after epoch 2: epochs 3 and 4 come from the second file alone."""
+    """The run is killed after epoch 4 and resumed from a checkpoint after epoch 2. Epochs 3 and 4 come from the second file alone."""
     for first, loss in [(0, 0.5), (2, 0.25)]:
         run_folder = RunFolder(tmp_path, use_wandb=False, use_tensorboard=True)
         resumed = tmp_path / "last.ckpt" if first else None
@@ -131,8 +131,8 @@ def test_the_epochs_of_a_resumed_run_are_shown_once(tmp_path):
 
 
 @pytest.mark.parametrize("every, expected", [(0, []), (1, [0, 2, 4, 5]), (2, [0, 4, 5]), (10, [0, 5])])
-def test_how_often_a_video_is_logged(tmp_path, every, expected):
-    """Every second epoch and the last of six are validated. The interval counts validations, also those before a resume."""
+def test_a_video_is_logged_at_the_requested_interval(tmp_path, every, expected):
+    """Every second epoch and the last of six are validated. The interval counts validations, including those before a resume."""
     found = []
     for first in (0, 3):
         run_folder = RunFolder(tmp_path, use_wandb=False, use_tensorboard=False)
@@ -152,7 +152,7 @@ def test_how_often_a_video_is_logged(tmp_path, every, expected):
 
 @pytest.fixture
 def wandb(monkeypatch) -> types.SimpleNamespace:
-    """A package that notes its calls."""
+    """Return a fake wandb that records its calls."""
     fake = types.SimpleNamespace(begun=[], logged=[], ended=0, run=types.SimpleNamespace(id="abc123"))
     fake.init = lambda **settings: fake.begun.append(settings)
     fake.log = lambda values, step: fake.logged.append((step, values))
@@ -204,11 +204,13 @@ def test_an_extra_log_that_fails_does_not_end_the_training(tmp_path, wandb, caps
     run_folder.begin({"num_epoch": 1})
     run_folder.add(row(0), {}, preview())
     run_folder.close()
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert (
-        "no network at all" in said and len(said.strip().splitlines()) == 1 and len(read_metrics(tmp_path / "metrics.jsonl")) == 1
+        "no network at all" in printed
+        and len(printed.strip().splitlines()) == 1
+        and len(read_metrics(tmp_path / "metrics.jsonl")) == 1
     )
-    if broken == "gif":  # the numbers come all the same
+    if broken == "gif":  # the numbers are logged anyway
         assert "validation/psnr" in wandb.logged[0][1] and "validation/video" not in wandb.logged[0][1]
 
 

@@ -1,3 +1,5 @@
+"""metrics.jsonl and curves.jsonl: their rows, and lines that cannot be read."""
+
 import json
 
 import pytest
@@ -14,7 +16,7 @@ def test_there_is_one_json_object_per_epoch_and_null_for_non_finite_numbers(tmp_
     assert [json.loads(line)["val_psnr"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [None, 20.0]
 
 
-def test_a_half_written_last_line_is_ignored_and_one_in_the_middle_is_not(tmp_path):
+def test_only_a_last_line_may_be_half_written(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"epoch": 0}\n{"epoch": 1, "lo')
     assert read_metrics(path) == [{"epoch": 0}]
@@ -44,7 +46,7 @@ def test_numbers_that_are_not_finite_become_null_inside_lists_too():
     assert finite({"a": [1.0, float("inf")], "b": {"c": float("nan")}}) == {"a": [1.0, None], "b": {"c": None}}
 
 
-def test_rows_of_curves_can_be_within_an_epoch_and_rows_of_metrics_cannot(tmp_path):
+def test_only_rows_of_curves_may_be_within_an_epoch(tmp_path):
     path = tmp_path / "curves.jsonl"
     assert read_curves(path) == []
     path.write_text('{"epoch": 0.25, "step": 3, "beta": 0.5, "kl": null}\n{"epoch": 1, "step": 12}\n{"epoch": 1.2')
@@ -54,3 +56,7 @@ def test_rows_of_curves_can_be_within_an_epoch_and_rows_of_metrics_cannot(tmp_pa
     path.write_text('{"epoch": 0.25}\n{"epoch": "1"}\n')
     with pytest.raises(UserError, match="line 2 is not a row"):
         read_curves(path)
+    for wrong in ("[1]", '{"beta": 1}', '{"epoch": "1"}', '{"epoch": null}', "x"):
+        path.write_text(f'{{"epoch": 0.25}}\n{wrong}\n{{"epoch": 0.75}}\n')
+        with pytest.raises(UserError, match="line 2 is not"):
+            read_curves(path)

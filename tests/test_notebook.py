@@ -1,4 +1,4 @@
-"""notebooks/quick_start.ipynb: executed from its first cell to its last on tiny data, and outside the repository, which it clones."""
+"""notebooks/quick_start.ipynb, executed on tiny data, and outside the repository, which it then clones."""
 
 import base64
 import html
@@ -84,7 +84,7 @@ def test_the_notebook_renders_trains_tests_and_shows_the_results(notebook, tmp_p
 
 
 def test_outside_the_repository_the_notebook_clones_it(notebook, tmp_path):
-    """The repository here holds one script and requires no packages."""
+    """The repository that it clones here contains one script and requires no packages."""
     source = tmp_path / "source"
     source.mkdir()
     (source / "Trainer.py").touch()

@@ -38,7 +38,7 @@ def spin_count(program: str, **environment: str) -> str:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_waiting_threads_soon_sleep_in_every_program(program):
-    """Most benchmarks imported torch first, and so measured another OpenMP setting than the one that Trainer.py runs with."""
+    """Most benchmarks once imported torch first, so they measured with another OpenMP setting than Trainer.py has."""
     assert int(spin_count(program)) < 100_000
 
 

@@ -1,4 +1,4 @@
-"""--minutes: the number of batches an epoch is measured once, before the first epoch."""
+"""--minutes: the number of batches per epoch is determined once, before the first epoch."""
 
 import json
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from training.pacing import Pace, epoch_size_within, measure_pace
 
 
 def test_the_run_of_the_chosen_size_just_fits():
-    """Ratios 1, 0.5 and 0: a batch each takes 2 + 3 + 4 s. Two validations of 6 s leave 588 s of ten minutes: 65 batches."""
+    """With ratios 1, 0.5 and 0, one batch per epoch takes 2 + 3 + 4 s. Two validations of 6 s leave 588 of 600 s: 65 batches."""
     pace = Pace(teacher_forced=2.0, autoregressive=4.0, validation=6.0)
     assert epoch_size_within(600, pace, ratios=[1.0, 0.5, 0.0], val_every=2) == 65
     assert epoch_size_within(597, pace, ratios=[1.0, 0.5, 0.0], val_every=2) == 65

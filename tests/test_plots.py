@@ -1,3 +1,5 @@
+"""Plots: their lines, labels and axes, and values that are missing or not finite."""
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,17 +10,17 @@ from tools import plot_curves
 from visualization import plots
 
 
-def lines_of(monkeypatch, draw) -> list:
-    """The axes of the figure that draw() saves."""
+def axes_of(monkeypatch, draw) -> list:
+    """Return the axes of the figure that draw() saves."""
     figures = []
     monkeypatch.setattr(plots.Figure, "savefig", lambda self, path: figures.append(self))
     draw()
     return figures[0].axes
 
 
-def test_the_training_picture_shows_the_numbers_of_the_metrics(tmp_path, monkeypatch):
+def test_the_training_plot_shows_the_numbers_of_the_metrics(tmp_path, monkeypatch):
     rows = [metrics_row(e, val_psnr=20.0 + e, val_closing=19.0 + e, val_psnr_per_frame=[20.0 + e, 22.0 + e]) for e in range(3)]
-    axes = lines_of(monkeypatch, lambda: plots.draw_training({"run": rows}, tmp_path / "x.png"))
+    axes = axes_of(monkeypatch, lambda: plots.draw_training({"run": rows}, tmp_path / "x.png"))
     drawn = {ax.get_title(): [list(line.get_ydata()) for line in ax.lines] for ax in axes}
     assert drawn["Training loss"] == [[0.1, 0.05, 0.1 / 3]]
     assert drawn["Validation rollout"] == [[20, 21, 22], [19, 20, 21]]
@@ -31,17 +33,17 @@ def test_the_training_picture_shows_the_numbers_of_the_metrics(tmp_path, monkeyp
 
 def test_several_runs_differ_by_color_and_style(tmp_path, monkeypatch):
     runs = {kind: [metrics_row(e) for e in range(20)] for kind in ("Cyclical", "Monotonic", "None")}
-    axes = lines_of(monkeypatch, lambda: plots.draw_training(runs, tmp_path / "x.png"))
+    axes = axes_of(monkeypatch, lambda: plots.draw_training(runs, tmp_path / "x.png"))
     assert [line.get_label() for line in axes[0].lines] == list(runs)
     assert len({line.get_color() for line in axes[0].lines}) == len({line.get_linestyle() for line in axes[0].lines}) == 3
 
 
-def test_seeds_of_a_group_are_thin_lines_of_one_colour_and_their_mean_a_thick_one(tmp_path, monkeypatch):
+def test_a_group_is_drawn_as_thin_lines_and_a_thick_mean(tmp_path, monkeypatch):
     runs = {name: [metrics_row(e, val_psnr=20.0 + e + lift, val_psnr_per_frame=[lift, 2 * lift]) for e in range(epochs)]
             for name, lift, epochs in (("a1", 0, 3), ("a2", 1, 3), ("a3", 5, 2), ("b", 3, 3))}  # fmt: skip
     groups = {"a": ["a1", "a2", "a3"], "b": ["b"]}
     for panel, expected in ((plots.PANELS[6], [22, 23]), (plots.PANELS[7], [2, 4])):
-        (ax,) = lines_of(monkeypatch, lambda panel=panel: plots.draw_one_panel(panel, runs, groups, tmp_path / "x.png"))
+        (ax,) = axes_of(monkeypatch, lambda panel=panel: plots.draw_one_panel(panel, runs, groups, tmp_path / "x.png"))
         seeds, mean, alone = ax.lines[:3], ax.lines[3], ax.lines[4]
         assert list(mean.get_ydata()) == expected  # over the epochs that all have
         assert {line.get_color() for line in [*seeds, mean]} == {plots.COLORS[0]} and alone.get_color() != plots.COLORS[0]
@@ -50,32 +52,32 @@ def test_seeds_of_a_group_are_thin_lines_of_one_colour_and_their_mean_a_thick_on
 
 
 def test_a_loss_that_falls_below_zero_is_drawn_whole(tmp_path, monkeypatch):
-    """--distortion log_mse: its axis was logarithmic as long as one value was positive, and showed nothing of the others."""
+    """With --distortion log_mse, the axis was once logarithmic if any value was positive, which hid the other values."""
     draw = lambda: plots.draw_training({"run": [metrics_row(0), metrics_row(1, loss=-0.1)]}, tmp_path / "x.png")  # noqa: E731
-    assert [ax.get_yscale() for ax in lines_of(monkeypatch, draw)[:2]] == ["linear", "log"]
+    assert [ax.get_yscale() for ax in axes_of(monkeypatch, draw)[:2]] == ["linear", "log"]
 
 
-def test_the_chart_of_groups_tells_where_its_axes_lie(tmp_path, monkeypatch):
+def test_the_chart_of_groups_returns_the_box_of_its_axes(tmp_path, monkeypatch):
     groups = {"a": np.array([[20.0, 22, 24], [22, 24, 26]]), "b": np.array([[30.0, np.nan, 30]])}
     still = {"copy": np.array([90.0, 10, 10])}
     sides = []
-    (ax,) = lines_of(monkeypatch, lambda: sides.append(
+    (ax,) = axes_of(monkeypatch, lambda: sides.append(
         plots.draw_psnr_of_groups(groups, still, tmp_path / "x.png", title="one", first=5, marks={6: "dip"})))  # fmt: skip
     left, right, top, bottom, first, last = sides[0]
     assert 0 <= left < right <= 1 and 0 <= top < bottom <= 1 and (first, last) == pytest.approx(ax.get_xlim(), abs=1e-3)
     means = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines}
     assert means["a, 23.00 dB"] == ([5, 6, 7], [21, 23, 25]) and "b, 30.00 dB" in means
-    assert 30 < ax.get_ylim()[1] < 50  # a copy that begins near infinity does not press the others together
+    assert 30 < ax.get_ylim()[1] < 50  # a baseline that begins near infinity does not flatten the other curves
 
 
-def test_a_run_without_numbers_takes_nothing_from_the_mean_of_the_others(tmp_path, monkeypatch):
-    """Where one had no number the mean of its group had none; where no run has one, the plot says so."""
+def test_missing_values_of_a_run_do_not_affect_the_mean_of_the_others(tmp_path, monkeypatch):
+    """The mean of a group was once missing where one run had no value. Where no run has a value, the label is "no score"."""
     groups = {
         "a": np.array([[20.0, np.nan, 24], [22, 24, 26]]),
         "b": np.full((2, 3), np.nan),
         "c": np.array([[1.0, np.nan, 3], [3, np.nan, 5]]),
     }
-    (ax,) = lines_of(
+    (ax,) = axes_of(
         monkeypatch, lambda: plots.draw_psnr_of_groups(groups, {}, tmp_path / "x.png", title="one", first=1, marks={})
     )
     means = {line.get_label(): line.get_ydata() for line in ax.lines if not line.get_label().startswith("_")}
@@ -89,15 +91,15 @@ def test_a_run_without_numbers_takes_nothing_from_the_mean_of_the_others(tmp_pat
         name: [metrics_row(0, val_psnr=20.0, val_psnr_per_frame=values)]
         for name, values in (("a1", [20.0, None, 24.0]), ("a2", [22.0, 24.0, 26.0]))
     }
-    (ax,) = lines_of(monkeypatch, lambda: plots.draw_one_panel(plots.PANELS[7], runs, {"a": ["a1", "a2"]}, tmp_path / "x.png"))
+    (ax,) = axes_of(monkeypatch, lambda: plots.draw_one_panel(plots.PANELS[7], runs, {"a": ["a1", "a2"]}, tmp_path / "x.png"))
     assert list(ax.lines[2].get_ydata()) == [21, 24, 25]
-    (ax,) = lines_of(
+    (ax,) = axes_of(
         monkeypatch, lambda: plots.draw_psnr_per_frame({"prediction": np.full(3, np.nan)}, tmp_path / "x.png", title="one")
     )
     assert ax.lines[0].get_label() == "prediction, mean no score"
 
 
-def test_epochs_without_validation_and_lost_numbers_are_left_out(tmp_path):
+def test_epochs_without_validation_and_missing_values_are_omitted(tmp_path):
     rows = [metrics_row(0), metrics_row(1, loss=None, kl=None), metrics_row(2, val_psnr=25.0)]
     plots.draw_training({"run": rows}, tmp_path / "training.png")
     plots.draw_training({"run": []}, tmp_path / "empty.png")
@@ -106,15 +108,15 @@ def test_epochs_without_validation_and_lost_numbers_are_left_out(tmp_path):
 
 
 def test_frames_whose_psnr_is_not_finite_do_not_stop_the_drawing(tmp_path, monkeypatch):
-    """One such frame became null in the row, and the picture after the epoch ended the training with a TypeError."""
+    """One such frame became null in the row, and the plot after the epoch once ended the training with a TypeError."""
     rows = [metrics_row(0, val_psnr_per_frame=[None, 22.0, 24.0]), metrics_row(1, val_psnr_per_frame=[None, None])]
-    axes = lines_of(monkeypatch, lambda: plots.draw_training({"run": rows}, tmp_path / "x.png"))
+    axes = axes_of(monkeypatch, lambda: plots.draw_training({"run": rows}, tmp_path / "x.png"))
     (line,) = axes[7].lines
     assert line.get_ydata()[1:].tolist() == [22, 24] and "epoch 1" in line.get_label()
 
 
-def test_a_name_with_dollar_signs_is_no_formula(tmp_path):
-    """Between two of them matplotlib reads TeX; the folder run_$1_{$2 ended a training when its first epoch was drawn."""
+def test_a_name_with_dollar_signs_is_not_a_formula(tmp_path):
+    """matplotlib reads text between two dollar signs as TeX. A training in run_$1_{$2 once ended when its first epoch was drawn."""
     rows = [metrics_row(0, val_psnr_per_frame=[20.0, 22.0])]
     plots.draw_training({"run_$1_{$2": rows}, tmp_path / "one.png")
     plots.draw_training({"run_$1_{$2": rows, "b": rows}, tmp_path / "two.png")

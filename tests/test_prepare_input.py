@@ -12,9 +12,21 @@ from PIL import Image
 
 from data.dance import DanceSplit, load_validation_sequences
 from poses import detector
-from poses.keypoint_files import COCO, OPENPOSE
+from poses.keypoint_files import COCO
 from poses.transfer import pose_images
-from tests.helpers.films import FRAMES, HEIGHT, OFFSETS, WIDTH, body, frame, image_of, write_frames, write_keypoints
+from tests.helpers.films import (
+    FRAMES,
+    HEIGHT,
+    OFFSETS,
+    WIDTH,
+    body,
+    frame,
+    image_of,
+    pose,
+    write_frames,
+    write_keypoints,
+    write_openpose,
+)
 from tests.helpers.refusals import refused
 from tools import prepare_video
 
@@ -31,7 +43,7 @@ def test_pose_images_of_several_sizes_or_with_other_gaps_are_refused(film, tmp_p
 
 
 def test_pose_images_may_differ_in_shape_by_rounding(film, tmp_path):
-    """A size of 426 x 240 for 1280 x 720 is wider than the frames by a five-hundredth and was once refused."""
+    """Pose images of 426 x 240 pixels for frames of 1280 x 720 are too narrow by 0.2 % and were once refused."""
     (tmp_path / "labels").mkdir()
     for t in range(FRAMES):
         Image.fromarray(frame(t)).resize((162, 90)).save(tmp_path / "labels" / f"{t}.png")
@@ -42,10 +54,10 @@ def test_pose_images_may_differ_in_shape_by_rounding(film, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_pose_images_are_cropped_like_the_frames(film, tmp_path, suffix):
-    """The lines of a JPEG have shades around them, and its white is not pure. Neither counts as drawn."""
+    """The lines of a JPEG have faint pixels around them, and its white is not pure. Neither counts as drawn."""
     labels = tmp_path / "labels"
     labels.mkdir()
-    shutil.copytree(film / "data", tmp_path / "data")  # made of keypoints, which must not be kept for these images
+    shutil.copytree(film / "data", tmp_path / "data")  # made from keypoints, which must not be kept for these images
     for t in range(FRAMES):
         image = np.full((HEIGHT * 2, WIDTH * 2, 3), 255, np.uint8)  # twice as large as the frames
         x, y = body(t)["neck"]
@@ -71,8 +83,7 @@ def test_images_next_to_openposes_files_are_not_pose_images(film, tmp_path):
     """With --write_json and --write_images, OpenPose writes frames with skeletons drawn over them next to its keypoints."""
     both = shutil.copytree(film / "dance", tmp_path / "both")
     for t in range(FRAMES):
-        values = [float(v) for name in OPENPOSE[25] for v in (*body(t).get(name, (0, 0)), name in body(t))]
-        (both / f"{t}_keypoints.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": values}]}))
+        write_openpose(both / f"{t}_keypoints.json", pose(**body(t)))
     prepare_video.main([str(film / "dance"), "--poses", str(both), "--out", str(tmp_path / "data"), "--height", "64"])
     for name in ("keypoints/0.csv", "train/train_label/frame000030.png"):
         assert (tmp_path / "data" / name).read_bytes() == (film / "data" / name).read_bytes()
@@ -167,9 +178,11 @@ def test_files_that_are_not_weights_are_refused(film, tmp_path, network, capsys)
     assert "the weights of another network" in message and "keypointrcnn_resnet50_fpn_coco" in message
 
 
-def test_the_published_weights_of_2019_have_older_names(tmp_path):
-    """torchvision renames them when it loads them. The file has the older names and no batch counts. Each tensor repeats a single
-    number, its index, so that the file is small."""
+def test_the_published_weights_with_their_older_names_are_read(tmp_path):
+    """torchvision renames the weights when it loads them. The file has the older names and no batch counts.
+
+    Each tensor repeats a single number, its index, so that the file is small.
+    """
     from torchvision.models.detection import keypointrcnn_resnet50_fpn
 
     shapes = {name: value.shape for name, value in keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict().items()

@@ -1,4 +1,4 @@
-"""tools/prepare_video.py as a user runs it, on a film whose poses are known because it is drawn here."""
+"""tools/prepare_video.py as a user runs it, on a film that is drawn by the tests, so that its poses are known."""
 
 import json
 import shutil
@@ -8,12 +8,25 @@ import pytest
 import torch
 
 import Trainer
-from data.dance import DanceClips, DanceSplit, load_test_sequences
+from data.dance import DanceSplit, load_test_sequences
 from poses import manifest, video_dataset, writing
-from poses.keypoint_files import OPENPOSE
 from poses.skeleton import JOINTS
 from poses.tracking import track_person
-from tests.helpers.films import FRAMES, HEIGHT, WIDTH, body, image_of, necks, numbers_in, write_frames, write_gif, write_keypoints
+from tests.helpers.dance import clips_of
+from tests.helpers.films import (
+    FRAMES,
+    HEIGHT,
+    WIDTH,
+    body,
+    image_of,
+    necks,
+    numbers_in,
+    pose,
+    write_frames,
+    write_gif,
+    write_keypoints,
+    write_openpose,
+)
 from tests.helpers.refusals import refused
 from tests.helpers.settings import SMALL
 from tools import prepare_video
@@ -94,8 +107,8 @@ def test_an_interrupted_run_continues_to_the_same_files(film, tmp_path, monkeypa
     )
 
 
-def test_a_run_that_failed_before_its_first_image_can_be_repeated_with_other_flags(film, tmp_path, capsys):
-    """The manifest of the failed run once counted as a data set of other settings."""
+def test_a_failed_run_without_images_can_be_repeated_with_other_flags(film, tmp_path, capsys):
+    """The manifest of the failed run was once taken for a data set with other settings."""
     argv = [str(film / "dance"), "--poses", str(film / "dance.csv"), "--out", str(tmp_path / "data")]
     assert "leave too few" in refused(capsys, prepare_video.main, [*argv, "--test", "0.9"])
     prepare_video.main([*argv, "--test", "0.2"])
@@ -120,7 +133,7 @@ def test_an_interrupted_run_does_not_continue_with_other_keypoints(film, tmp_pat
 
 @pytest.mark.parametrize("stop_at", ["rmtree", "write_manifest", "write_images", None])
 def test_overwriting_never_mixes_images_of_two_settings(film, tmp_path, capsys, monkeypatch, stop_at):
-    """Wherever it is interrupted, the next run makes a data set of one setting, whether it repeats the new or the old one."""
+    """Wherever it is interrupted, the next run makes a data set of a single setting, the new one or the old one."""
     argv = [str(film / "dance"), "--poses", str(film / "dance.csv"), "--out", str(tmp_path / "data"), "--height", "64"]
     shutil.copytree(film / "data", tmp_path / "data")
     calls: list = []
@@ -150,7 +163,7 @@ def test_overwriting_never_mixes_images_of_two_settings(film, tmp_path, capsys, 
 
 
 def test_only_files_that_are_read_count_as_changed_input(film, tmp_path, capsys):
-    """File managers put files of their own into folders. Another image changes the input."""
+    """File managers put files of their own into folders, which do not matter. An additional image changes the input."""
     folder = shutil.copytree(film / "dance", tmp_path / "dance")
     argv = [str(folder), "--poses", str(film / "dance.csv"), "--out", str(tmp_path / "data"), "--height", "32"]
     prepare_video.main(argv)
@@ -175,22 +188,21 @@ def test_keypoints_of_a_larger_video_are_refused(film, tmp_path, capsys):
 
 
 def test_a_crop_decides_the_aspect(film, tmp_path):
-    """An upright crop is kept whole instead of being cut to a band of 2:1."""
+    """An upright crop is kept whole instead of being reduced to 2:1."""
     argv = [str(film / "dance"), "--poses", str(film / "dance.csv"), "--out", str(tmp_path / "data")]
     prepare_video.main([*argv, "--crop", "60", "10", "40", "80"])
     content = json.loads((tmp_path / "data" / "manifest.json").read_text())
     assert content["aspect"] == "1:2" and content["videos"][0]["window"] == [60, 10, 100, 90]
 
 
-def test_a_missing_image_is_a_cut_and_keypoints_may_have_the_numbers_of_images(tmp_path):
-    """Of images 100 to 159 number 120 is missing, so clips end there. OpenPose's files have the same numbers."""
+def test_a_missing_image_is_a_cut(tmp_path):
+    """Of images 100 to 159, number 120 is missing, so clips end there. OpenPose's files have the numbers of the images."""
     folder, poses = tmp_path / "dance", tmp_path / "poses"
     write_frames(folder)
     poses.mkdir()
     for t in range(FRAMES):
         (folder / f"{t}.png").rename(folder / f"frame{100 + t}.png")
-        values = [float(v) for name in OPENPOSE[25] for v in (*body(t).get(name, (0, 0)), name in body(t))]
-        (poses / f"a_{100 + t}_keypoints.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": values}]}))
+        write_openpose(poses / f"a_{100 + t}_keypoints.json", pose(**body(t)))
     for path in (folder / "frame120.png", poses / "a_120_keypoints.json"):
         path.unlink()
     prepare_video.main([str(folder), "--poses", str(poses), "--out", str(tmp_path / "data")])
@@ -244,7 +256,7 @@ def test_a_part_of_several_videos_is_taken(film, tmp_path):
 
 @pytest.mark.parametrize("kind", ["film", "images from 1"])
 def test_the_keypoints_of_a_data_set_can_be_passed_to_poses(tmp_path, kind):
-    """Those of a part of the film have the numbers of its frames."""
+    """The keypoints of a part of the film have the numbers that its frames have in the whole film."""
     if kind == "film":
         film, first = write_gif(tmp_path / "dance.gif"), 0
     else:
@@ -261,7 +273,7 @@ def test_the_keypoints_of_a_data_set_can_be_passed_to_poses(tmp_path, kind):
 
 @pytest.mark.parametrize("part", [["--every", "2"], ["--most", "20"], ["--skip", "1"]])
 def test_keypoints_that_count_from_1_are_recognized_by_the_number_of_frames(tmp_path, part):
-    """It is the number of frames in the whole film, whichever part of it is taken."""
+    """The number of frames in the whole film counts, even if only a part of the film is used."""
     film, keypoints = write_gif(tmp_path / "dance.gif"), write_keypoints(tmp_path / "k.csv", first=1)
     prepare_video.main([str(film), "--poses", str(keypoints), "--out", str(tmp_path / "data"), "--height", "32", *part])
     assert all(neck == 50 + frame for frame, neck in necks(tmp_path / "data" / "keypoints" / "0.csv"))
@@ -269,5 +281,5 @@ def test_keypoints_that_count_from_1_are_recognized_by_the_number_of_frames(tmp_
 
 def test_clips_of_a_prepared_data_set_have_consecutive_frames(film):
     split = DanceSplit.load(film / "data", "train", height=32, width=64, cache_dir=film / "cache")
-    clips = DanceClips(split=split, length=8, partial=1.0, seed=1, reference="video", flip=0.0, shift=0, margin=1)
+    clips = clips_of(split, length=8, margin=1)
     assert clips[(0, 0)]["frames"].shape == (8, 3, 32, 64)

@@ -11,7 +11,7 @@ from tools.comparing import processes
 from tools.comparing.processes import Process
 
 
-def test_that_parallel_runs_have_a_gpu_each_or_share_the_threads(monkeypatch):
+def test_parallel_runs_have_a_gpu_each_or_share_the_threads(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
@@ -24,8 +24,8 @@ def test_that_parallel_runs_have_a_gpu_each_or_share_the_threads(monkeypatch):
     assert [variables["CUDA_VISIBLE_DEVICES"] for variables in processes.process_environments(3)] == ["5", "GPU-7", "5"]
 
 
-def test_that_a_program_stops_when_its_parent_is_killed(tmp_path):
-    """Otherwise it would keep the folder of its run, which the next comparison could not use."""
+def test_a_program_stops_when_its_parent_is_killed(tmp_path):
+    """Otherwise it would keep its run folder locked for the next comparison."""
     (tmp_path / "program.py").write_text(
         "import signal, sys, threading, time\n"
         "alone = threading.active_count() == 1\n"
@@ -41,7 +41,7 @@ def test_that_a_program_stops_when_its_parent_is_killed(tmp_path):
     assert (tmp_path / "last words").exists()
 
 
-def test_that_a_program_stops_when_its_parent_is_killed_during_its_import(tmp_path):
+def test_a_program_stops_when_its_parent_is_killed_during_its_import(tmp_path):
     (tmp_path / "program.py").write_text(
         "import os, time\n"
         "open('started', 'w').close()\n"
@@ -61,8 +61,8 @@ def start_with_parent(folder: Path, *argv: str) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE)
 
 
-def test_that_ctrl_c_in_a_windows_terminal_does_not_reach_the_programs(tmp_path, monkeypatch):
-    """Programs that stopped because of it were reported as failed."""
+def test_ctrl_c_in_a_windows_terminal_does_not_reach_the_programs(tmp_path, monkeypatch):
+    """Programs that stopped because of Ctrl-C were once reported as failed."""
     started = {}
 
     def start(command, **settings):

@@ -1,4 +1,4 @@
-"""quality.py, rollouts.py and ablation.py: their measures against values by hand, and their programs as a user runs them."""
+"""quality.py, rollouts.py and ablation.py: their measures against hand-computed values, and the programs as a user runs them."""
 
 import json
 import math
@@ -52,7 +52,7 @@ def test_held_out_frames_move_from_training_to_validation(rendered, tmp_path):
 
 
 def test_hold_out_does_not_touch_a_folder_that_it_did_not_make(dataset):
-    """A data set in the place of the split was once removed before it was read."""
+    """A data set in the folder of the split was once removed before it was read."""
     files = sorted(dataset.rglob("*"))
     with pytest.raises(UserError, match="expected no folder, or one made by --hold_out"):
         quality.hold_out(dataset, range(3), dataset)
@@ -79,7 +79,7 @@ def test_the_budget_determines_the_epochs(monkeypatch, tmp_path):
 
 
 def test_quality_trains_every_seed_and_prints_a_table(rendered, tmp_path, capsys):
-    """--amp auto, the default, once ended a training of half an hour in a KeyError."""
+    """--amp auto, the default, once ended a training of half an hour with a KeyError."""
     numbers = DanceSplit.load(rendered, "train", height=32, width=64).numbers
     held = f"{numbers[0]}-{numbers[11]}"
     quality.main(["--DR", str(rendered), "--save_root", str(tmp_path), "--epochs", "1", "--seeds", "1", "2", "--hold_out", held,
@@ -101,7 +101,7 @@ def test_quality_refuses_bad_input_in_one_line(rendered, tmp_path, capsys, flags
 
 
 def test_a_long_rollout_is_scored_on_its_first_and_last_complete_pass():
-    """Three passes of four frames and two more frames: the first is exact, the third is off by 0.1, the rest does not count."""
+    """Of three passes of four frames and two more frames, the first pass is exact and the third is off by 0.1; the rest does not count."""
     sequence = still()
     assert torch.equal(rollouts.repeat_conditions(sequence, 9).conditions, sequence.conditions[[0, 1, 2, 3, 0, 1, 2, 3, 0]])
     video = torch.cat([sequence.ground_truth / 255 + error for error in (0, 0.5, 0.1, 0.9)])[:14]
@@ -126,8 +126,8 @@ def test_rollouts_prints_both_tables(rendered, trained, capsys):
 
 
 @pytest.mark.parametrize("without", ablation.INPUTS)
-def test_what_is_taken_away_no_longer_matters(without):
-    """And everything else still does."""
+def test_only_the_blinded_input_stops_mattering(without):
+    """A change of any other input still changes the prediction."""
     from tests.helpers.settings import SMALL_POSE_CVAE
 
     model = ablation.Blinded(**{name: value for name, value in SMALL_POSE_CVAE.items() if name != "family"})

@@ -28,7 +28,7 @@ from visualization.videos import draw_comparison, read_comparison, save_gif
 pytestmark = pytest.mark.usefixtures("blank_charts")
 
 
-def test_that_the_page_is_self_contained_and_has_the_headings_of_the_course(tested, tmp_path):
+def test_the_page_is_self_contained_and_has_the_headings_of_the_course(tested, tmp_path):
     page, markdown = write(tested, out=tmp_path / "report", more=("--title", "My report"))
     assert set(re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"')>]*)", page)) - {"data:"} == set(
         re.findall(r'"(#[^"]+)"', page)
@@ -42,16 +42,16 @@ def test_that_the_page_is_self_contained_and_has_the_headings_of_the_course(test
     assert len(links) > 10 and {tmp_path / "report" / link for link in links} == set((tmp_path / "report" / "pictures").iterdir())
 
 
-def test_that_help_omits_a_default_without_text(capsys):
-    """An empty default was printed as "(default: )"."""
+def test_help_omits_a_default_without_text(capsys):
+    """An empty default was once printed as "(default: )"."""
     with pytest.raises(SystemExit):
         report.main(["--help"])
     output = capsys.readouterr().out
     assert "--question" in output and "(default: )" not in output and "(default: 5)" in output
 
 
-def test_that_only_differing_settings_are_listed_as_such(tested, tmp_path):
-    """Where lr differed, the table also listed lr_warmup, which all runs share; where tfr differed, every tfr_* flag."""
+def test_only_differing_settings_are_listed_as_such(tested, tmp_path):
+    """Where lr differed, the table once also listed lr_warmup, which all runs share; where tfr differed, every tfr_* flag."""
     asked = tomllib.loads((ROOT / "comparisons" / "optimisers.toml").read_text())
     runs = [copy_run(tested, tmp_path / name, **(asked["flags"] | flags)) for name, flags in asked["settings"].items()]
     _, markdown = write(*runs, out=tmp_path / "optimisers")
@@ -67,7 +67,7 @@ def test_that_only_differing_settings_are_listed_as_such(tested, tmp_path):
     assert "Other settings that differ" not in markdown
 
 
-def test_that_paths_and_the_machine_do_not_separate_groups(tested, tmp_path):
+def test_paths_and_the_machine_do_not_separate_groups(tested, tmp_path):
     other = copy_run(
         tested,
         tmp_path / "b",
@@ -83,8 +83,8 @@ def test_that_paths_and_the_machine_do_not_separate_groups(tested, tmp_path):
     assert "(n = 2)" in markdown and "Settings that differ" not in markdown and "/elsewhere" not in markdown
 
 
-def test_that_runs_of_one_seed_are_compared_in_the_flags_of_the_machine(tested, tmp_path):
-    """A comparison of precisions became one group of runs that differ only in the seed. Flags that differ with the seed stay ignored."""
+def test_runs_of_one_seed_are_compared_in_the_flags_of_the_machine(tested, tmp_path):
+    """A comparison of precisions was once one group of runs that differ only in the seed. Flags that differ with the seed are ignored."""
     runs = [copy_run(tested, tmp_path / f"{amp}-seed{seed}", seed=seed, amp=amp, save_root=f"{amp}{seed}", num_workers=seed)
             for amp in ("none", "bfloat16") for seed in (1, 2)]  # fmt: skip
     _, markdown = write(*runs, out=tmp_path / "report")
@@ -92,8 +92,8 @@ def test_that_runs_of_one_seed_are_compared_in_the_flags_of_the_machine(tested, 
     assert "none (n = 2)" in markdown and "bfloat16 (n = 2)" in markdown
 
 
-def test_that_curves_within_an_epoch_are_drawn_where_a_run_has_them(tested, tmp_path, monkeypatch):
-    """Means over an epoch hide cyclical annealing with a cycle per epoch."""
+def test_curves_within_an_epoch_are_drawn_where_a_run_has_them(tested, tmp_path, monkeypatch):
+    """Means over an epoch would hide cyclical annealing with one cycle per epoch."""
     fine = [{"epoch": 0.25, "beta": 0.5, "loss": 9.0}, {"epoch": 0.5, "beta": 0.0, "loss": 7.0}]
     runs = [copy_run(tested, tmp_path / "fine", lr=0.5), copy_run(tested, tmp_path / "coarse")]
     (runs[0] / "curves.jsonl").write_text("".join(json.dumps(row) + "\n" for row in fine))
@@ -111,7 +111,7 @@ def test_that_curves_within_an_epoch_are_drawn_where_a_run_has_them(tested, tmp_
     assert own == {"fine": fine} and limits[1] > 9.0
 
 
-def test_that_two_groups_with_one_name_are_distinguished(tested, tmp_path):
+def test_two_groups_with_the_same_name_are_distinguished(tested, tmp_path):
     runs = [
         copy_run(tested, tmp_path / kind / str(n), seed=n, kl_anneal_type=kind) for kind in ("None", "Cyclical") for n in (1, 2)
     ]
@@ -119,7 +119,7 @@ def test_that_two_groups_with_one_name_are_distinguished(tested, tmp_path):
     assert "None (n = 2)" in markdown and "Cyclical (n = 2)" in markdown
 
 
-def test_that_a_run_without_a_test_is_reported_with_the_command_for_it(rendered, trained, tmp_path, capsys):
+def test_a_run_without_a_test_is_reported_with_the_command_for_it(rendered, trained, tmp_path, capsys):
     run = Path(shutil.copytree(trained, tmp_path / "my run"))
     _, markdown = write(run, out=tmp_path / "report")
     output = capsys.readouterr().out
@@ -136,8 +136,8 @@ def test_that_a_run_without_a_test_is_reported_with_the_command_for_it(rendered,
     assert "--split val" in write(run, out=tmp_path / "other", more=("--split", "val"))[1]
 
 
-def test_that_a_run_that_improved_after_its_test_is_reported(tested, tmp_path, capsys):
-    """Its old score would be next to the new validation."""
+def test_a_run_that_improved_after_its_test_is_reported(tested, tmp_path, capsys):
+    """The report shows the score of the old test next to the new best validation."""
     run = copy_run(tested, tmp_path / "run")
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text(
@@ -150,8 +150,11 @@ def test_that_a_run_that_improved_after_its_test_is_reported(tested, tmp_path, c
     )
 
 
-def test_that_a_continued_run_has_the_best_of_its_own_epochs(rendered, trained, tested, tmp_path, capsys):
-    """Its rows include the epochs of the other folder, but its best.ckpt is one of its own. The report kept requesting a test of another epoch."""
+def test_a_continued_run_has_the_best_of_its_own_epochs(rendered, trained, tested, tmp_path, capsys):
+    """Its rows include the epochs of the run that it continues, but its best.ckpt is from its own epochs.
+
+    The report once kept requesting a test of another epoch.
+    """
     first, argv = Path(shutil.copytree(trained, tmp_path / "a")), ["--DR", str(rendered), "--batch_size", "4", *SMALL]
     lines = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
     state = torch.load(first / "last.ckpt", weights_only=True)
@@ -159,7 +162,7 @@ def test_that_a_continued_run_has_the_best_of_its_own_epochs(rendered, trained, 
     torch.save(state, first / "last.ckpt")
     argv += ["--save_root", str(tmp_path / "b")]
     Trainer.main([*argv, "--ckpt_path", str(first), "--num_epoch", "3"])
-    Trainer.main([*argv, "--resume", "--num_epoch", "4"])  # it stays so after a resume
+    Trainer.main([*argv, "--resume", "--num_epoch", "4"])  # it remains true after a resume
     Tester.main(["--DR", str(rendered), "--ckpt_path", str(tmp_path / "b"), "--device", "cpu"])
     own = [json.loads(line) for line in (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()][2:]
     best = max(own, key=lambda row: row["val_psnr"])
@@ -173,7 +176,7 @@ def test_that_a_continued_run_has_the_best_of_its_own_epochs(rendered, trained, 
     write(tested, tmp_path / "b", out=tmp_path / "both")  # validated on the same frames, unlike the run that it continues
 
 
-def test_that_tests_with_several_samples_are_a_separate_setting(tested, tmp_path):
+def test_tests_with_several_samples_are_a_separate_setting(tested, tmp_path):
     """The best of 100 samples is not the best of 3."""
     runs = [copy_run(tested, tmp_path / f"run-seed{seed}", seed=seed) for seed in (1, 2)]
     assert "n = 2" in write(*runs, out=tmp_path / "alike")[1]
@@ -183,8 +186,8 @@ def test_that_tests_with_several_samples_are_a_separate_setting(tested, tmp_path
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_that_videos_without_ground_truth_are_shown(tested, tmp_path, known):
-    """Written by an older Tester.py, which left no scores.json, or by the current one."""
+def test_videos_without_ground_truth_are_shown(tested, tmp_path, known):
+    """An older Tester.py wrote them without a scores.json; the current one writes one without scores."""
     run = copy_run(tested, tmp_path / "run")
     if known:
         about = json.loads((run / "test" / "scores.json").read_text())["test"]
@@ -204,7 +207,7 @@ def test_that_videos_without_ground_truth_are_shown(tested, tmp_path, known):
     assert "Tester.py" not in markdown  # the test was run
 
 
-def test_that_the_windows_of_the_robot_have_no_pose(tested_robot, tmp_path):
+def test_the_windows_of_the_robot_have_no_pose(tested_robot, tmp_path):
     run = copy_run(tested_robot, tmp_path / "longer", niter=3, num_epoch=3)
     page, markdown = write(tested_robot, run, out=tmp_path / "report")
     assert re.search(r"From left to right: ground truth \\\| run \\\| longer", markdown) and "<b>pose" not in page
@@ -214,7 +217,7 @@ def test_that_the_windows_of_the_robot_have_no_pose(tested_robot, tmp_path):
     assert "test per-channel PSNR, dB" in markdown
 
 
-def test_that_an_mp4_gives_the_same_videos_as_the_gif(tested, tmp_path):
+def test_an_mp4_gives_the_same_videos_as_the_gif(tested, tmp_path):
     pytest.importorskip("av")
     import imageio.v3 as iio
 
@@ -230,8 +233,8 @@ def test_that_an_mp4_gives_the_same_videos_as_the_gif(tested, tmp_path):
     assert "video_seq0.gif" in write(run, out=tmp_path / "report")[1]
 
 
-def test_that_the_frames_shown_have_the_right_numbers(tested, tmp_path):
-    """The ground truth at a dip in the page is that of the GIF at this frame."""
+def test_the_frames_shown_have_the_right_numbers(tested, tmp_path):
+    """The ground truth at a dip in the page is that frame of the GIF."""
     write(tested, out=tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8").split(">Sequence 1</h4>")[0]
     truth, _, predicted = read_comparison(tested / "test" / "compare_seq0.gif", fps=20, height=32, width=64)
@@ -247,7 +250,7 @@ def test_that_the_frames_shown_have_the_right_numbers(tested, tmp_path):
         assert f"{scores[int(number) - 1]:.2f} dB" in html
 
 
-def test_that_images_of_an_earlier_report_are_removed_and_others_stay(tested, tested_robot, tmp_path):
+def test_images_of_an_earlier_report_are_removed_and_others_stay(tested, tested_robot, tmp_path):
     write(tested_robot, out=tmp_path)
     (tmp_path / "pictures" / "holiday.png").touch()
     write(tested, out=tmp_path)
@@ -255,8 +258,8 @@ def test_that_images_of_an_earlier_report_are_removed_and_others_stay(tested, te
     assert "holiday.png" in names and "video_seq0.gif" in names and not any("--" in name for name in names)
 
 
-def test_that_a_missing_test_split_is_reported_once(trained, dataset, tmp_path, capsys):
-    """Each run was listed with a command that had to fail."""
+def test_a_missing_test_split_is_reported_once(trained, dataset, tmp_path, capsys):
+    """Each run was once listed with a command that could only fail."""
     shutil.rmtree(dataset / "test")
     runs = [copy_run(trained, tmp_path / f"run-seed{seed}", seed=seed, DR=str(dataset)) for seed in (1, 2)]
     _, markdown = write(*runs, out=tmp_path / "report")
@@ -271,7 +274,7 @@ def test_that_a_missing_test_split_is_reported_once(trained, dataset, tmp_path, 
     ("sequences", "expected tests of the same sequences"), ("tests", "expected tests on the same frames, got different frames in sequence 0"), ("out", "--out"), ("video", "cannot be read as a video"),
     ("short", "expected ground truth | pose | prediction in 9 frames"), ("words", "expected marks like <!-- your words: psnr -->"), ("show", "--show"),
 ])  # fmt: skip
-def test_that_wrong_input_ends_in_one_line(tested, tested_robot, tmp_path, capsys, wrong, expected):
+def test_wrong_input_ends_in_one_line(tested, tested_robot, tmp_path, capsys, wrong, expected):
     run, more = copy_run(tested, tmp_path / "run", lr=0.5), []
     scores, config = run / "test" / "scores.json", run / "config.json"
     if wrong in ("nowhere", "no run", "file"):

@@ -1,16 +1,16 @@
-"""The page of a report: the answers of a student in it, and how a browser shows it."""
+"""The page of a report: a student's answers in it, and the page in a browser."""
 
 import pytest
 from PIL import Image
 
-from tests.helpers.browser import check_player, chromium, loaded
+from tests.helpers.browser import check_player, chromium, image_widths
 from tests.helpers.reports import copy_run, edit, write
 from tools.reporting.answers import BEGIN_MARK, QUESTIONS, read_answers
 from tools.reporting.blocks import Table
 
 
 @pytest.mark.usefixtures("blank_charts")
-def test_that_an_answer_is_kept_and_is_in_both_files(tested, tmp_path):
+def test_an_answer_is_kept_and_is_in_both_files(tested, tmp_path):
     out = tmp_path / "report"
     _, markdown = write(tested, out=out)
     first = BEGIN_MARK.format("introduction") + f"\n> **Your own words:** {QUESTIONS['introduction']}\n"
@@ -25,7 +25,7 @@ def test_that_an_answer_is_kept_and_is_in_both_files(tested, tmp_path):
 
 
 def old_report(answers: dict[str, str]) -> str:
-    """Return the answers' part of a report.md as the first version of the program wrote it, by the names in its marks."""
+    """Return a report.md as the first version of the program wrote it, with these answers by the names in its marks."""
     questions = {
         "introduction": "What is the task, which model solves it, and what is compared here?",
         "protocol": "How do training and testing go, step by step, and why so?",
@@ -46,7 +46,7 @@ def old_report(answers: dict[str, str]) -> str:
 
 
 @pytest.mark.usefixtures("blank_charts")
-def test_that_the_answers_of_an_old_report_survive(tested, tmp_path):
+def test_the_answers_of_an_old_report_survive(tested, tmp_path):
     """Its marks have the same names, but questions, headings and placeholders had another wording."""
     answers = {
         "introduction": "A dance, predicted.",
@@ -78,8 +78,8 @@ def test_that_the_answers_of_an_old_report_survive(tested, tmp_path):
 
 
 @pytest.mark.usefixtures("blank_charts")
-def test_that_an_answer_is_rendered_as_markdown_without_html(tested, tmp_path):
-    """A list became one line with dashes in it. An image next to report.md is embedded in report.html, which is one file."""
+def test_an_answer_is_rendered_as_markdown_without_html(tested, tmp_path):
+    """A list was once shown as one line with dashes in it. An image next to report.md is embedded in report.html."""
     Image.new("RGB", (3, 2)).save(tmp_path / "my sketch.png")
     answer = "So **low** here:\n- a & b\n- [the paper](https://example.org/a?b&c)\n\nOne line,\nanother with `x < y`.\n\n![mine](my%20sketch.png)"
     evil = "<script>x()</script> [y](javascript:alert(1)) ![z](../secret.txt) ![w](http://example.org/w.png)"
@@ -101,8 +101,8 @@ def test_that_an_answer_is_rendered_as_markdown_without_html(tested, tmp_path):
 
 
 @pytest.mark.usefixtures("blank_charts")
-def test_that_the_question_is_below_the_title(tested, tmp_path):
-    """In every report, as text and not as markup."""
+def test_the_question_is_below_the_title(tested, tmp_path):
+    """Every later report has it too, as text and not as markup."""
     more = ("--title=KL $links", "--question=Is a < b,\n & is $body | better?")
     for _ in range(2):
         page, markdown = write(tested, out=tmp_path / "report", more=more)
@@ -111,7 +111,7 @@ def test_that_the_question_is_below_the_title(tested, tmp_path):
 
 
 @pytest.mark.usefixtures("blank_charts")
-def test_that_names_are_text_and_not_markup(tested, tmp_path):
+def test_names_are_text_and_not_markup(tested, tmp_path):
     run = copy_run(tested, tmp_path / "<b>a&\"'|$1_{$2")
     page, markdown = write(run, tested, out=tmp_path / "report", more=("--title", "</title><script>x"))
     assert "<b>a" not in page and "&lt;b&gt;a&amp;&quot;&#x27;|$1_{$2" in page and "<script>x" not in page
@@ -120,8 +120,8 @@ def test_that_names_are_text_and_not_markup(tested, tmp_path):
 
 
 @pytest.mark.slow
-def test_that_a_browser_shows_the_page(tested, tested_robot, tmp_path):
-    """From file://, at the widths of a phone and of a desktop: no error, all images, no horizontal scrolling, videos that play."""
+def test_a_browser_shows_the_page(tested, tested_robot, tmp_path):
+    """At the widths of a phone and of a desktop, there are no errors, all images, no horizontal scrolling, and videos that play."""
     webdriver, options, service = chromium()
     other = copy_run(tested, tmp_path / "a_run_with_a_long_name_of_its_own_kind", better=0.5, kl_anneal_type="Monotonic")
     edit(other / "test" / "scores.json", lambda scores: scores["per_frame"]["0"]["psnr"].__setitem__(5, None))
@@ -137,7 +137,7 @@ def test_that_a_browser_shows_the_page(tested, tested_robot, tmp_path):
             browser.get("about:blank")  # else a second visit of one page may still show the first
             browser.get((tmp_path / kind / "report.html").as_uri())
             run = browser.execute_script
-            widths = loaded(run)
+            widths = image_widths(run)
             assert len(widths) > 20 and all(widths)
             assert run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
             assert run("return [...document.images].every(image => image.hidden || image.alt)")

@@ -13,7 +13,6 @@ from evaluation.image_metrics import psnr
 from tools.reporting.groups import group_name
 from tools.reporting.runs import short_names
 from tools.reporting.videos import dips_and_peaks, largest_difference, make_sprite
-from training.metrics_log import read_curves
 from utils import UserError
 from visualization.videos import draw_comparison, read_comparison, save_gif
 
@@ -25,19 +24,7 @@ def test_names_of_groups_and_runs():
     assert short_names([Path("/x/a/run"), Path("/x/b/run")]) == ["a/run", "b/run"] and short_names([Path("/x/a")]) == ["a"]
 
 
-def test_that_curves_are_read_up_to_an_incomplete_line(tmp_path):
-    """A training that is killed may leave half a line at the end of curves.jsonl. Runs of earlier versions lack the file."""
-    path = tmp_path / "curves.jsonl"
-    assert read_curves(path) == []
-    path.write_text('{"epoch": 0.25, "beta": 0.5, "loss": null}\n{"epoch": 1, "beta": 1.0}\n{"epoch": 1.2')
-    assert read_curves(path) == [{"epoch": 0.25, "beta": 0.5, "loss": None}, {"epoch": 1, "beta": 1.0}]
-    for wrong in ("[1]", '{"beta": 1}', '{"epoch": "1"}', '{"epoch": null}', "x"):
-        path.write_text(f'{{"epoch": 0.25}}\n{wrong}\n{{"epoch": 0.75}}\n')
-        with pytest.raises(UserError, match="line 2 is not"):
-            read_curves(path)
-
-
-def test_that_videos_are_read_by_time_at_their_original_size(tmp_path):
+def test_videos_are_read_by_time_at_their_original_size(tmp_path):
     """Pillow merges equal adjacent frames. Counted by images, this video would have 3 instead of 8 frames."""
     levels = torch.tensor([0, 0, 0, 80, 80, 160, 160, 160], dtype=torch.uint8)
     video = levels[:, None, None, None].expand(8, 3, 16, 32).clone()
@@ -69,7 +56,7 @@ def test_dips_and_peaks_by_hand():
     )
 
 
-def test_that_a_sprite_contains_every_frame_at_its_place():
+def test_a_sprite_contains_every_frame_at_its_place():
     rng = np.random.default_rng(0)
     video = np.repeat(np.repeat(rng.integers(0, 256, (11, 4, 8, 3), dtype=np.uint8), 8, axis=1), 8, axis=2)
     content, columns, (width, height) = make_sprite(video)

@@ -11,8 +11,8 @@ from tests.helpers.reports import copy_run, edit, read_table, write
 pytestmark = pytest.mark.usefixtures("blank_charts")
 
 
-def test_that_seeds_form_a_group_with_mean_and_sample_standard_deviation(tested, tmp_path):
-    """Compared with NumPy, from the scores.json of each run."""
+def test_seeds_form_a_group_with_mean_and_sample_standard_deviation(tested, tmp_path):
+    """The expected values are computed with NumPy from the scores.json of each run."""
     lifts = [0.0, 1.3, 0.4]
     runs = [copy_run(tested, tmp_path / f"cyclical_seed{n + 1}", better=lift, seed=n + 1) for n, lift in enumerate(lifts)]
     runs.append(copy_run(tested, tmp_path / "none", better=5, kl_anneal_type="None"))
@@ -40,8 +40,8 @@ def test_that_seeds_form_a_group_with_mean_and_sample_standard_deviation(tested,
     assert "No run uses Monotonic (--kl_anneal_type)" in markdown
 
 
-def test_that_non_finite_scores_are_excluded(tested, tmp_path):
-    """A prediction that is NaN everywhere has null for its scores."""
+def test_non_finite_scores_are_excluded(tested, tmp_path):
+    """The scores of a prediction that is NaN everywhere are null."""
     run = copy_run(tested, tmp_path / "run")
 
     def spoil(content: dict) -> None:
@@ -53,8 +53,8 @@ def test_that_non_finite_scores_are_excluded(tested, tmp_path):
     assert read_table(markdown, "sequence")["0"][0] == "-" and "nan" not in markdown.lower() and "NaN" not in page
 
 
-def test_that_one_run_without_scores_does_not_affect_the_others(tested, tmp_path):
-    """Non-finite frames in one of three seeds removed means, dips, peaks and frames of all runs, and the report printed "nan dB"."""
+def test_one_run_without_scores_does_not_affect_the_others(tested, tmp_path):
+    """Non-finite frames of one seed once removed means, dips and peaks of all runs, and the report printed "nan dB"."""
     runs = [copy_run(tested, tmp_path / f"a_seed{n}", better=n, seed=n) for n in (1, 2, 3)]
     other = copy_run(tested, tmp_path / "other", kl_anneal_type="None")
     scores = [json.loads((run / "test" / "scores.json").read_text()) for run in runs]

@@ -1,4 +1,4 @@
-"""Frames larger than the course's, from training to GIFs."""
+"""Frames that are larger than the course's, from training to GIFs."""
 
 import json
 

@@ -1,9 +1,8 @@
-"""Runs that are resumed, restarted or made longer: nothing is lost or repeated, and every step is the same."""
+"""Runs that are resumed, restarted or made longer: no step is lost or repeated, and the result is the same."""
 
 import argparse
 import copy
 import json
-import math
 import shutil
 import signal
 from functools import partial
@@ -31,7 +30,7 @@ from training.resume import (
     compare_settings,
 )
 
-# By name: the batch in which the signal arrives, flags of both runs, more flags of the resumed run.
+# For each name: the batch in which the signal arrives, the flags of both runs, and additional flags of the resumed run.
 CUTS = {
     "first batch": (1, [], []),
     "last batch of an epoch": (5, [], []),
@@ -46,7 +45,7 @@ CUTS = {
 
 @pytest.fixture(autouse=True)
 def curves_as_text(monkeypatch):
-    """Write the numbers of a plot instead of drawing it, which takes half of a small run's time. test_kills.py compares plots."""
+    """Write the values of a plot instead of drawing it, which would take half of a small run's time. test_kills.py compares plots."""
     monkeypatch.setattr(Trainer, "draw_training", lambda runs, path, curves: path.write_text(json.dumps([runs, curves])))
 
 
@@ -66,7 +65,7 @@ def stop_after(monkeypatch, steps: int, number: int = signal.SIGTERM) -> None:
 
 @pytest.mark.parametrize("kind", CUTS)
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(rendered, tmp_path, monkeypatch, kind):
-    """Resuming in other projects was seen to repeat or skip clips, to restart schedules and to forget the optimizer state."""
+    """In other projects, resumed runs repeat or skip clips, restart schedules, or forget the optimizer state."""
     cut, more, after = CUTS[kind]
     argv = ["--DR", str(rendered), *TINY, "--epoch_size", "5", "--num_epoch", "2", *more]
     run_in(tmp_path / "whole", monkeypatch, argv)
@@ -89,7 +88,7 @@ def test_a_resumed_run_of_the_robot_equals_an_uninterrupted_one_bit_for_bit(rend
 
 
 def test_differences_are_found(rendered, tmp_path, monkeypatch):
-    """The comparison above can fail: with another seed, weights, metrics and curves differ."""
+    """The comparison above can fail: with another seed, EMA weights, metrics and plots differ."""
     for seed in ("1", "2"):
         run_in(
             tmp_path / seed, monkeypatch, ["--DR", str(rendered), *TINY, "--epoch_size", "2", "--num_epoch", "1", "--seed", seed]
@@ -145,7 +144,7 @@ def test_resume_starts_a_run_where_there_is_none_and_reports_it(train_args, tmp_
 
 
 def test_a_finished_run_has_nothing_left_to_do(train_args, tmp_path, capsys):
-    """Only the plot can be missing, if the run was killed after its last checkpoint. A cluster that restarts it must see success."""
+    """Only the plot may be missing, if the run was killed after its last checkpoint. A cluster that restarts it must see success."""
     Trainer.main(train_args)
     (tmp_path / "run" / "training.png").unlink()
     before = (tmp_path / "run" / "last.ckpt").read_bytes()
@@ -186,13 +185,13 @@ def test_settings_of_the_machine_and_of_saving_may_change(train_args, tmp_path):
     assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 2
 
 
-def test_another_folder_can_train_on_with_other_settings_and_reports_them(train_args, trained, tmp_path, capsys):
+def test_a_run_continued_in_another_folder_may_have_other_settings(train_args, trained, tmp_path, capsys):
     """The flags' learning rate and weight decay are used, not those of the optimizer state. Data and model must not change."""
     argv = [*train_args, "--num_epoch", "3", "--ckpt_path", str(trained), "--optim", "AdamW"]
     Trainer.main([*argv, "--lr", "0.0007", "--weight_decay", "0.2", "--beta1", "0.8", "--lr_schedule", "constant"])
-    said = capsys.readouterr().out
-    assert "training continues with other settings: " in said and "--lr 0.0007 (was 0.003)" in said
-    assert "--batch_size 3 (was 4)" in said and "--num_epoch 3 (was 2): the schedules follow it" in said
+    printed = capsys.readouterr().out
+    assert "training continues with other settings: " in printed and "--lr 0.0007 (was 0.003)" in printed
+    assert "--batch_size 3 (was 4)" in printed and "--num_epoch 3 (was 2): the schedules follow it" in printed
     (group,) = load_checkpoint(tmp_path / "run" / "last.ckpt")["optimiser"]["param_groups"]
     assert (group["lr"], group["weight_decay"], group["betas"][0]) == (0.0007, 0.2, 0.8)
     message = refused(
@@ -203,7 +202,7 @@ def test_another_folder_can_train_on_with_other_settings_and_reports_them(train_
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_flag_is_classified_as_free_or_not(model):
-    """For a new flag somebody must decide: is the run still the same with another value?"""
+    """The author of a new flag must decide: is a run with another value still the same run?"""
     flags = {action.dest for action in trainer_parser(model, "default")._actions} - {"help", "print_config"}
     fixed = {"model", "preset", "optim", "frame_H", "frame_W", "val_vi_len", "partial", "fast_train", "fast_partial", "fast_train_epoch",
               "shift", "train_vi_len", "reference", "flip", "pose_window", "F_dim", "L_dim", "N_dim", "D_out_dim", "n_past", "n_future",
@@ -212,41 +211,8 @@ def test_every_flag_is_classified_as_free_or_not(model):
     assert flags <= FREE_FLAGS | TRAINING_FLAGS | fixed and not FREE_FLAGS & TRAINING_FLAGS
 
 
-def scripted(monkeypatch, *scores: float) -> None:
-    """Let the validations of the following runs have these scores, in this order."""
-    values = iter(scores)
-    monkeypatch.setattr(
-        Trainer.Trainer,
-        "validate",
-        lambda self: validation.Validation({"val_psnr": next(values), "val_ssim": 0.5, "val_closing": 1.0}, []),
-    )
-
-
-def test_best_is_not_overwritten_by_worse_or_non_finite_scores(train_args, tmp_path, monkeypatch):
-    scripted(monkeypatch, 20.0, 25.0, math.nan, 24.0, 23.0, 24.5)
-    Trainer.main([*train_args, "--num_epoch", "5", "--per_save", "2"])
-    assert load_checkpoint(tmp_path / "run" / "best.ckpt")["epoch"] == 2
-    assert sorted(path.name for path in (tmp_path / "run").glob("epoch=*")) == ["epoch=1.ckpt", "epoch=3.ckpt", "epoch=4.ckpt"]
-    Trainer.main([*train_args, "--num_epoch", "6", "--resume"])
-    assert load_checkpoint(tmp_path / "run" / "best.ckpt")["epoch"] == 2
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_score_that_is_not_finite_is_never_the_best(train_args, tmp_path, monkeypatch, value):
-    scripted(monkeypatch, value, 20.0)
-    Trainer.main(train_args)
-    assert load_checkpoint(tmp_path / "run" / "best.ckpt")["epoch"] == 2
-
-
-def test_a_run_resumed_elsewhere_writes_its_own_best(train_args, trained, tmp_path, monkeypatch):
-    """The best checkpoint is in the folder that it comes from, so the first validation is the best here, however low."""
-    scripted(monkeypatch, 1.0)
-    Trainer.main([*train_args, "--num_epoch", "3", "--ckpt_path", str(trained)])
-    assert load_checkpoint(tmp_path / "run" / "best.ckpt")["best_psnr"] == 1.0
-
-
 def test_a_run_resumed_elsewhere_can_be_resumed_there_at_once(train_args, trained, tmp_path, monkeypatch):
-    """Ctrl-C in its first epoch once recommended to resume from a folder without a checkpoint."""
+    """After Ctrl-C in its first epoch, the message once recommended to resume from a folder without a checkpoint."""
     monkeypatch.setattr(Trainer.Trainer, "train_epoch", lambda self, epoch: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(SystemExit):
         Trainer.main([*train_args, "--num_epoch", "3", "--ckpt_path", str(trained / "epoch=0.ckpt")])
@@ -254,15 +220,15 @@ def test_a_run_resumed_elsewhere_can_be_resumed_there_at_once(train_args, traine
     assert len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == 1
 
 
-def test_a_run_that_is_made_longer_does_not_go_back_to_teacher_forcing(train_args, trained, tmp_path):
-    """With two epochs the ratio decays from epoch 1 on. With six, the default would teacher-force until epoch 3."""
+def test_a_run_that_is_made_longer_does_not_return_to_teacher_forcing(train_args, trained, tmp_path):
+    """With two epochs, the ratio decays after the first. With six, the default would teacher-force the first three."""
     Trainer.main([*train_args, "--num_epoch", "6", "--ckpt_path", str(trained)])
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["tfr"] for row in rows] == [1, 0, 0, 0, 0, 0]
 
 
 def test_a_skipped_first_step_keeps_the_statistics_that_were_loaded(rendered_robot, tmp_path, monkeypatch):
-    """When the first step after a resume was bad, the statistics of batch normalization once became those of a new model."""
+    """If the first step after a resume was skipped, the statistics of batch normalization once became those of a new model."""
     argv = [
         "--model",
         "svg_fp",
@@ -295,7 +261,7 @@ def test_a_skipped_first_step_keeps_the_statistics_that_were_loaded(rendered_rob
 
 
 def test_another_order_of_clips_restarts_the_epoch(rendered, tmp_path, monkeypatch, capsys):
-    """Half of an epoch of other batches was once counted as done: the epoch ended without a step."""
+    """Half an epoch of other batches once counted as done, so the epoch ended without a step."""
     argv = ["--DR", str(rendered), *TINY, "--epoch_size", "6", "--num_epoch", "1"]
     with monkeypatch.context() as patch:
         stop_after(patch, 4)
@@ -306,7 +272,7 @@ def test_another_order_of_clips_restarts_the_epoch(rendered, tmp_path, monkeypat
 
 
 def test_a_run_can_be_resumed_before_its_first_epoch_ends(rendered, tmp_path, monkeypatch):
-    """A run killed between best.ckpt and last.ckpt, or stopped by bad numbers at once, had nothing to resume from."""
+    """A run killed between best.ckpt and last.ckpt, or stopped by non-finite values at once, once had nothing to resume from."""
     argv = ["--DR", str(rendered), *TINY, "--epoch_size", "3", "--num_epoch", "1"]
     run_in(tmp_path / "whole", monkeypatch, argv)
     with monkeypatch.context() as patch:
@@ -342,7 +308,7 @@ def test_a_restart_by_torchrun_does_not_start_over(train_args, tmp_path, monkeyp
 
 
 def test_the_comparison_of_settings_knows_which_may_differ():
-    """--num_epoch is free, --lr may differ in another folder, --F_dim never; a flag that the checkpoint lacks is not compared."""
+    """--num_epoch is free, --lr may differ in another folder, and --F_dim never. A flag that the checkpoint lacks is not compared."""
     trained = {"lr": 0.1, "F_dim": 16, "num_epoch": 5, "tfr": 1.0}
     args = argparse.Namespace(lr=0.2, F_dim=32, num_epoch=6, tfr=1.0, seed=1)
     lr, size = {"lr": "--lr 0.2 (was 0.1)"}, {"F_dim": "--F_dim 32 (was 16)"}
@@ -350,8 +316,8 @@ def test_the_comparison_of_settings_knows_which_may_differ():
     assert compare_settings(args, trained, continues_run=True) == ({}, lr | size)
 
 
-def test_an_epoch_restarts_with_other_clips_and_keeps_the_curves_of_the_epochs_before():
-    """Other settings and other data are reported, the restart once. Neither the checkpoint nor the flags are changed."""
+def test_an_epoch_with_other_clips_restarts_and_keeps_earlier_curves():
+    """Other settings and other data are reported, and the restart only once. Neither the checkpoint nor the flags are changed."""
     curves = [{"epoch": 0.5, "step": 2}, {"epoch": 1.0, "step": 4}, {"epoch": 1.25, "step": 5}]
     flags = {"model": "svg_fp", "preset": "quick", "batch_size": 2, "tfr_sde": 3, "num_epoch": 4}
     checkpoint = {"epoch": 1, "progress": {"clips": 2}, "flags": flags, "data": ["a", "b"], "curves": curves}

@@ -1,4 +1,4 @@
-"""The Lab 5 layout as distributed: at any depth, with and without positions, of any length, and damaged."""
+"""Data in the Lab 5 layout: at any depth, with and without positions, of any length, and damaged."""
 
 import pickle
 import shutil
@@ -16,7 +16,7 @@ SIZE = {"height": 32, "width": 32}
 
 
 def write_sequence(folder, frames: int, *, actions: int = 4, positions: int | None = 3, first: int = 0) -> None:
-    """Write a sequence whose action k of frame t is 10 t + k and whose positions are 1000 more."""
+    """Write a sequence in which action k of frame t is 10 t + k, and position k is 1000 + 10 t + k."""
     for i in range(frames):
         write_image(folder / f"{first + i}.png", size=(32, 32), seed=i)
     rows = 10 * np.arange(frames)[:, None]
@@ -27,7 +27,7 @@ def write_sequence(folder, frames: int, *, actions: int = 4, positions: int | No
 
 @pytest.fixture
 def data(tmp_path):
-    """Two sequences of 7 and 5 frames at the course's depth."""
+    """Write two sequences of 7 and 5 frames at the depth of the course's folders."""
     write_sequence(tmp_path / "data" / "train" / "traj_0_to_255.tfrecords" / "10", 7)
     write_sequence(tmp_path / "data" / "train" / "traj_0_to_255.tfrecords" / "9", 5)
     return tmp_path / "data"
@@ -42,7 +42,7 @@ def clips_of(split, **flags) -> RobotClips:
 
 
 def test_sequences_are_in_numeric_order_with_their_conditions(data):
-    """9 before 10; a row per frame, actions followed by positions as in the course."""
+    """Sequence 9 comes before 10. Each frame has a row, in which positions follow the actions as in the course."""
     split = split_of(data)
     assert split.sequences == {"traj_0_to_255.tfrecords/9": range(5), "traj_0_to_255.tfrecords/10": range(5, 12)}
     assert split.images.shape == (12, 3, 32, 32) and split.conditions.dtype == np.float32
@@ -58,7 +58,7 @@ def test_any_depth_of_folders_is_found(tmp_path, place):
 
 
 def test_a_folder_name_may_contain_any_character(tmp_path):
-    """str.isdigit() accepts a superscript two, int() does not."""
+    """str.isdigit() accepts a superscript two, but int() does not."""
     for name in ("10", "9", "²", "half ½"):
         write_sequence(tmp_path / "train" / name, 5)
     assert set(split_of(tmp_path).sequences) == {"9", "10", "²", "half ½"}
@@ -153,11 +153,11 @@ def test_a_clip_is_a_window_of_one_sequence(data):
             start = next(i for i in range(12) if np.array_equal(split.conditions[i : i + 4], clip["conditions"]) and
                          np.array_equal(split.images[i : i + 4], clip["frames"]))  # fmt: skip
             seen.add((start, clip["conditions"][0, 0].item()))
-    # Both sequences start with the same frames, so a match may be in the other one; the times are decisive.
+    # Both sequences start with the same frames, so a match may be in the other one. Only the times are compared.
     assert {time for _, time in seen} == {0, 10, 20, 30}
 
 
-def test_an_epoch_has_the_requested_batches_and_other_clips_than_the_previous_one(data):
+def test_an_epoch_has_the_requested_number_of_batches_and_new_clips(data):
     clips = clips_of(split_of(data), clips_per_epoch=40)
     order = ClipBatches(len(clips), batch_size=4, accumulate=1, seed=1)
     batches = [batch for _, batch in build_loader(clips, order, workers=0, pin=False)]
@@ -201,7 +201,7 @@ def test_the_scale_of_the_conditions_comes_from_the_data(data):
     assert mean[1] == 7.0 and scale[1] == 1.0 and scale[2] < 0.01
 
 
-def test_a_loaders_worker_opens_the_cache_itself(data):
+def test_a_loader_process_opens_the_cache_itself(data):
     clips = clips_of(split_of(data))
     copied = pickle.loads(pickle.dumps(clips))
     assert len(pickle.dumps(clips)) < 20_000
@@ -209,7 +209,7 @@ def test_a_loaders_worker_opens_the_cache_itself(data):
 
 
 def test_a_sequence_that_moved_is_decoded_again(data):
-    """Folders of different trajectories have the same names and files: their fingerprints must differ."""
+    """Sequences of different trajectories have the same folder and file names, so their fingerprints must differ."""
     before = split_of(data).images.filename
     shutil.move(data / "train" / "traj_0_to_255.tfrecords" / "9", data / "train" / "traj_256_to_511.tfrecords" / "9")
     assert split_of(data).images.filename != before

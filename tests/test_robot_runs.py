@@ -38,7 +38,7 @@ def run_tester(data, checkpoint, folder, *more) -> list[dict]:
 
 @pytest.mark.parametrize("model", ["svg_fp", "svg_lp"])
 @pytest.mark.parametrize("annealing", [["--kl_anneal_cyclical"], ["--kl_anneal_type", "Monotonic"], ["--kl_anneal_type", "None"]])
-def test_both_priors_train_under_every_annealing(rendered_robot, tmp_path, model, annealing):
+def test_both_priors_train_with_every_annealing_type(rendered_robot, tmp_path, model, annealing):
     train(rendered_robot, tmp_path / "run", *annealing, "--lr", "0.02", model=model)
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert len(rows) == 2 and all(np.isfinite([row["loss"], row["kl"], row["val_psnr"]]).all() for row in rows)
@@ -77,7 +77,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(rendered_robot, tmp_path):
 
 
 def test_the_command_of_the_course_runs_unchanged(rendered_robot, tmp_path):
-    """Every flag of Lab 5 by its name in the course."""
+    """The command has every flag of Lab 5 by its name in the course."""
     Trainer.main(["--model", "svg_fp", "--data_root", str(rendered_robot), "--log_dir", str(tmp_path / "logs"), "--lr", "0.002", "--beta1", "0.9",
                   "--batch_size", "2", "--optimizer", "adam", "--niter", "1", "--epoch_size", "1", "--tfr", "1.0", "--tfr_start_decay_epoch", "0",
                   "--tfr_decay_step", "0.1", "--tfr_lower_bound", "0.2", "--kl_anneal_cyclical", "--kl_anneal_ratio", "0.5", "--kl_anneal_cycle",
@@ -236,7 +236,7 @@ def test_a_real_bair_sequence_can_be_tested(trained_robot, tmp_path):
 
 @pytest.mark.skipif(not (REAL / "robot_sim").is_dir(), reason="the simulated episodes are not on this machine")
 @pytest.mark.parametrize("split, expected", [("train", 32.1), ("validate", 32.5)])
-def test_the_copy_last_frame_baseline_of_the_simulated_episodes_has_its_known_score(tmp_path, split, expected):
+def test_simulated_episodes_have_the_known_baseline_score(tmp_path, split, expected):
     data = RobotSplit.load(REAL / "robot_sim", split, height=64, width=64, shortest=12, cache_dir=tmp_path)
     windows = fixed_windows(data, context=2, length=12, most=None)
     copies = [psnr((w.ground_truth[1] / 255).expand(10, -1, -1, -1), w.ground_truth[2:] / 255) for w in windows]

@@ -1,4 +1,4 @@
-"""scaling.py against values by hand; overhead.py and turns.py, mostly with fake checkouts. No test asserts a duration."""
+"""scaling.py against hand-computed values; overhead.py and turns.py, mostly with fake checkouts. No test asserts a duration."""
 
 import subprocess
 from argparse import Namespace
@@ -25,7 +25,7 @@ time.sleep(0.3 * int(flags["--num_epoch"]))
 
 
 def test_an_epoch_is_one_pass_over_the_frames():
-    """23,410 / 4 = 5,852 whole clips: 366 steps of 16 clips, or 6 of 64 * 16; fewer frames than one clip are still a step."""
+    """23,410 / 4 = 5,852 whole clips are 366 steps of 16 clips, or 6 of 64 * 16. Fewer frames than one clip are still a step."""
     assert cluster.steps_per_epoch(23_410, length=4, clips=16, gpus=1) == 366
     assert cluster.steps_per_epoch(23_410, length=4, clips=16, gpus=64) == 6
     assert cluster.steps_per_epoch(3, length=4, clips=16, gpus=8) == 1
@@ -86,7 +86,7 @@ def test_operators_are_counted_without_views_and_empty_tensors():
     assert flops.count_operators(lambda: (a * b).sum().backward()) == 5
 
 
-def test_bytes_per_item_of_a_list():
+def test_the_memory_of_a_list_is_measured_per_item():
     """A list of a million references to one object takes 8 bytes per reference, also at its peak."""
     kept, peak = scaling.bytes_per_item(lambda: [None] * 1_000_000, 1_000_000)
     assert kept == pytest.approx(8, rel=0.01) and peak == pytest.approx(8, rel=0.01)
@@ -138,7 +138,7 @@ def test_flags_that_scaling_cannot_count_are_refused(capsys, rendered, flags, ex
 
 
 def fake_checkout(folder, text: str):
-    """Make a checkout that consists of this Trainer.py alone."""
+    """Make a checkout that contains only a Trainer.py with this text."""
     folder.mkdir()
     (folder / "Trainer.py").write_text(text)
     return folder

@@ -1,4 +1,4 @@
-"""Every schedule in the reports of the course, against values by hand."""
+"""Every schedule in the reports of the course, against hand-computed values."""
 
 import pytest
 
@@ -46,7 +46,7 @@ def beta(at, **flags):
 
 
 def test_cyclical_annealing_rises_over_the_ratio_in_every_cycle():
-    """Fu et al. 2019: 2 cycles of 10 epochs; beta rises over the first half of each."""
+    """This is the schedule of Fu et al. 2019, with 2 cycles of 10 epochs. beta rises over the first half of each cycle."""
     assert beta([0, 1, 4, 5, 9, 10, 11, 15, 19]) == pytest.approx([0, 0.2, 0.8, 1, 1, 0, 0.2, 1, 1])
 
 
@@ -72,7 +72,7 @@ def test_any_number_of_epochs_and_cycles_gives_weights_between_zero_and_one(epoc
 
 
 def test_cycles_shorter_than_an_epoch_still_anneal():
-    """Ten cycles in five epochs: if beta changed at whole epochs only, it would be 0 throughout."""
+    """With ten cycles in five epochs, beta would always be 0 if it changed at whole epochs only."""
     assert beta([0, 0.125, 0.25, 0.4, 0.5], epochs=5, cycles=10, ratio=1.0) == pytest.approx([0, 0.25, 0.5, 0.8, 0])
 
 

@@ -1,4 +1,4 @@
-"""How a run stops when it is asked to, and how it handles non-finite numbers."""
+"""Runs that are asked to stop, and runs with non-finite losses or gradients."""
 
 import math
 import os
@@ -9,27 +9,31 @@ from functools import partial
 
 import pytest
 import torch
+from torch import Tensor
 
 import dataloader
 import Trainer
 from dataloader import ClipBatches, build_loader
+from modules import build_model
+from modules.base import VideoModel
 from runtime.signals import leave_stopping_to_the_main_process
-from tests.helpers.runs import TINY, differences, finish, run_differences, run_in, start, wait_for_checkpoint
-from tests.helpers.settings import ROOT
-from tests.test_content_hash import dance_clips
+from tests.helpers.dance import load_clips
+from tests.helpers.runs import TINY, differences, finish, posix, run_differences, run_in, start, wait_for_checkpoint
+from tests.helpers.settings import ROOT, SMALL_POSE_CVAE
+from tests.helpers.svg import SMALL_CONFIG
 from training.checkpoints import load_checkpoint
 from training.learner import Learner
 from training.metrics_log import read_metrics
-
-posix = pytest.mark.skipif(os.name == "nt", reason="signals to one process are POSIX")
 
 
 @posix
 @pytest.mark.parametrize("number, status, workers", [(signal.SIGINT, 130, 1), pytest.param(signal.SIGTERM, 143, 1, marks=pytest.mark.slow),
                                                      pytest.param(signal.SIGUSR1, 143, 0, marks=pytest.mark.slow)])  # fmt: skip
 def test_a_signal_ends_the_run_after_the_step_and_everything_is_saved(rendered, tmp_path, number, status, workers):
-    """The signal goes to the whole process group, as terminals and clusters send it. Ctrl-C once arrived inside another package's
-    clean-up code, which printed a traceback and continued; a loader process that died of SIGTERM once ended the run within a step.
+    """The signal goes to the whole process group, as terminals and clusters send it.
+
+    Ctrl-C once arrived inside another package's clean-up code, which printed a traceback and continued. A loader process that was
+    ended by SIGTERM once ended the run within a step.
     """
     argv = ["--DR", str(rendered), "--save_root", "run", *TINY, "--num_workers", str(workers)]
     run = start(tmp_path, [*argv, "--epoch_size", "4", "--num_epoch", "10000"])
@@ -51,9 +55,9 @@ def ignore_late(worker: int) -> None:
 
 @posix
 def test_a_loader_process_survives_a_signal_that_arrives_while_it_starts(rendered, monkeypatch):
-    """On a busy machine it was once killed before it ignored such signals, and the run ended with a traceback."""
+    """On a busy machine, a loader process was once killed before it ignored such signals, and the run ended with a traceback."""
     monkeypatch.setattr(dataloader, "leave_stopping_to_the_main_process", ignore_late)
-    clips = dance_clips(rendered)
+    clips = load_clips(rendered)
     loader = build_loader(clips, ClipBatches(len(clips), batch_size=4, accumulate=1, seed=1), workers=1, pin=False)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     assert len(list(loader)) == math.ceil(len(clips) / 4)
@@ -62,7 +66,7 @@ def test_a_loader_process_survives_a_signal_that_arrives_while_it_starts(rendere
 
 @posix
 def test_a_second_ctrl_c_ends_the_run_at_once(rendered, tmp_path):
-    """Even if the current step never ends."""
+    """The run ends even if the current step never does."""
     script = ("import sys, time, Trainer\n"
               "def endless(self, *_, **__):\n"
               "    print('in a step', flush=True)\n"
@@ -82,7 +86,7 @@ def test_a_second_ctrl_c_ends_the_run_at_once(rendered, tmp_path):
 
 
 def poison(monkeypatch, batches: set[int], what: str) -> None:
-    """Make the losses, or else the gradients, of these batches of a run nan."""
+    """Make the losses of these batches of a run nan if `what` is "loss"; otherwise make their gradients infinite."""
     real, count = Learner.accumulate_gradients, []
 
     def poisoned(self, batch, **more):
@@ -99,8 +103,8 @@ def poison(monkeypatch, batches: set[int], what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_step_with_non_finite_numbers_is_skipped_counted_and_named(rendered, tmp_path, monkeypatch, capsys, what):
-    """Such a step once was missing from the log, or spoiled the weights. The weights are those of a run without these steps."""
+def test_a_step_with_non_finite_values_is_skipped_and_reported(rendered, tmp_path, monkeypatch, capsys, what):
+    """Such a step was once missing from the log, or spoiled the weights. The weights must equal those of a run without these steps."""
     argv = ["--DR", str(rendered), *TINY, "--epoch_size", "4", "--num_epoch", "2", "--optim", "SGD", "--ema", "0"]
     with monkeypatch.context() as patch:
         poison(patch, {2, 3, 7}, what)
@@ -128,7 +132,7 @@ def test_a_step_with_non_finite_numbers_is_skipped_counted_and_named(rendered, t
 
 
 def test_batch_statistics_are_restored_after_a_bad_batch(rendered_robot, tmp_path, monkeypatch):
-    """The forward pass updates them before the loss is known to be nan, and a running mean never loses a nan."""
+    """The forward pass updates them before the loss is known to be nan, and a running mean would stay nan forever."""
     poison(monkeypatch, {2}, "loss")
     run_in(tmp_path, monkeypatch, ["--model", "svg_fp", "--DR", str(rendered_robot), "--width", "4", "--g_dim", "8", "--z_dim", "2", "--rnn_size", "8",
                                    "--n_future", "3", "--epoch_size", "4", "--batch_size", "3", "--niter", "1", "--device", "cpu",
@@ -137,7 +141,7 @@ def test_batch_statistics_are_restored_after_a_bad_batch(rendered_robot, tmp_pat
     assert all(torch.isfinite(value).all() for name, value in state["model"].items() if "running" in name)
 
 
-def test_after_bad_steps_in_a_row_the_run_stops_and_the_last_good_state_is_kept(train_args, tmp_path, capsys, monkeypatch):
+def test_a_run_stops_after_bad_steps_in_a_row_and_keeps_the_last_good_state(train_args, tmp_path, capsys, monkeypatch):
     Trainer.main([*train_args, "--num_epoch", "1"])
     before = load_checkpoint(tmp_path / "run" / "last.ckpt")
     argv = [*train_args, "--num_epoch", "9", "--resume", "--bad_steps", "5", "--save_minutes", "0"]
@@ -157,10 +161,21 @@ def test_after_bad_steps_in_a_row_the_run_stops_and_the_last_good_state_is_kept(
     assert load_checkpoint(tmp_path / "run" / "last.ckpt")["epoch"] == 3
 
 
+@pytest.fixture
+def clip_of_models() -> list[tuple[VideoModel, dict[str, Tensor]]]:
+    """Return a model of each task, with the inputs of a clip."""
+    frames = torch.rand(2, 3, 3, 32, 32)
+    pose_cvae, svg = build_model(SMALL_POSE_CVAE), build_model(SMALL_CONFIG | {"learned_prior": True, "context": 1})
+    return [
+        (pose_cvae, {"frames": frames, "conditions": frames.flip(1)}),
+        (svg, {"frames": frames, "conditions": torch.rand(2, 3, 3)}),
+    ]
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("forced", [True, False])
 def test_kl_and_loss_are_float32_under_autocast(clip_of_models, precision, forced):
-    """bfloat16 has eight bits of mantissa, too few for a KL of many small terms or a small error of pixels."""
+    """bfloat16 has eight bits of precision, too few for a KL of many small terms or a small error of pixels."""
     for model, inputs in clip_of_models:
         try:
             with torch.autocast("cpu", dtype=getattr(torch, precision)):
@@ -170,21 +185,8 @@ def test_kl_and_loss_are_float32_under_autocast(clip_of_models, precision, force
         assert {part.dtype for part in losses} == {torch.float32}
 
 
-@pytest.fixture
-def clip_of_models():
-    from modules import build_model
-    from tests.helpers.settings import SMALL_POSE_CVAE
-
-    svg = {"family": "svg", "image_size": 32, "condition_mean": [0.0], "condition_scale": [1.0], "context": 1, "cond_shift": 1, "width": 4,
-           "g_dim": 8, "z_dim": 2, "rnn_size": 8, "predictor_rnn_layers": 1, "posterior_rnn_layers": 1, "prior_rnn_layers": 1,
-           "learned_prior": True, "norm": "group", "compose": "last", "last_frame_skip": False}  # fmt: skip
-    frames = torch.rand(2, 3, 3, 32, 32)
-    return [(build_model(SMALL_POSE_CVAE), {"frames": frames, "conditions": frames.flip(1)}),
-            (build_model(svg), {"frames": frames, "conditions": torch.rand(2, 3, 1)})]  # fmt: skip
-
-
 def test_float16_lowers_its_scale_before_a_step_counts_as_bad(train_args, monkeypatch, tmp_path):
-    """The scaler starts high on purpose and overflows; that does not make a step bad."""
+    """The scaler starts high on purpose and overflows at first. Such a step does not count as bad."""
     poison(monkeypatch, {1, 2}, "gradient")
     Trainer.main([*train_args, "--num_epoch", "2", "--amp", "float16", "--bad_steps", "1"])
     state = load_checkpoint(tmp_path / "run" / "last.ckpt")
@@ -193,8 +195,8 @@ def test_float16_lowers_its_scale_before_a_step_counts_as_bad(train_args, monkey
 
 @posix
 @pytest.mark.slow
-def test_a_run_stopped_by_a_signal_ends_bit_for_bit_like_one_that_was_not(rendered, tmp_path):
-    """With processes, Ctrl-C and plots as in real use."""
+def test_a_run_stopped_by_a_signal_resumes_bit_for_bit(rendered, tmp_path):
+    """The test has separate processes, Ctrl-C and plots, as in real use."""
     argv = [
         "--DR",
         str(rendered),

@@ -1,4 +1,4 @@
-"""Pose images have the colors and the line width of the course's labels."""
+"""Drawn poses, which have the colors and the line width of the course's labels."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,7 @@ from PIL import Image
 
 from poses.keypoint_files import OPENPOSE
 from poses.skeleton import COLORS, JOINT_INDEX, JOINTS, LIMBS, draw_pose, poses_from_points
-
-
-def pose(**places) -> np.ndarray:
-    """Return a pose with these joints, name=(x, y); the others are not found."""
-    result = np.zeros((len(JOINTS), 3), dtype=np.float32)
-    for name, place in places.items():
-        result[JOINT_INDEX[name]] = [*place, 1]
-    return result
+from tests.helpers.films import pose
 
 
 def ink(image: Image.Image) -> np.ndarray:
@@ -27,7 +20,7 @@ def test_every_joint_has_a_color_and_a_limb():
 
 
 def test_a_joint_is_a_disc_and_a_limb_is_translucent():
-    """In an image of 512 pixels the radius is 4.3, 8 of 960. A limb has an opacity of 0.6."""
+    """In an image with a height of 512 pixels, the radius is 4.3, as 8 is of 960. A limb has an opacity of 0.6."""
     image = np.asarray(draw_pose(pose(left_knee=(300, 100), left_ankle=(300, 300)), height=512, width=1024))
     assert tuple(image[102, 302]) == (255, 85, 0) and tuple(image[100, 306]) == (255, 255, 255)
     assert tuple(image[200, 300]) == (255, 153, 102)  # 0.6 * (255, 85, 0) + 0.4 * 255
@@ -36,7 +29,7 @@ def test_a_joint_is_a_disc_and_a_limb_is_translucent():
 
 
 # Measured on the course's labels at 32 x 64. The ink in a row of a shin is 42 in its strongest channel (the medians over the rows of a
-# standing dancer's shins are 41 to 47). The hues are the colors without the share of white.
+# standing dancer's shins are 41 to 47). The hues are those of the ink: 255 minus the color.
 @pytest.mark.parametrize("limb, hue", [
     (("right_knee", "right_ankle"), (255, 0, 170)),  # the person's right shin is green, (0, 255, 85)
     (("left_knee", "left_ankle"), (0, 170, 255)),  # the left one orange, (255, 85, 0)
@@ -55,7 +48,7 @@ def test_limbs_have_the_hue_and_width_of_the_courses_labels(limb, hue, height):
 
 
 def test_missing_joints_and_their_limbs_are_not_drawn():
-    """Without the ankle only the knee of a shin is drawn. The image of nobody is white."""
+    """Without the ankle, only the knee of a shin is drawn. The image of a pose without joints is white."""
     whole = pose(left_hip=(30, 5), left_knee=(30, 15), left_ankle=(30, 25))
     lacking = whole.copy()
     lacking[JOINT_INDEX["left_ankle"], 2] = 0

@@ -63,7 +63,7 @@ def test_one_ground_truth_file_per_sequence_is_found(tmp_path):
     (tmp_path / "Demo_Test").mkdir()
     write_submission(tmp_path / "Demo_Test" / "GT0.csv", [a])
     write_submission(tmp_path / "Demo_Test" / "GT1.csv", [b])
-    for root in (tmp_path, tmp_path / "LAB4_Dataset"):  # in the data set or beside it
+    for root in (tmp_path, tmp_path / "LAB4_Dataset"):  # in the data set or next to it
         truth = find_ground_truth(root, None, {"0": 3, "1": 2, "2": 4}, height=2, width=4)
         assert list(truth) == ["0", "1"] and all(np.array_equal(truth[n].numpy(), v) for n, v in (("0", a), ("1", b)))
     assert find_ground_truth(tmp_path / "else" / "where", None, {"0": 3}, height=2, width=4) == {}
@@ -83,7 +83,7 @@ def test_one_ground_truth_file_per_sequence_is_found(tmp_path):
     ],
 )
 def test_another_table_is_refused(tmp_path, content):
-    """A row with one value too many used to be read, with every value one place off."""
+    """A row with one value too many was once read with every value shifted by one column."""
     (tmp_path / "gt.csv").write_text(content)
     with pytest.raises(UserError, match=r"gt\.csv"):
         find_ground_truth(tmp_path, tmp_path / "gt.csv", {"0": 1}, height=2, width=4)
@@ -91,7 +91,7 @@ def test_another_table_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize("rows", ["1,2,3,x\n2,3,4,5\n", "1,2,3,x\n2,3,4,Public\n3,4,5,6\n", "id,0,1,2\n7,1,2,x\n"])
 def test_text_in_place_of_the_last_value_is_refused(tmp_path, rows):
-    """It was taken for a column like Usage, and the id for a pixel."""
+    """The text was once taken for a column like Usage, and the id for a pixel."""
     (tmp_path / "gt.csv").write_text(rows)
     with pytest.raises(UserError, match=r"gt\.csv: expected one row of integers"):
         read_frames(tmp_path / "gt.csv")
@@ -104,7 +104,7 @@ def test_ground_truth_of_another_size_is_refused_with_both_sizes(tmp_path):
 
 
 def test_grader_psnr_of_frames_1_to_600_equals_a_computation_by_hand():
-    """Frame 0 and frames 601..629 do not count; the mean is over rows, and the first three sequences are public."""
+    """Frame 0 and frames 601 to 629 do not count. The mean is over rows, and the first three sequences are public."""
     truth = [np.full((630, 3, 2, 4), 100, np.uint8) for _ in range(5)]
     predicted = [video.copy() for video in truth]
     for i, video in enumerate(predicted):

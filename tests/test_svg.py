@@ -1,4 +1,4 @@
-"""SVG in training, against loops that follow the paper's formulas step by step."""
+"""SVG in training, compared with loops that follow the paper's formulas step by step."""
 
 import pytest
 import torch
@@ -7,32 +7,20 @@ from torch.distributions import Normal
 from torch.distributions import kl_divergence as independent_kl
 
 from modules import build_model
-from modules.svg import SVG, FramePredictor, GaussianLSTM
-
-PAPER = {"family": "svg", "image_size": 64, "condition_mean": [0.0] * 7, "condition_scale": [1.0] * 7, "context": 2, "cond_shift": 1,
-         "width": 64, "g_dim": 128, "z_dim": 64, "rnn_size": 256, "predictor_rnn_layers": 2, "posterior_rnn_layers": 1,
-         "prior_rnn_layers": 1, "learned_prior": False, "norm": "batch", "compose": "none", "last_frame_skip": False}  # fmt: skip
-SMALL = PAPER | {"image_size": 32, "condition_mean": [0.5, -1.0, 0.0], "condition_scale": [2.0, 1.0, 0.5], "width": 4, "g_dim": 8,
-                 "z_dim": 3, "rnn_size": 16, "norm": "group", "compose": "last"}  # fmt: skip
-
-
-def small(**changes) -> SVG:
-    torch.manual_seed(0)
-    model = build_model(SMALL | changes)
-    assert isinstance(model, SVG)
-    return model
+from modules.svg import FramePredictor, GaussianLSTM
+from tests.helpers.svg import PAPER_CONFIG, by_hand, small
 
 
 @pytest.fixture
 def clip() -> tuple[Tensor, Tensor]:
-    """frames (3, 6, 3, 32, 32) and conditions (3, 6, 3)."""
+    """Return frames (3, 6, 3, 32, 32) and conditions (3, 6, 3)."""
     return torch.rand(3, 6, 3, 32, 32), torch.randn(3, 6, 3)
 
 
 @pytest.mark.parametrize("learned, millions", [(False, 22.24), (True, 22.83)])
 def test_the_papers_size_has_the_parameters_of_the_course(learned, millions):
     """22.24 M with the fixed prior, 22.83 M with the learned prior, for 4 actions and 3 positions."""
-    parameters = sum(p.numel() for p in build_model(PAPER | {"learned_prior": learned}).parameters())
+    parameters = sum(p.numel() for p in build_model(PAPER_CONFIG | {"learned_prior": learned}).parameters())
     assert round(parameters / 1e6, 2) == millions
 
 
@@ -58,8 +46,10 @@ def test_the_frame_predictor_is_a_stack_of_lstm_cells(layers):
 
 @pytest.mark.parametrize("kind", [FramePredictor, GaussianLSTM])
 def test_the_state_is_a_value(kind):
-    """A sequence in two parts, the state passed on, equals the whole sequence. No call remembers an earlier one, and any batch
-    size may follow any other (in SVG's code the hidden state had a fixed batch size)."""
+    """A sequence in two parts, with the state passed from one to the other, equals the whole sequence.
+
+    No call remembers an earlier one. Any batch size may follow any other; in SVG's code, the hidden state has a fixed batch size.
+    """
     lstm = kind(inputs=5, outputs=4, rnn_size=7, layers=2)
     inputs = torch.randn(3, 6, 5)
 
@@ -85,36 +75,14 @@ def test_every_parameter_gets_a_gradient(changes, teacher_forcing):
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-def by_hand(model: SVG, frames: Tensor, conditions: Tensor, z: Tensor, *, true_until: int) -> Tensor:
-    """Return the predictions of the paper's loop, one sequence at a time. Frame t follows from the previous frame (a true one up
-    to t = `true_until`), the condition at t - cond_shift and z_t, with skips and canvas from the newest context frame that precedes t."""
-    conditions = (conditions - torch.tensor(SMALL["condition_mean"])) / torch.tensor(SMALL["condition_scale"])
-    videos = []
-    for n in range(len(frames)):
-        state, video = None, [frames[n, 0]]
-        for t in range(1, frames.shape[1]):
-            before = frames[n, t - 1] if t <= true_until else video[t - 1]
-            vector, _ = model.encoder(before[None])
-            inputs = torch.cat([vector[0], conditions[n, t - model.cond_shift], z[n, t - 1]])
-            predicted, state = model.predictor(inputs[None, None], state)
-            canvas = frames[n, min(t, model.context) - 1]
-            if model.last_frame_skip:
-                canvas = before
-            painted = model.decoder(predicted[0], model.encoder(canvas[None])[1])[0]
-            if model.paints_over:
-                color, mask = torch.sigmoid(painted[:3]), torch.sigmoid(painted[3:])
-                video.append(mask * color + (1 - mask) * canvas)
-            else:
-                video.append(torch.sigmoid(painted))
-        videos.append(torch.stack(video[1:]))
-    return torch.stack(videos)
-
-
 @pytest.mark.parametrize("changes", [{}, {"context": 3}, {"cond_shift": 0}, {"last_frame_skip": True}, {"compose": "none"}])
 @pytest.mark.parametrize("teacher_forcing", [True, False])
 def test_the_training_pass_is_the_papers_loop(clip, monkeypatch, changes, teacher_forcing):
-    """Public code took the skips one frame too early (edenton/svg issue 1), confused condition[i] with [i-1], or scored the last
-    step or batch only. Here every step of every sequence counts."""
+    """Every step of every sequence counts.
+
+    Public code takes the skips one frame too early (edenton/svg issue 1), confuses condition[i] with condition[i-1], or scores only
+    the last step or batch.
+    """
     model = small(**changes)
     drawn = []
     monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: drawn.append(q.mu) or q.mu)
@@ -126,8 +94,7 @@ def test_the_training_pass_is_the_papers_loop(clip, monkeypatch, changes, teache
 @pytest.mark.parametrize("teacher_forcing", [True, False])
 @pytest.mark.parametrize("learned", [False, True])
 def test_kl_is_that_of_the_posterior_against_its_prior_over_all_steps(clip, monkeypatch, learned, teacher_forcing):
-    """Compare with torch.distributions: nats, summed over z, averaged over steps and batch. Public code counted the last step
-    only."""
+    """Compare with torch.distributions: nats, summed over z, averaged over steps and batch. Public code counts the last step only."""
     model = small(learned_prior=learned)
     made = {"posterior": [], "prior": []}
     for name in made if learned else ["posterior"]:
@@ -141,7 +108,7 @@ def test_kl_is_that_of_the_posterior_against_its_prior_over_all_steps(clip, monk
     torch.testing.assert_close(kl, per_value.sum(-1).mean())
 
 
-def test_the_learned_prior_sees_the_previous_frame_and_the_condition_but_not_the_target(clip):
+def test_the_learned_prior_does_not_see_the_target(clip):
     model = small(learned_prior=True)
     seen = []
     model.prior.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()))
@@ -159,7 +126,7 @@ def test_the_learned_prior_sees_the_previous_frame_and_the_condition_but_not_the
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_any_batch_size_works_and_sequences_are_independent(clip, monkeypatch, batch):
-    """In SVG's code the hidden state had a fixed batch size, and the last, smaller batch was dropped."""
+    """In SVG's code, the hidden state has a fixed batch size, and the last, smaller batch is dropped."""
     monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: q.mu)
     model, (frames, conditions) = small(learned_prior=True), clip
     whole = model.rollout(frames[:, :2], conditions)
@@ -172,7 +139,7 @@ def test_any_batch_size_works_and_sequences_are_independent(clip, monkeypatch, b
 
 
 def test_a_short_vector_still_distinguishes_frames():
-    """Group norm with groups of a single value made every vector 0, so that the decoder saw nothing but its skips."""
+    """Group norm with groups of a single value once made every vector 0, so that the decoder saw only its skips."""
     vectors, _ = small().encoder(torch.rand(4, 3, 32, 32))
     assert vectors.std(dim=0).min() > 1e-4
 
@@ -209,7 +176,7 @@ def test_noise_is_added_to_every_fed_back_frame_but_not_to_the_skips(clip, monke
 
 @pytest.mark.parametrize("forced", [True, False])
 def test_the_posterior_of_frame_t_has_seen_frame_t(clip, forced):
-    """In training it sees frames 1 to t: without frame t, z could not contain what is new in it."""
+    """In training, it sees frames 1 to t. Without frame t, z could not contain the new information in it."""
     model, (frames, conditions) = small(), clip
     seen = []
     model.posterior.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()))
@@ -220,7 +187,7 @@ def test_the_posterior_of_frame_t_has_seen_frame_t(clip, forced):
 
 
 def test_the_gradient_flows_through_the_models_own_frames(clip, monkeypatch):
-    """Without teacher forcing an error in frame t stems from the earlier frames too, which a detached frame would hide."""
+    """Without teacher forcing, an error in frame t also stems from earlier frames, which detached frames would hide."""
     model, (frames, conditions) = small(), clip
     monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: q.mu.detach())
     gradients = []

@@ -1,21 +1,21 @@
-"""SVG's rollouts: the frames they may see, the prior they sample, the states they keep."""
+"""SVG's rollouts: the frames that they see, the prior that they sample, and the states that they keep."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.test_svg import by_hand, small
+from tests.helpers.svg import by_hand, small
 
 
 @pytest.fixture
 def clip() -> tuple[Tensor, Tensor]:
-    """frames (3, 6, 3, 32, 32) and conditions (3, 6, 3)."""
+    """Return frames (3, 6, 3, 32, 32) and conditions (3, 6, 3)."""
     return torch.rand(3, 6, 3, 32, 32), torch.randn(3, 6, 3)
 
 
 @pytest.mark.parametrize("learned", [False, True])
 def test_the_posterior_sees_only_context_frames_in_a_rollout(clip, learned):
-    """z from the true frame in validation is a leak. Here no frame but the context frames reaches the model at all."""
+    """In validation, a z computed from the ground truth would be a leak. Only the context frames reach the model at all."""
     model, (frames, conditions) = small(learned_prior=learned), clip
     seen = []
     model.posterior.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()[:, 0]))
@@ -50,7 +50,7 @@ def test_the_first_predicted_frame_depends_on_each_input(clip, cond_shift):
 
 @pytest.mark.parametrize("changes", [{}, {"last_frame_skip": True}, {"learned_prior": True}, {"context": 3}])
 def test_a_rollout_is_the_loop_on_its_own_predictions(clip, changes):
-    """Public code did not advance the previous frame, or fed the true one. With z at the prior's mean the loop can be redone."""
+    """Public code does not advance the previous frame, or feeds back the ground truth. With z_scale 0, the loop can be repeated."""
     model, (frames, conditions) = small(**changes), clip
     made = []
     model.predictor.register_forward_hook(lambda _, inputs, __: made.append(inputs[0].detach()[:, 0, -3:]))
@@ -77,7 +77,7 @@ def test_a_rollout_draws_from_the_learned_prior(clip):
 
 
 def test_group_norm_is_the_same_function_in_training_and_in_a_rollout(clip):
-    """Batch statistics of true frames do not fit a rollout. In public code a method called eval() also disabled the switch."""
+    """Batch statistics of ground-truth frames do not fit a rollout. In public code, a method called eval() also kept training mode on."""
 
     def rolled(model):
         torch.manual_seed(0)
@@ -98,8 +98,7 @@ def test_a_closed_mask_copies_the_last_context_frame(clip):
 
 @pytest.mark.parametrize("context", [1, 2, 4])
 def test_prior_and_posterior_keep_their_states_in_a_rollout(clip, monkeypatch, context):
-    """Passing the states from step to step, the prior's through the context frames as well, equals one call over the whole
-    sequence."""
+    """Passing the states from step to step equals one call over the whole sequence. The prior's state also advances through the context frames."""
     model, (frames, conditions) = small(learned_prior=True, context=context), clip
     used, calls = [], {"prior": [], "posterior": []}
     monkeypatch.setattr("modules.gaussian.Gaussian.sample", lambda q, noise: q.mu + 0.1)

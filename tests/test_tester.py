@@ -45,14 +45,14 @@ def test_a_test_writes_all_its_results(rendered, trained, tmp_path, capsys):
     assert "public" in line and "private" not in line and "nan" not in line  # there are two sequences
 
 
-def test_the_given_first_frame_is_the_first_row(rendered, trained, tmp_path):
+def test_the_context_frame_is_the_first_row(rendered, trained, tmp_path):
     run(rendered, trained, tmp_path)
     first = load_test_sequences(rendered, height=32, width=64)[1].context_frames[0]
     assert np.array_equal(read_frames(tmp_path / "submission.csv")[9], first.numpy().flatten())
 
 
 def test_scores_are_the_psnr_of_the_written_frames(rendered, trained, tmp_path):
-    """Frames 1..8 of 9; the bytes of the submission are the rollout, rounded."""
+    """Frames 1 to 8 of 9 are scored. The bytes of the submission are the rounded rollout."""
     run(rendered, trained, tmp_path)
     rows = read_frames(tmp_path / "submission.csv").astype(float)
     for i, sequence in enumerate(load_test_sequences(rendered, height=32, width=64)):
@@ -85,8 +85,10 @@ def test_a_partial_test_does_not_replace_the_full_one(rendered, trained, tmp_pat
 
 
 def test_results_are_in_the_run_by_default_and_move_with_it(rendered, trained, tmp_path, monkeypatch):
-    """The report looks for them there, and --overwrite moves those of every split with the run. train/ used to stay, and the report
-    then showed it as a result of the new run."""
+    """The report looks for them there, and --overwrite moves those of every split together with the run.
+
+    The folder train/ once stayed behind, and the report then showed it as a result of the new run.
+    """
     run_folder = shutil.copytree(trained, tmp_path / "run")
     monkeypatch.setattr(Tester, "write_visualizations", lambda *_, **__: None)
     monkeypatch.setattr(Tester, "run_tests", lambda *_, **__: [])
@@ -104,7 +106,7 @@ def test_results_are_in_the_run_by_default_and_move_with_it(rendered, trained, t
     assert results == {path.name for path in (run_folder / "earlier-1").iterdir() if path.is_dir()}
 
 
-def test_a_run_folder_stands_for_the_ema_weights_of_its_best_checkpoint(rendered, trained, tmp_path, monkeypatch):
+def test_a_run_folder_is_tested_with_the_ema_weights_of_its_best_checkpoint(rendered, trained, tmp_path, monkeypatch):
     used = []
     monkeypatch.setattr(
         evaluation_scores, "rollout_sequences", lambda model, *_, **__: used.append(model) or [torch.zeros(9, 3, 32, 64)] * 2

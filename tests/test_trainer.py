@@ -7,40 +7,23 @@ import shutil
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import default_collate
 
 import Trainer
-from dataloader import BatchPosition
 from evaluation import validation
-from runtime.distributed import Ranks
 from tests.helpers.settings import SMALL
+from tests.helpers.trainers import batch_of, make_trainer, position
 from training import schedules
 from training.checkpoints import load_checkpoint
-from training.flags import parse_trainer_flags
 from training.learner import Losses
 from training.metrics_log import read_curves, read_metrics
 from training.progress import Progress
-from training.resume import StartPoint
 from visualization import plots
-
-
-def make(train_args, *more: str) -> Trainer.Trainer:
-    return Trainer.Trainer(parse_trainer_flags([*train_args, *more])[0], StartPoint(), Ranks())
-
-
-def at(index: int, *, loss_weight: float = 1.0, completes_step: bool = True) -> BatchPosition:
-    """Return the position of a batch, with 0 for the values that do not matter to the tests."""
-    return BatchPosition(index, 0, 0, loss_weight, completes_step)
 
 
 def row_of(trainer, epoch: int) -> dict:
     """Train a whole epoch and return its row of metrics.jsonl."""
     trainer.progress = Progress()
     return trainer.train_epoch(epoch)[0]
-
-
-def batch_of(trainer, indices) -> dict[str, torch.Tensor]:
-    return default_collate([trainer.loader.dataset[0, i] for i in indices])
 
 
 def test_a_run_leaves_checkpoints_metrics_settings_and_plots(trained):
@@ -57,31 +40,25 @@ def test_a_run_leaves_checkpoints_metrics_settings_and_plots(trained):
 
 
 def test_the_training_curves_are_drawn_after_every_epoch(train_args, tmp_path, monkeypatch):
-    pictures = []
+    sizes = []
     monkeypatch.setattr(
         Trainer,
         "draw_training",
-        lambda runs, path, **curves: (plots.draw_training(runs, path), pictures.append(Image.open(path).size)),
+        lambda runs, path, **curves: (plots.draw_training(runs, path), sizes.append(Image.open(path).size)),
     )
     Trainer.main(train_args)
-    assert pictures == [(1800, 800)] * 2
-
-
-def test_the_best_checkpoint_is_the_one_with_the_best_validation(trained):
-    scores = [row["val_psnr"] for row in read_metrics(trained / "metrics.jsonl")]
-    state = load_checkpoint(trained / "best.ckpt")
-    assert state["best_psnr"] == max(scores) and scores[state["epoch"] - 1] == max(scores)
+    assert sizes == [(1800, 800)] * 2
 
 
 def test_every_predicted_frame_is_scored_and_the_context_frame_is_not(train_args):
     """Public solutions divide the PSNR by 630 or 628 frames instead of 629."""
-    row, videos = make(train_args).validate()
+    row, videos = make_trainer(train_args).validate()
     assert len(row["val_psnr_per_frame"]) == 11 == len(videos[0]) - 1
     assert sum(row["val_psnr_per_frame"]) / 11 == pytest.approx(row["val_psnr"], abs=0.01)
 
 
 def test_validation_rolls_out_from_the_prior_with_the_ema_weights(train_args, monkeypatch):
-    trainer = make(train_args)
+    trainer = make_trainer(train_args)
     monkeypatch.setattr(trainer.learner.ema.module.posterior, "forward", lambda *_: pytest.fail("posterior used"))
     monkeypatch.setattr(trainer.learner.model, "rollout", lambda *_: pytest.fail("weights without EMA used"))
     first, _ = trainer.validate()
@@ -102,7 +79,7 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(train_args, mo
     monkeypatch.setattr(torch, "manual_seed", lambda seed: None)
     for size, groups in [("2", [[0, 1], [2, 3], [4]]), ("5", [[0, 1, 2, 3, 4]])]:
         torch.random.default_generator.manual_seed(3)
-        trainer = make(train_args, "--batch_size", size, "--accumulate", "3")
+        trainer = make_trainer(train_args, "--batch_size", size, "--accumulate", "3")
         trainer.batches.clips = 5
         trainer.batches.set_epoch(0)
         places = list(trainer.batches.positions())
@@ -121,36 +98,36 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(train_args, mo
 
 
 def test_beta_weights_the_kl_term_of_the_loss(train_args, monkeypatch):
-    trainer = make(train_args, "--kl_weight", "0.01", "--grad_clip", "1e9")
+    trainer = make_trainer(train_args, "--kl_weight", "0.01", "--grad_clip", "1e9")
     found = []
     monkeypatch.setattr(
         trainer.learner.optimizer, "step", lambda: found.append([p.grad.clone() for p in trainer.learner.model.parameters()])
     )
     batch = batch_of(trainer, [0, 1])
     for beta in (0.0, 0.5, 1.0):
-        trainer.train_step(batch, at(0), teacher_forced=True, beta=beta)
+        trainer.train_step(batch, position(0), teacher_forced=True, beta=beta)
     for none, half, full in zip(*found):
         torch.testing.assert_close(half, 0.5 * (none + full), atol=1e-6, rtol=1e-2)
     assert any(not torch.allclose(none, full) for none, full in zip(found[0], found[2]))
 
 
 def test_the_gradient_is_clipped(train_args, monkeypatch):
-    trainer = make(train_args, "--grad_clip", "0.001", "--batch_size", "8")
+    trainer = make_trainer(train_args, "--grad_clip", "0.001", "--batch_size", "8")
     norms = []
     monkeypatch.setattr(
         trainer.learner.optimizer,
         "step",
         lambda: norms.append(sum(p.grad.square().sum() for p in trainer.learner.model.parameters()).sqrt().item()),
     )
-    trainer.train_step(batch_of(trainer, range(8)), at(0), teacher_forced=True, beta=1.0)
+    trainer.train_step(batch_of(trainer, range(8)), position(0), teacher_forced=True, beta=1.0)
     assert norms == [pytest.approx(0.001, rel=1e-3)]
 
 
 def test_the_ema_weights_follow_their_definition(train_args):
-    trainer = make(train_args, "--ema", "0.6")
+    trainer = make_trainer(train_args, "--ema", "0.6")
     expected = None
     for step in range(4):
-        trainer.train_step(batch_of(trainer, [0, 1, 2]), at(step), teacher_forced=True, beta=1.0)
+        trainer.train_step(batch_of(trainer, [0, 1, 2]), position(step), teacher_forced=True, beta=1.0)
         weight = next(trainer.learner.model.parameters()).detach().clone()
         decay = min(0.6, (1 + step) / (10 + step))
         expected = weight if expected is None else decay * expected + (1 - decay) * weight
@@ -161,7 +138,7 @@ def test_every_epoch_trains_with_its_own_values_of_the_schedules(train_args, mon
     """In public solutions, beta is off by one epoch. This test compares the values that reach the batches."""
     flags = ["--num_epoch", "10", "--tfr_sde", "1", "--tfr_d_step", "0.1", "--kl_anneal_cycle", "2",
              "--lr", "0.002", "--lr_schedule", "cosine", "--lr_warmup", "0"]  # fmt: skip
-    trainer = make(train_args, *flags)
+    trainer = make_trainer(train_args, *flags)
     betas = []
     monkeypatch.setattr(trainer, "train_step", lambda *_, beta, **__: betas.append(beta) or Losses(0.7, 0.5, 2.0))
     for epoch, ratio in [(0, 1.0), (1, 0.9), (7, 0.3)]:
@@ -177,7 +154,7 @@ def test_every_epoch_trains_with_its_own_values_of_the_schedules(train_args, mon
 
 
 def test_curves_have_points_within_an_epoch(train_args, tmp_path):
-    """Annealing in more cycles than the run has epochs was drawn as a slow line, because only means of an epoch were kept.
+    """Annealing with about one cycle per epoch was once drawn as a slow line, because only the mean of each epoch was kept.
 
     Two epochs of 8 clips in batches of 3, 3 and 2; beta rises from 0 to 1 over each half of an epoch.
     """
@@ -195,7 +172,7 @@ def test_curves_have_points_within_an_epoch(train_args, tmp_path):
 
 
 def test_the_curves_of_a_long_run_have_a_fixed_number_of_points(train_args, tmp_path, monkeypatch):
-    """Four points in three epochs of 3, 3 and 2 clips: each ends with the batch that passes three quarters of an epoch."""
+    """Three epochs with batches of 3, 3 and 2 clips have four points. Each ends with the batch that passes three quarters of an epoch."""
     monkeypatch.setattr(schedules, "CURVE_POINTS", 4)
     Trainer.main([*train_args, "--num_epoch", "3"])
     rows = read_curves(tmp_path / "run" / "curves.jsonl")
@@ -206,7 +183,7 @@ def test_the_curves_of_a_long_run_have_a_fixed_number_of_points(train_args, tmp_
 
 
 def test_the_last_step_of_a_cosine_schedule_trains(train_args, tmp_path):
-    """The learning rate at the end of a batch was used once. It was 0 for the last one, and a run of one batch did not train."""
+    """Each batch once had the learning rate at its end. That was 0 for the last batch, so a run of one batch did not train."""
     Trainer.main([*train_args, "--num_epoch", "1", "--batch_size", "8"])
     assert read_metrics(tmp_path / "run" / "metrics.jsonl")[0]["lr"] > 0.0005
 
@@ -214,13 +191,13 @@ def test_the_last_step_of_a_cosine_schedule_trains(train_args, tmp_path):
 def test_flags_reach_the_parts_that_they_configure(train_args, monkeypatch):
     flags = ["--partial", "0.8", "--reference", "clip", "--flip", "0.25", "--shift", "3", "--weight_decay", "0.3", "--seed", "9",
              "--feedback_noise", "0.07", "--fast_train", "--fast_partial", "0.5", "--fast_train_epoch", "2", "--amp", "bfloat16"]  # fmt: skip
-    trainer = make(train_args, *flags)
+    trainer = make_trainer(train_args, *flags)
     clips = trainer.loader.dataset
     assert (clips.length, clips.reference, clips.flip, clips.shift, clips.seed, len(clips)) == (5, "clip", 0.25, 3, 9, 6)
     assert trainer.learner.optimizer.param_groups[0]["weight_decay"] == 0.3
     noise, forward = [], trainer.learner.model.forward
     monkeypatch.setattr(trainer.learner.model, "forward", lambda *a, **k: noise.append(k["feedback_noise"]) or forward(*a, **k))
-    trainer.train_step(batch_of(trainer, [0]), at(0), teacher_forced=True, beta=1.0)
+    trainer.train_step(batch_of(trainer, [0]), position(0), teacher_forced=True, beta=1.0)
     assert noise == [0.07]
     rolled, rollout_sequences = {}, validation.rollout_sequences
     monkeypatch.setattr(validation, "rollout_sequences", lambda *a, **k: rolled.update(k) or rollout_sequences(*a, **k))
@@ -235,21 +212,21 @@ def test_flags_reach_the_parts_that_they_configure(train_args, monkeypatch):
 
 @pytest.mark.parametrize("optim, decay", [("AdamW", 0.01), ("Adam", 0), ("SGD", 0), ("RMSprop", 0)])
 def test_only_adamw_decays_weights_by_default(train_args, optim, decay):
-    assert make(train_args, "--optim", optim).learner.optimizer.param_groups[0]["weight_decay"] == decay
+    assert make_trainer(train_args, "--optim", optim).learner.optimizer.param_groups[0]["weight_decay"] == decay
 
 
 def test_scheduled_sampling_draws_follow_the_ratio_per_batch_or_epoch(train_args, monkeypatch):
     for unit in ("batch", "epoch"):
-        trainer = make(train_args, "--tfr", "0.5", "--tfr_d_step", "0", "--tfr_coin", unit, "--batch_size", "1")
-        fell = []
+        trainer = make_trainer(train_args, "--tfr", "0.5", "--tfr_d_step", "0", "--tfr_coin", unit, "--batch_size", "1")
+        draws = []
         monkeypatch.setattr(
             trainer,
             "train_step",
-            lambda *_, teacher_forced, fell=fell, **__: fell.append(teacher_forced) or Losses(0.0, 0.0, 0.0),
+            lambda *_, teacher_forced, draws=draws, **__: draws.append(teacher_forced) or Losses(0.0, 0.0, 0.0),
         )
         rows = [row_of(trainer, epoch) for epoch in range(20)]
-        by_epoch = [fell[i : i + 8] for i in range(0, 160, 8)]
-        assert 0.3 < sum(fell) / 160 < 0.7
+        by_epoch = [draws[i : i + 8] for i in range(0, 160, 8)]
+        assert 0.3 < sum(draws) / 160 < 0.7
         assert all(len(set(epoch)) == 1 for epoch in by_epoch) is (unit == "epoch")
         assert [row["forced"] for row in rows] == [sum(epoch) / 8 for epoch in by_epoch]
 
@@ -257,11 +234,11 @@ def test_scheduled_sampling_draws_follow_the_ratio_per_batch_or_epoch(train_args
 @pytest.mark.parametrize("optim", ["Adam", "AdamW", "SGD", "RMSprop"])
 @pytest.mark.parametrize("schedule", ["constant", "step", "exponential", "cosine"])
 def test_every_optimizer_and_schedule_takes_a_step(train_args, optim, schedule):
-    trainer = make(train_args, "--optim", optim, "--lr_schedule", schedule, "--lr_warmup", "0.5")
+    trainer = make_trainer(train_args, "--optim", optim, "--lr_schedule", schedule, "--lr_warmup", "0.5")
     before = next(trainer.learner.model.parameters()).clone()
     trainer.learner.set_lr(trainer.schedules.lr_at(1.0))
-    trainer.train_step(batch_of(trainer, range(3)), at(0), teacher_forced=False, beta=1.0)
-    trainer.train_step(batch_of(trainer, range(3)), at(1), teacher_forced=True, beta=1.0)
+    trainer.train_step(batch_of(trainer, range(3)), position(0), teacher_forced=False, beta=1.0)
+    trainer.train_step(batch_of(trainer, range(3)), position(1), teacher_forced=True, beta=1.0)
     assert not torch.equal(before, next(trainer.learner.model.parameters()))
 
 
@@ -328,10 +305,10 @@ def test_tensorboard_and_wandb_receive_the_metrics(train_args, tmp_path, monkeyp
 
 
 def test_compile_applies_to_the_trained_model_only(train_args, monkeypatch):
-    """The EMA copy is not compiled: it rolls out with other shapes."""
+    """The EMA copy is not compiled, because it rolls out with other shapes."""
     compiled = []
     monkeypatch.setattr("training.learner.compile_parts", lambda model, device: compiled.append(model))
-    make(train_args)
+    make_trainer(train_args)
     assert not compiled
-    trainer = make(train_args, "--compile")
+    trainer = make_trainer(train_args, "--compile")
     assert compiled == [trainer.learner.model]

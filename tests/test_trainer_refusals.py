@@ -1,4 +1,4 @@
-"""Bad flags and data that Trainer.py refuses, each with one line and a non-zero status; and its presets."""
+"""Bad flags and data, which Trainer.py refuses with one line and a non-zero status; and its presets."""
 
 import shutil
 import sys
@@ -47,10 +47,10 @@ WRONG_FLAGS = [
     ),  # int() and float() ignore the end of a line
     (["--nonsense", "a\nb"], "--nonsense: no such flag ("),
     (["a\nb"], "unrecognized arguments: a b"),
-    # This was an OverflowError in a schedule.
+    # This once caused an OverflowError in a schedule.
     (["--num_epoch", "9" * 400], "expected an integer of at least 1 and at most 2147483647, got 9999"),
     (["--DR", ""], "--DR/--data_root: expected a path, got ''"),
-    (["--save_root", " "], "--save_root/--log_dir: expected a path, got ' '"),  # used to train in the current folder
+    (["--save_root", " "], "--save_root/--log_dir: expected a path, got ' '"),  # this once trained in the current folder
     (["--save_root", "\udce9"], "expected a path of Unicode characters, got '\\udce9'"),  # a name that is not valid text
     (["--batch_size", "0"], "--batch_size"),
     (["--kl_anneal_ratio", "2"], "--kl_anneal_ratio"),
@@ -130,7 +130,7 @@ def test_a_save_root_that_cannot_be_written_is_refused_first(train_args, tmp_pat
 
 @pytest.mark.parametrize("named", ["the data set", "its parent folder"])
 def test_a_run_in_the_folder_of_its_data_set_is_refused(train_args, dataset, capsys, named):
-    """Its test/ would be the data set's, and --overwrite would move the training frames away."""
+    """The run would share its folder test/ with the data set, and --overwrite would move the training frames away."""
     (dataset / "last.ckpt").touch()
     data = dataset if named == "the data set" else dataset.parent
     argv = [*train_args, "--DR", str(data), "--save_root", str(dataset), "--overwrite"]
@@ -158,7 +158,7 @@ def test_a_preset_sets_defaults_and_a_flag_wins_over_it(preset, epochs):
 
 
 def test_the_course_preset_has_the_defaults_of_the_exercise():
-    """Flags and defaults from the course's handout."""
+    """The flags and defaults are those of the course's handout."""
     args, _ = parse_trainer_flags(["--DR", ".", "--save_root", ".", "--preset", "course"])
     course = {"batch_size": 2, "lr": 0.001, "optim": "Adam", "num_epoch": 70, "train_vi_len": 16, "val_vi_len": 630, "frame_H": 32,
               "frame_W": 64, "F_dim": 128, "L_dim": 32, "N_dim": 12, "D_out_dim": 192, "tfr": 1.0, "tfr_sde": 10, "tfr_d_step": 0.1,
@@ -168,7 +168,7 @@ def test_the_course_preset_has_the_defaults_of_the_exercise():
 
 @pytest.mark.parametrize("epochs", [1, 2, 20, 60, 333])
 def test_teacher_forcing_adapts_to_the_length_of_the_run(epochs):
-    """The first half of a run is teacher-forced, the last fifth autoregressive; a short run used to end before any decay."""
+    """The first half of a run is teacher-forced, and the last fifth is autoregressive. A short run once ended before any decay."""
     args, _ = parse_trainer_flags(["--DR", ".", "--save_root", ".", "--num_epoch", str(epochs)])
     ratios = [teacher_forcing_ratio(epoch, start=args.tfr, decay_start=args.tfr_sde, step=args.tfr_d_step, floor=args.tfr_floor,
                                     interval=args.tfr_interval) for epoch in range(epochs)]  # fmt: skip

@@ -13,20 +13,20 @@ from visualization import plots
 
 @pytest.fixture
 def figures(monkeypatch) -> list:
-    """The figures that were saved, instead of image files."""
+    """Return the list to which figures are added instead of being saved."""
     saved: list = []
     monkeypatch.setattr(plots.Figure, "savefig", lambda self, path: saved.append(self))
     return saved
 
 
 def epoch_rows(count: int) -> list[dict]:
-    """Rows of metrics.jsonl with values that no fine row has."""
+    """Return rows of metrics.jsonl with values that no fine row has."""
     values = {"loss": 7.0, "mse": 7.0, "kl": 7.0, "beta": 7.0, "tfr": 7.0, "lr": 7.0, "forced": 0.75}
     return [{"epoch": epoch, "val_psnr": 20.0 + epoch, "val_closing": 18.0 + epoch} | values for epoch in range(count)]
 
 
 def fine_rows(epochs: int, *, lift: float = 0.0) -> list[dict]:
-    """Four rows per epoch of a run with one annealing cycle per epoch: beta is 0.25, 0.5, 0.75, 1, 0.25, ..."""
+    """Return four rows per epoch of a run with one annealing cycle per epoch: beta is 0.25, 0.5, 0.75, 1, 0.25, ..."""
     rows = []
     for point in range(1, 4 * epochs + 1):
         done = point / 4
@@ -43,7 +43,7 @@ def curve(ax: Axes, i: int = 0) -> tuple[list[float], list[float]]:
 
 
 def test_fine_rows_show_what_happens_within_an_epoch(figures, tmp_path):
-    """With ten cycles in eleven epochs, the means of the epochs were a slow line from 0.45 to 0.54."""
+    """With ten cycles in eleven epochs, the means of the epochs form a slow line from 0.45 to 0.54."""
     plots.draw_training({"run": epoch_rows(2)}, tmp_path / "x.png", curves={"run": fine_rows(2)})
     loss, mse, kl, beta, tfr, lr, *_ = figures[0].axes
     x = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
@@ -55,7 +55,7 @@ def test_fine_rows_show_what_happens_within_an_epoch(figures, tmp_path):
 
 
 def test_epochs_are_counted_from_1(figures, tmp_path):
-    """The row of the first epoch is at x = 1, with fine rows and without; validations have no fine rows."""
+    """The row of the first epoch is at x = 1, with and without fine rows. Validations have no fine rows."""
     for curves in (None, {}, {"run": []}, {"run": fine_rows(3)}):
         figures.clear()
         plots.draw_training({"run": epoch_rows(3)}, tmp_path / "x.png", curves=curves)
@@ -83,7 +83,7 @@ def test_runs_of_an_earlier_version_are_drawn_next_to_new_ones(figures, tmp_path
 
 
 def test_values_that_fine_rows_lack_come_from_the_epochs(figures, tmp_path):
-    """Null is a value that was not finite; a column may be missing as a whole."""
+    """A null is a value that was not finite. A whole column may also be missing."""
     fine = [row | {"loss": None if row["epoch"] == 0.5 else row["loss"]} for row in fine_rows(2)]
     for row in fine:
         del row["kl"]
@@ -93,7 +93,7 @@ def test_values_that_fine_rows_lack_come_from_the_epochs(figures, tmp_path):
 
 
 def test_the_mean_of_a_group_is_taken_at_the_points_that_all_have(figures):
-    """The second seed was stopped after its first epoch. A group of which one run has no fine rows is drawn by epochs."""
+    """The second seed was stopped after its first epoch. If one run of a group has no fine rows, the group is drawn by epochs."""
     runs, groups = {name: epoch_rows(2) for name in ("a1", "a2")}, {"a": ["a1", "a2"]}
     curves = {"a1": fine_rows(2), "a2": fine_rows(1, lift=0.5)}
     plots.draw_one_panel(plots.PANELS[3], runs, groups, io.BytesIO(), curves=curves)

@@ -1,6 +1,4 @@
-"""The poses of another video and another first frame for a trained model."""
-
-import json
+"""Trained models with the poses of another video, or with another first frame."""
 
 import numpy as np
 import pytest
@@ -13,10 +11,9 @@ from evaluation.rollout import rollout_sequences
 from poses.keypoint_files import csv_header, csv_row
 from poses.skeleton import draw_pose
 from poses.transfer import first_frame, measure_person, pose_images
-from tests.helpers.films import FRAMES, write_frames, write_keypoints
+from tests.helpers.films import FRAMES, pose, write_frames, write_keypoints, write_openpose
 from tests.helpers.images import write_image
 from tests.helpers.refusals import refused
-from tests.test_skeleton import pose
 from tools import prepare_video
 from utils import UserError, seed_for
 
@@ -53,7 +50,7 @@ def test_the_measure_of_a_person_is_proportional_to_the_size_of_the_images():
 
 @pytest.mark.parametrize("kind", ["csv", "images", "json"])
 def test_a_person_gets_the_size_and_place_of_the_one_in_training(tmp_path, kind):
-    """A person of 120 pixels at the right of a 360 x 480 video becomes one of 20 pixels at the left of 32 x 64."""
+    """A person of 120 pixels on the right of a 360 x 480 video becomes one of 20 pixels on the left of a 32 x 64 image."""
     trained = drawn([dancer(20, x, 28) for x in (14, 16, 18)], 32, 64)
     source = [dancer(120, x, 300) for x in (380, 400, 420)]
     if kind == "csv":
@@ -61,12 +58,8 @@ def test_a_person_gets_the_size_and_place_of_the_one_in_training(tmp_path, kind)
     elif kind == "json":
         path = tmp_path / "openpose"
         path.mkdir()
-        from poses.keypoint_files import OPENPOSE
-        from poses.skeleton import JOINT_INDEX
-
         for t, p in enumerate(source):
-            values = [float(v) for name in OPENPOSE[25] for v in (p[JOINT_INDEX[name]] if name in JOINT_INDEX else (0, 0, 0))]
-            (path / f"a_{t:012d}_keypoints.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": values}]}))
+            write_openpose(path / f"a_{t:012d}_keypoints.json", p)
     else:
         path = tmp_path / "poses"
         path.mkdir()
@@ -82,7 +75,7 @@ def test_a_person_gets_the_size_and_place_of_the_one_in_training(tmp_path, kind)
 
 
 def test_without_fitting_the_whole_image_is_kept(tmp_path):
-    """An image of 2:1 is resized as in the course. One of another shape is kept whole and padded with its background."""
+    """A 2:1 image is resized as in the course. If the shape differs, the image is kept whole and padded with its background."""
     for t in range(2):
         Image.fromarray(drawn([dancer(60, 60 + t, 90)], 96, 192)[0]).save(tmp_path / f"{t}.png")
     moved = pose_images(tmp_path, like=None, height=32, width=64, detector=no_detector)
@@ -110,7 +103,7 @@ def test_a_video_is_searched_for_people(tmp_path):
 
 
 def test_the_tester_rolls_out_the_poses_of_a_prepared_video(rendered, trained, tmp_path, capsys):
-    """The prediction is that of the model for those poses, from the first frame of the first test sequence."""
+    """The model predicts these poses from the first frame of the first test sequence."""
     write_frames(tmp_path / "dance")
     keypoints = write_keypoints(tmp_path / "dance.csv")
     prepare_video.main([str(tmp_path / "dance"), "--poses", str(keypoints), "--out", str(tmp_path / "other")])
@@ -142,7 +135,7 @@ def test_the_tester_rolls_out_the_poses_of_a_prepared_video(rendered, trained, t
 
 
 def test_keypoints_of_every_third_frame_have_no_gaps(tmp_path):
-    """The keypoints of a data set have the numbers of the film's frames, of which every third was taken."""
+    """The keypoints of a data set have the numbers of the film's frames. Here, every third frame was used."""
     film, keypoints = write_frames(tmp_path / "dance"), write_keypoints(tmp_path / "k.csv")
     prepare_video.main(
         [str(film), "--poses", str(keypoints), "--out", str(tmp_path / "data"), "--skip", "9", "--every", "3", "--height", "32"]

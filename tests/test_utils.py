@@ -12,7 +12,7 @@ from evaluation.image_metrics import psnr, ssim
 from utils import UserError, command_line, one_line_errors, optional_package, seed_for, to_model, video_to_bytes
 
 
-def test_psnr_by_hand_one_value_per_frame():
+def test_psnr_has_one_value_per_frame():
     target = torch.zeros(2, 3, 3, 4, 4)
     predicted = target.clone()
     predicted[0, 1] = 0.1  # squared error 0.01 -> 20 dB
@@ -58,7 +58,7 @@ def test_ssim_of_equal_frames_is_one_and_small_frames_are_refused():
 
 
 def test_bytes_are_rounded_and_clipped():
-    """1.01 times 255 cast to a byte wraps around and becomes black."""
+    """Without clipping, 1.01 times 255 wraps around when it is cast to a byte, and becomes black."""
     assert video_to_bytes(torch.tensor([-0.2, 0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 1.01])).tolist() == [0, 0, 0, 1, 255, 255]
 
 
@@ -109,7 +109,7 @@ def test_an_error_with_its_problems_can_be_sent_between_processes():
 
 
 def test_a_command_can_be_typed_into_the_shell_of_the_system():
-    """On Windows, single quotes around a path became part of a folder's name."""
+    """On Windows, single quotes around a path once became part of a folder's name."""
     words = ["python", "Trainer.py", "--DR", "my data", "--save_root", Path("runs/a")]
     assert command_line(words, windows=False) == "python Trainer.py --DR 'my data' --save_root runs/a"
     words[-1] = r"runs\a"

@@ -1,4 +1,4 @@
-"""Videos as mp4: the frames that a player shows, and the flags that ask for them."""
+"""Videos as mp4: the frames that a player shows, and the flags that request them."""
 
 import sys
 from fractions import Fraction
@@ -44,7 +44,7 @@ def test_an_mp4_shows_every_frame_at_its_time(tmp_path, rendered, fps):
 
 @pytest.mark.parametrize("color", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1), (0, 0, 0), (0.8, 0.5, 0.1)])
 def test_colors_are_kept(tmp_path, color):
-    """Swapped red and blue, or a range of 16 to 235 read as 0 to 255, would differ by much more."""
+    """If red and blue were swapped, or a range of 16 to 235 were read as 0 to 255, colors would differ by much more."""
     video = torch.tensor(color, dtype=torch.float32).view(1, 3, 1, 1).expand(3, 3, 32, 64)
     save_mp4(tmp_path / "video.mp4", video, fps=10)
     assert (decoded(tmp_path / "video.mp4")[0] - video).abs().max() < 4 / 255

@@ -37,14 +37,14 @@ def test_durations_are_whole_hundredths_that_add_up():
 
 
 def test_equal_frames_are_shown_for_their_whole_duration(tmp_path):
-    """Writers merge equal neighbors into one image, so counting images would make a still video too short."""
+    """Writers merge equal adjacent frames into one image. If images were counted, a still video would be too short."""
     save_gif(tmp_path / "still.gif", torch.full((20, 3, 16, 16), 0.5), fps=20)
     total, images = duration_and_images(tmp_path / "still.gif")
     assert total == 1000 and images < 20
 
 
 def test_values_outside_the_range_do_not_wrap_around(tmp_path):
-    """Without clipping, 1.01 was black."""
+    """Without clipping, 1.01 would be black."""
     video = torch.cat([torch.full((2, 3, 16, 16), 1.01), torch.full((2, 3, 16, 16), -0.01)])
     save_gif(tmp_path / "video.gif", video, fps=10)
     frames = iio.imread(tmp_path / "video.gif")
@@ -61,7 +61,7 @@ def test_the_gif_shows_the_frames(tmp_path):
 
 
 def test_the_palette_of_gifs_keeps_the_colors(rendered, tmp_path):
-    """The default palette turned a soft light into a disc and changed the colors of the poses: 36 dB, and this one 45."""
+    """The default palette turns a soft light into a disc and changes the colors of the poses: 36 dB instead of 45."""
     (sequence, _) = load_test_sequences(rendered, height=32, width=64)
     video = draw_comparison([sequence.ground_truth / 255], sequence)
     save_gif(tmp_path / "video.gif", video, fps=20)
@@ -74,7 +74,7 @@ def flat(value: int) -> torch.Tensor:
 
 
 def test_a_comparison_shows_ground_truth_pose_and_prediction_in_this_order():
-    """Public solutions have written pose GIFs that were made of frames."""
+    """Public solutions have written GIFs of poses that consisted of frames."""
     sequence = Sequence("0", flat(10)[:1], flat(51), flat(102))
     video = torch.full((4, 3, 16, 32), 0.8)
     image = draw_comparison([video], sequence)

@@ -1,4 +1,4 @@
-"""The window of a video, and its splits."""
+"""The window and the splits of a video."""
 
 import pytest
 from PIL import Image
@@ -38,7 +38,7 @@ def test_a_split_without_two_frames_of_one_scene_is_refused():
 
 
 def test_segments_end_at_cuts_and_their_numbers_skip_one_there():
-    """A test segment has at most 12 frames; the numbers of the second video start 1000 later."""
+    """A test segment has at most 12 frames. The numbers of the second video start 1000 later."""
     segments = plan_splits([100, 50], [[40], []], val=0.1, test=0.2, gap=15, longest=12)
     assert [(s.split, s.video, s.frames, s.number) for s in segments if s.video == 0] == [
         ("train", 0, range(0, 40), 0), ("train", 0, range(40, 60), 41), ("val", 0, range(65, 75), 66),
@@ -58,14 +58,14 @@ def test_flicker_is_not_a_cut(tmp_path):
     ([1, 2, 3, 5, 6], [3]), ([0, 5, 10, 20, 25], [3]), ([0, 33, 67, 100, 133], []), ([0, 100, 101, 102, 103], [1]), ([7], []),
 ])  # fmt: skip
 def test_numbers_of_images_may_have_any_step(tmp_path, numbers, expected):
-    """A step of at least twice the usual one is a cut."""
+    """A step that is at least twice the usual one is a cut."""
     for number in numbers:
         Image.new("RGB", (16, 8)).save(tmp_path / f"{number}.png")
     assert scan(Video.load(tmp_path, None, Selection(0, 1, None)), None, tmp_path / "none.jsonl", cut=0.15).cuts == expected
 
 
 def test_a_gap_in_the_images_is_a_cut_before_the_next_frame_taken(tmp_path):
-    """Of the images 0, 5, 10, ... without 25, positions 2, 4, 6, 8 are taken."""
+    """Of the images 0, 5, 10, ... without 25, those at positions 2, 4, 6, 8 are used."""
     for number in {*range(0, 50, 5)} - {25}:
         Image.new("RGB", (16, 8)).save(tmp_path / f"{number}.png")
     video = Video.load(tmp_path, None, Selection(2, 2, None))

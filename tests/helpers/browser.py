@@ -9,7 +9,10 @@ import pytest
 
 
 def chromium():
-    """Return what starts a headless Chromium; without one, skip the test, or fail it with CI_BROWSER=1."""
+    """Return selenium's webdriver module, and the options and the service to start a headless Chromium with it.
+
+    If something is missing, skip the test, or fail it with CI_BROWSER=1.
+    """
     binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
     try:
@@ -28,7 +31,7 @@ def chromium():
     return webdriver, options, webdriver.ChromeService(driver)
 
 
-def loaded(run) -> list[int]:
+def image_widths(run) -> list[int]:
     """Return the widths of all images, 0 for one that cannot be read; `run` executes a script in the page.
 
     On a busy machine, images may still be loading when the browser reports the page as loaded.
@@ -41,7 +44,7 @@ def loaded(run) -> list[int]:
 
 
 def check_player(run, *, lost: int | None = None) -> None:
-    """Use the slider, the chart and the button of the first player; `run` executes a script in the page.
+    """Check the slider, the chart and the button of the first player; `run` executes a script in the page.
 
     The last video has no score at the frame `lost`.
     """

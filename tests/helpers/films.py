@@ -1,13 +1,14 @@
 """A short film that is drawn here, so that its poses are known."""
 
 import csv
+import json
 from collections.abc import Callable, Container
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from poses.keypoint_files import csv_header, csv_row
+from poses.keypoint_files import OPENPOSE, csv_header, csv_row
 from poses.skeleton import JOINT_INDEX, JOINTS
 
 FRAMES, HEIGHT, WIDTH = 60, 90, 160
@@ -17,6 +18,14 @@ OFFSETS = {"neck": (0, 0), "left_hip": (4, 20), "left_knee": (4, 32), "left_ankl
 def body(t: int) -> dict[str, tuple[int, int]]:
     """Return the joints of a person who walks to the right by a pixel per frame."""
     return {name: (50 + t + x, 30 + y) for name, (x, y) in OFFSETS.items()}
+
+
+def pose(**places) -> np.ndarray:
+    """Return a pose with these joints, name=(x, y); the others are not found."""
+    result = np.zeros((len(JOINTS), 3), dtype=np.float32)
+    for name, place in places.items():
+        result[JOINT_INDEX[name]] = [*place, 1]
+    return result
 
 
 def frame(t: int) -> np.ndarray:
@@ -45,17 +54,22 @@ def write_gif(path: Path, count: int = FRAMES) -> Path:
 
 
 def write_keypoints(path: Path, count: int = FRAMES, without: Container[int] = (), first: int = 0) -> Path:
-    """Write a csv with a row per frame, numbered from `first`, apart from the frames `without`."""
+    """Write a csv with a row per frame, numbered from `first`, except for the frames in `without`."""
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(csv_header())
         for t in range(count):
-            pose = np.zeros((len(JOINTS), 3))
-            for name, place in body(t).items():
-                pose[JOINT_INDEX[name]] = [*place, 1]
             if t not in without:
-                writer.writerow(csv_row(first + t, pose))
+                writer.writerow(csv_row(first + t, pose(**body(t))))
     return path
+
+
+def write_openpose(path: Path, joints: np.ndarray) -> None:
+    """Write one person with these joints (J, 3) as a JSON file of OpenPose."""
+    values = [
+        float(value) for name in OPENPOSE[25] for value in (joints[JOINT_INDEX[name]] if name in JOINT_INDEX else (0, 0, 0))
+    ]
+    path.write_text(json.dumps({"people": [{"pose_keypoints_2d": values}]}))
 
 
 def necks(path: Path) -> list[tuple[int, float]]:

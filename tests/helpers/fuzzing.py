@@ -1,4 +1,4 @@
-"""Shared by the tests with random input: the number of cases, their building blocks, and the rule that every program keeps."""
+"""Tests with random input: the number of cases, their building blocks, and the rule that every program must follow."""
 
 import contextlib
 import io
@@ -12,9 +12,10 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from utils import UserError
 
-set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # by default it leaves a folder in the current one
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # by default, it makes a folder in the current one
 
-SURROGATES: Final = "Cs"  # Unicode category; a text file cannot contain them, a file name whose bytes are not valid text can
+# A Unicode category. A text file cannot contain these characters, but file names have them if their bytes are not valid text.
+SURROGATES: Final = "Cs"
 
 
 def cases(count: int) -> settings:
@@ -62,7 +63,7 @@ def refused_in_one_line(main, argv: list[str], folder: Path) -> bool:
 
 
 def damaged(whole: bytes, draw) -> bytes:
-    """Return the bytes damaged: cut, with flipped bits, with bytes added before or after them, or mostly replaced."""
+    """Return a damaged copy of the bytes: cut, with flipped bits, with bytes added before or after them, or mostly replaced."""
     kind = draw(st.sampled_from(["cut", "flipped", "flipped", "longer", "twice", "headed", "others"]))
     if kind == "cut":
         return whole[: draw(st.integers(0, len(whole) - 1))]

@@ -11,10 +11,13 @@ import pytest
 import torch
 
 import Trainer
+from evaluation.validation import Validation
+from runtime import files
 from tests.helpers.settings import ROOT
 from training.checkpoints import load_checkpoint
 from training.run_folder import RunFolder
 
+posix = pytest.mark.skipif(os.name == "nt", reason="signals to one process are POSIX")
 # Flags of a run of one or two seconds.
 TINY = ["--F_dim", "4", "--L_dim", "4", "--N_dim", "1", "--D_out_dim", "8", "--train_vi_len", "3", "--batch_size", "2", "--device", "cpu",
         "--amp", "none", "--shift", "1", "--feedback_noise", "0.02", "--flip", "0.5"]  # fmt: skip
@@ -76,10 +79,10 @@ def differences(a, b, where: str = "") -> list[str]:
 
 
 def run_differences(a: Path, b: Path) -> list[str]:
-    """Return where two run folders are not equal bit for bit, without settings of the machine and times."""
+    """Return where two run folders are not equal bit for bit, except for times and settings of the machine."""
     checkpoints = sorted(path.name for path in a.glob("*.ckpt"))
     found = [] if checkpoints == sorted(path.name for path in b.glob("*.ckpt")) else ["other checkpoints"]
-    for name in set(checkpoints) - {"previous.ckpt"}:  # which depends on when the one before was written
+    for name in set(checkpoints) - {"previous.ckpt"}:  # its content depends on when the previous checkpoint was written
         one, other = load_checkpoint(a / name), load_checkpoint(b / name)
         for state in (one, other):
             for flag in ("resume", "save_minutes", "num_workers"):
@@ -88,6 +91,32 @@ def run_differences(a: Path, b: Path) -> list[str]:
         found += differences(one, other, where=name)
     names = ["metrics.jsonl", "curves.jsonl", "training.png"]
     return found + [name for name in names if (a / name).read_bytes() != (b / name).read_bytes()]
+
+
+def script_validations(monkeypatch, *scores: float) -> None:
+    """Make the validations of the following runs return these scores, in this order."""
+    values = iter(scores)
+
+    def validate(_trainer) -> Validation:
+        return Validation({"val_psnr": next(values), "val_ssim": 0.5, "val_closing": 1.0}, [])
+
+    monkeypatch.setattr(Trainer.Trainer, "validate", validate)
+
+
+def fill_up(monkeypatch, names: set[str], *, times: int = 10**9) -> list[str]:
+    """Make the first `times` writes of files with these names fail as on a full disk. Return the list of files that failed."""
+    refused_names: list[str] = []
+    real = files.write_whole
+
+    def write(path, content, **more):
+        if path.name in names and len(refused_names) < times and "run" in path.parts:
+            refused_names.append(path.name)
+            raise OSError(28, "No space left on device")
+        real(path, content, **more)
+
+    for module in ("training.checkpoints", "training.run_folder"):
+        monkeypatch.setattr(f"{module}.write_whole", write)
+    return refused_names
 
 
 def metrics_row(epoch: int, **values) -> dict:
@@ -105,7 +134,7 @@ def metrics_row(epoch: int, **values) -> dict:
 
 
 def open_run_folder(folder, **resume) -> RunFolder:
-    """Return a run folder that has begun and been released, so that another may take it."""
+    """Begin a run folder, release its lock so that another run can use it, and return it."""
     run_folder = RunFolder(folder, use_wandb=False, use_tensorboard=False)
     run_folder.begin({"lr": 0.001}, **resume)
     run_folder.close()
