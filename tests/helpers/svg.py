@@ -25,7 +25,7 @@ def by_hand(model: SVG, frames: Tensor, conditions: Tensor, z: Tensor, *, true_u
     """Return the predictions of the paper's loop, one sequence at a time.
 
     Frame t follows from the previous frame, from the condition at t - cond_shift, and from z_t. The previous frame is ground truth
-    up to t = `true_until`. Skips and canvas are from the newest context frame before t.
+    up to t = `true_until`. Skips and canvas are from the newest context frame that precedes t.
     """
     conditions = (conditions - torch.tensor(SMALL_CONFIG["condition_mean"])) / torch.tensor(SMALL_CONFIG["condition_scale"])
     videos = []

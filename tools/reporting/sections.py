@@ -88,8 +88,8 @@ def protocol(run: Run) -> Text:
     """Return a paragraph on how scores are computed, which is the same for all runs."""
     context = "the first frame" if run.context == 1 else f"the first {run.context} frames"
     return Text(f"Validation and test are full rollouts. The model gets {context} of a sequence, then its own predictions are "
-                "fed back. z is sampled from the prior. PSNR is computed for each frame, on pixels in [0, 1], and averaged over "
-                "the predicted frames.")  # fmt: skip
+                "fed back. If the model has a latent variable z, it is sampled from the prior. PSNR is computed for each frame, "
+                "on pixels in [0, 1], and averaged over the predicted frames.")  # fmt: skip
 
 
 def annealing_types(runs: list[Run]) -> Text:
