@@ -14,7 +14,7 @@ from runtime.files import check_writable, claim, write_whole
 from training.checkpoints import serialize, write_checkpoint
 from training.loggers import Preview, TensorBoard, WeightsAndBiases, named_for_logs, psnr_plot
 from training.metrics_log import Row, lines_of, read_curves, read_metrics
-from utils import UserError, finite
+from utils import UserError, counted, finite
 
 ROW_FILES = ("metrics.jsonl", "timings.jsonl", "curves.jsonl")
 OUTPUTS = ("*.ckpt", "config.json", *ROW_FILES, "training.png", "tensorboard", "val*", "test*", "train", "train_*")
@@ -43,7 +43,7 @@ def describe(row: Row, epochs: int, best: float, seconds_left: float) -> str:
     line = (f"epoch {row['epoch'] + 1}/{epochs}  train {psnr_of(row['mse']):.1f} dB  kl {row['kl']:.2f} nats/frame  "
             f"beta {row['beta']:.2f}  tfr {row['tfr']:.2f}  {row['frames_per_second']:.0f} frames/s")  # fmt: skip
     if row["skipped"]:
-        line += f"  {len(row['skipped'])} skipped steps"
+        line += f"  {counted(len(row['skipped']), 'skipped step')}"
     if "val_psnr" in row:
         last_100 = f"last 100 frames {row['val_closing']:.2f}, " if row["val_closing"] != row["val_psnr"] else ""
         line += f"  val {row['val_psnr']:.2f} dB ({last_100}best {best:.2f})  ssim {row['val_ssim']:.3f}"

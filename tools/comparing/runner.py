@@ -104,7 +104,8 @@ class Scheduler:
                 lock.release()
                 continue
             self.jobs.append(Job(run, state, lock, tests=self.tests, environment=self.free_environments.pop(0)))
-            tqdm.write(f"{run.name}: started ({state}), output in {self.jobs[-1].process.log}")
+            begun = "started" if state.epochs_done is None else f"resumed ({state})"
+            tqdm.write(f"{run.name}: {begun}, output in {self.jobs[-1].process.log}")
 
     def collect_finished(self) -> None:
         """Remove the jobs that are over, release their runs, and print how they ended."""
@@ -192,4 +193,6 @@ def raise_failures(failures: dict[str, str], run_count: int) -> None:
     """Raise UserError with all failures, if there are any."""
     if failures:
         problems = [f"{name}: {failure}" for name, failure in failures.items()]
-        raise UserError(f"{len(failures)} of {run_count} runs failed; the same command retries them:", problems)
+        raise UserError(
+            f"{len(failures)} of {run_count} runs failed; fix the errors, then the same command retries them:", problems
+        )

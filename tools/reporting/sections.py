@@ -98,7 +98,7 @@ def annealing_types(runs: list[Run]) -> Text:
     present = [name for name in KL_ANNEALING_TYPES if name in used]
     missing = [name for name in KL_ANNEALING_TYPES if name not in used]
     text = f"These runs use {listed(present)}." if present else "The annealing type of these runs is unknown."
-    return Text(text + (f" No run uses {listed(missing)} (--kl_anneal_type)." if missing else ""))
+    return Text(text + (f" No run uses {listed(missing, 'or')} (--kl_anneal_type)." if missing else ""))
 
 
 def video_notes(groups: list[Group], sequences: dict[str, list[Block]]) -> list[Block]:

@@ -169,7 +169,7 @@ def score_tables(groups: list[Group], shown: list[str]) -> list[Block]:
     return [tables[0], *(Folded(table.caption, table) for table in tables[1:])]
 
 
-def listed(names: list[str]) -> str:
+def listed(names: list[str], conjunction: str = "and") -> str:
     """Return the names as text: a, b and c."""
     *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
