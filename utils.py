@@ -63,7 +63,7 @@ def command_line(words: Iterable[str | Path], *, windows: bool = os.name == "nt"
 
 def counted(count: int, noun: str) -> str:
     """Return a number with its noun, in the plural unless it is one: 1 epoch, 2 epochs, 2 batches."""
-    plural = f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+    plural = f"{noun}es" if noun.endswith("tch") else f"{noun}s"
     return f"{count:,} {noun if count == 1 else plural}"
 
 

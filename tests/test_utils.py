@@ -119,4 +119,4 @@ def test_a_command_can_be_typed_into_the_shell_of_the_system():
 def test_a_number_gets_its_noun_in_the_right_form():
     """Programs printed "1 sequences" and "1 batches"."""
     assert [counted(number, "batch") for number in (0, 1, 2)] == ["0 batches", "1 batch", "2 batches"]
-    assert counted(1, "sequence") == "1 sequence" and counted(3200, "clip") == "3,200 clips"
+    assert counted(1, "sequence") == "1 sequence" and counted(2, "epoch") == "2 epochs" and counted(3200, "clip") == "3,200 clips"
