@@ -194,5 +194,6 @@ def raise_failures(failures: dict[str, str], run_count: int) -> None:
     if failures:
         problems = [f"{name}: {failure}" for name, failure in failures.items()]
         raise UserError(
-            f"{len(failures)} of {run_count} runs failed; fix the errors, then the same command retries them:", problems
+            f"{len(failures)} of {run_count} runs failed; the same command retries them after a fix; other settings need another --out:",
+            problems,
         )

@@ -95,8 +95,9 @@ def natural_key(name: str) -> list[str | int]:
 def read_run(folder: Path, name: str, split: str) -> Run:
     """Read a run folder. Raises UserError if it is not one."""
     if not folder.is_dir():
-        found = "got a file" if folder.exists() else "no such folder"
-        raise UserError(f"{folder}: {found}; expected the --save_root of a training")
+        if folder.exists():
+            raise UserError(f"{folder}: expected the --save_root of a training, got a file")
+        raise UserError(f"{folder}: no such folder; expected the --save_root of a training")
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: expected the --save_root of a training, got a folder without config.json")
     config = load_json(folder / "config.json")
