@@ -203,10 +203,10 @@ def mark_teacher_forcing(ax: Axes, value: str, rows: Rows, offset: float) -> Non
     """Mark the result of the scheduled-sampling draws: each epoch's share of teacher-forced batches next to the ratio, and on the
     loss the epochs in which it is at least a half."""
     if value == "tfr":
-        marks, label = values_by_epoch(rows, "forced", offset=offset), "share of teacher-forced batches, per epoch"
+        marks, label = values_by_epoch(rows, "forced", offset=offset), "teacher-forced share, per epoch"
     else:
         rows = [row for row in rows if row.get("forced") is not None and row["forced"] >= 0.5]
-        marks, label = values_by_epoch(rows, "loss", offset=offset), "mean of a mostly teacher-forced epoch"
+        marks, label = values_by_epoch(rows, "loss", offset=offset), "mostly teacher-forced epoch, mean"
     if marks:
         ax.scatter(list(marks), list(marks.values()), label=label, s=18, color=COLORS[1], marker="x", linewidths=1.2, zorder=3)
 
