@@ -22,7 +22,7 @@ from runtime.devices import compile_parts, find_device, find_precision, warn_wit
 from runtime.files import check_writable
 from tasks import TASKS, Task, task_of
 from training.checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
-from utils import UserError, one_line_errors
+from utils import UserError, counted, one_line_errors
 from visualization.videos import VIDEOS, video_kinds
 
 MAIN_FLAGS = ("DR", "ckpt_path", "save_root", "split", "only", "device", "n_sample", "pose_from", "first_frame", "show",
@@ -158,7 +158,9 @@ def write_results(args: argparse.Namespace, task: Task, results: list[Result], *
     more = task.write_submission(args.save_root, results, args.fps) if is_full_test(args) else {}
     scored = [result for result in results if result.scores]
     write_scores(args.save_root, scored, more=more | {"test": test})
-    if not scored:
+    if not scored and args.pose_from:
+        print("no scores: poses of another video have no ground truth here")
+    elif not scored:
         print("no scores: there is no ground truth (dance: expected in test/test_gt/, --gt or Demo_Test/GT{i}.csv)")
     print(f"results are in {args.save_root}")
 
@@ -183,7 +185,8 @@ def main(argv: list[str] | None = None) -> None:
     args.amp = find_precision(args.amp, device)
     sequences = read_sequences(args, task, model)
     frames = sum(len(sequence.conditions) for sequence in sequences)
-    print(f"{path}: after {checkpoint['epoch']} epochs; {len(sequences)} sequences, {frames} frames on {device}")
+    print(f"{path}: after {counted(checkpoint['epoch'], 'epoch')}; {counted(len(sequences), 'sequence')}, "
+          f"{counted(frames, 'frame')} on {device}")  # fmt: skip
     results = run_tests(model, sequences, samples=args.n_sample, seed=args.seed, device=device, precision=args.amp,
                         z_scale=args.z_scale, batch_size=args.batch_size)  # fmt: skip
     test = {"checkpoint": path.name, "epoch": checkpoint["epoch"], "split": args.split, "seed": args.seed,

@@ -32,7 +32,7 @@ from tasks import TASKS, read_data
 from training.flags import parse_trainer_flags
 from training.learner import GradientCheck, Learner, Losses
 from training.loggers import Preview
-from training.pacing import epoch_size_within, measure_pace
+from training.pacing import describe_estimate, epoch_size_within, measure_pace
 from training.presets import LEAST_EPOCH
 from training.progress import Progress, describe_batch, describe_epoch
 from training.resume import (
@@ -46,7 +46,7 @@ from training.resume import (
 )
 from training.run_folder import NoRunFolder, RunFolder, plain, versions
 from training.schedules import Schedules, ends_curve_point
-from utils import UserError, one_line_errors, seed_for
+from utils import UserError, counted, one_line_errors, seed_for
 from visualization.plots import draw_training
 from visualization.videos import VIDEOS, video_kinds
 
@@ -334,13 +334,10 @@ def with_epoch_size(args: argparse.Namespace, ranks: Ranks) -> argparse.Namespac
     pace = measure_pace(train, trial.validate, (batch for _, batch in trial.loader), ranks)
     (spent,) = ranks.max_over_ranks(int(time.perf_counter() - started))
     ratios = [trial.schedules.ratio_at(epoch) for epoch in range(args.num_epoch)]
-    size = epoch_size_within(60 * args.minutes - spent, pace, ratios=ratios, val_every=args.val_every)
+    estimate = epoch_size_within(60 * args.minutes - spent, pace, ratios=ratios, val_every=args.val_every)
     if ranks.is_main:
-        print(
-            f"--minutes {args.minutes:g}: {size} batches an epoch; a batch takes {1e3 * pace.teacher_forced:.0f} ms with teacher "
-            f"forcing and {1e3 * pace.autoregressive:.0f} ms without, a validation {pace.validation:.1f} s"
-        )
-    return argparse.Namespace(**vars(args) | {"epoch_size": size})
+        print(*describe_estimate(args.minutes, estimate, pace, spent), sep="\n")
+    return argparse.Namespace(**vars(args) | {"epoch_size": estimate.epoch_size})
 
 
 def only_validate(args: argparse.Namespace, ranks: Ranks, start: StartPoint) -> None:
@@ -349,8 +346,9 @@ def only_validate(args: argparse.Namespace, ranks: Ranks, start: StartPoint) -> 
     trainer.resume(start)
     row = trainer.validate().metrics
     if ranks.is_main:
-        print(f"val {row['val_psnr']:.2f} dB (by channel {row['val_channel_psnr']:.2f}, "
-              f"last 100 frames {row['val_closing']:.2f}), SSIM {row['val_ssim']:.3f}; "
+        # The two means are equal if no sequence has more than 100 frames.
+        last_100 = f", last 100 frames {row['val_closing']:.2f}" if row["val_closing"] != row["val_psnr"] else ""
+        print(f"val {row['val_psnr']:.2f} dB (by channel {row['val_channel_psnr']:.2f}{last_100}), SSIM {row['val_ssim']:.3f}; "
               f"copy-last-frame baseline {row['val_copy']:.2f} dB, "
               f"median-frame baseline {row['val_background']:.2f} dB")  # fmt: skip
 
@@ -390,9 +388,10 @@ def opening_lines(trainer: Trainer, start: StartPoint, earlier: Path | None) -> 
     parameters = sum(p.numel() for p in trainer.learner.model.parameters())
     precision = "float32" if args.amp == "none" else args.amp
     left = f"epochs {trainer.epoch + 1} to {args.num_epoch}" if trainer.epoch < args.num_epoch else "no epoch is left to train"
-    lines.append(
-        f"{parameters:,} parameters on {trainer.device} in {precision}, {trainer.batches.epoch_clips} clips an epoch, {left}"
-    )
+    if trainer.progress.clips:
+        left += f", epoch {trainer.epoch + 1} after its first {counted(trainer.progress.clips, 'clip')}"
+    amount = f"{counted(trainer.batches.epoch_clips, 'clip')} an epoch"
+    lines.append(f"{parameters:,} parameters on {trainer.device} in {precision}, {amount}, {left}")
     if world > 1:
         lines.append(f"{world} processes, {trainer.batches.global_batch_size} clips a batch")
     return lines

@@ -61,6 +61,12 @@ def command_line(words: Iterable[str | Path], *, windows: bool = os.name == "nt"
     return subprocess.list2cmdline(texts) if windows else shlex.join(texts)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is one: 1 epoch, 2 epochs, 2 batches."""
+    plural = f"{noun}es" if noun.endswith("tch") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
 def optional_package(name: str, *, flag: str) -> ModuleType:
     """Import and return a package that only `flag` needs. Raises UserError with the command that installs it."""
     try:

@@ -21,7 +21,9 @@ def find_dataset(root: Path, split: str) -> Path:
         if (folder / split).is_dir():
             return folder
     found = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "an empty folder"
-    raise UserError(f"--DR {root}: no folder {split}/; expected it there or one level below, got {found}")
+    above = root.resolve().parent
+    hint = f"; did you mean --DR {above}?" if (above / split).is_dir() else ""
+    raise UserError(f"--DR {root}: no folder {split}/; expected it there or one level below, got {found}{hint}")
 
 
 class ImageScan(NamedTuple):

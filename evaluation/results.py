@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evaluation.scores import Result, Score, mean_per_step, summary
 from evaluation.submission import COURSE_SIZE, LAST_SCORED, GraderPsnr, grader_psnr, write_submission
-from utils import finite
+from utils import counted, finite
 from visualization.plots import draw_psnr_per_frame
 from visualization.videos import draw_comparison, save_filmstrip, save_gif, save_videos
 
@@ -68,7 +68,7 @@ def write_scores(folder: Path, results: list[Result], *, more: dict[str, Any]) -
         steps[key] = mean_per_step([getattr(score, key) for score in first_samples.values()])
     per_frame = {name: as_lists(score._asdict()) for name, score in first_samples.items()}
     write_json(folder / "scores.json", {"sequences": rows, "per_step": as_lists(steps), "per_frame": per_frame} | more)
-    draw_steps(folder / "psnr.png", steps, title=f"Mean of {len(first_samples)} sequences")
+    draw_steps(folder / "psnr.png", steps, title=f"Mean of {counted(len(first_samples), 'sequence')}")
 
 
 def table_row(name: str, results: list[Result]) -> dict[str, Any]:

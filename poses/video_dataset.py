@@ -18,7 +18,7 @@ from poses.tracking import track_person
 from poses.writing import Poses, count_blank, write_images, write_preview
 from runtime.devices import find_device
 from runtime.files import write_whole
-from utils import UserError, command_line
+from utils import UserError, command_line, counted
 
 MIN_CROP = 8  # pixels of a side
 
@@ -161,11 +161,15 @@ def describe_content(
 def summarize(scans: list[Scan], segments: list[Segment], blank: int, aspect: str, windows: list[Box]) -> list[str]:
     """Return a summary of the data set, line by line."""
     counts = {split: sum(len(s.frames) for s in segments if s.split == split) for split in SPLITS}
-    tests = sum(segment.split == "test" for segment in segments)
-    lines = [f"{counts['train']} frames for training, {counts['val']} for validation, {counts['test']} in {tests} test sequences"]
+    test_count = sum(segment.split == "test" for segment in segments)
+    total = sum(found.length for found in scans)
+    tests = f"{counts['test']} in {counted(test_count, 'test sequence')}"
+    lines = [f"{counts['train']} frames for training, {counts['val']} for validation, {tests}"]
+    if unused := total - sum(counts.values()):
+        lines.append(f"{counted(unused, 'frame')} between the splits, or alone between cuts, not used")
     if cuts := sum(len(found.cuts) for found in scans):
         lines.append(f"{cuts} {'cut' if cuts == 1 else 'cuts'} between scenes found (--cut); no clip crosses one")
-    lines.append(f"{blank} of {sum(found.length for found in scans)} frames show no person and have a blank pose image")
+    lines.append(f"{blank} of {total} frames show no person and have a blank pose image" if blank else "every frame has a pose")
     for box in dict.fromkeys(windows):
         size = f"{box.right - box.left:.0f} x {box.bottom - box.top:.0f}"
         lines.append(f"window: {size} pixels from {box.left:.0f}, {box.top:.0f} ({aspect}, see --crop and --aspect)")

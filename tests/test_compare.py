@@ -76,7 +76,7 @@ def test_a_dry_run_lists_the_progress_and_writes_nothing(again, tmp_path, capsys
     (runs / "low-seed1" / "test" / "compared.json").unlink()
     shutil.rmtree(runs / "high-seed2")
     before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
-    expected = {"high-seed1": "1 of 2 epochs", "low-seed1": "trained", "high-seed2": "missing", "low-seed2": "tested"}
+    expected = {"high-seed1": "1 of 2 epochs", "low-seed1": "trained", "high-seed2": "not started", "low-seed2": "tested"}
     assert states(capsys, again) == expected
     assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
     compare.main(again)
@@ -156,7 +156,7 @@ def test_errors_in_other_settings_do_not_block_the_selected_runs(rendered, tmp_p
         tmp_path / "a.toml", {"good": {"num_epoch": 1}} | {json.dumps(name): table for name, table in BAD.items()}, seeds=seeds
     )
     argv = [str(file), "--DR", str(rendered), "--out", str(tmp_path / "runs"), *more]
-    assert states(capsys, argv) == {"good-seed1": "missing"}
+    assert states(capsys, argv) == {"good-seed1": "not started"}
     compare.main(argv)
     assert states(capsys, argv) == {"good-seed1": "tested"}
     assert reported_runs(reports) == ["good-seed1"]

@@ -1,6 +1,7 @@
 """The dance data set: frames paired with poses, training clips, validation and test sequences."""
 
 import itertools
+import re
 import shutil
 
 import numpy as np
@@ -229,3 +230,10 @@ def test_a_wrong_folder_is_named(tmp_path, broken):
     messages = {"missing root": "no such folder", "no split": "no folder train/", "empty folder": "no images"}
     with pytest.raises(UserError, match=messages[broken]):
         DanceSplit.load(tmp_path / "data", "train", **SIZE)
+
+
+def test_a_folder_inside_the_data_set_names_the_one_above(tmp_path):
+    """--DR LAB4_Dataset/train is an easy mistake; the message listed train_img and train_label, but not the way out."""
+    (tmp_path / "data" / "train" / "train_img").mkdir(parents=True)
+    with pytest.raises(UserError, match=f"did you mean --DR {re.escape(str(tmp_path / 'data'))}\\?"):
+        DanceSplit.load(tmp_path / "data" / "train", "train", **SIZE)

@@ -11,19 +11,29 @@ from tests.helpers.refusals import refused
 from tests.helpers.runs import TINY, differences
 from training import pacing
 from training.checkpoints import load_checkpoint
-from training.pacing import Pace, epoch_size_within, measure_pace
+from training.pacing import Estimate, Pace, describe_estimate, epoch_size_within, measure_pace
 
 
 def test_the_run_of_the_chosen_size_just_fits():
     """With ratios 1, 0.5 and 0, one batch per epoch takes 2 + 3 + 4 s. Two validations of 6 s leave 588 of 600 s: 65 batches."""
     pace = Pace(teacher_forced=2.0, autoregressive=4.0, validation=6.0)
-    assert epoch_size_within(600, pace, ratios=[1.0, 0.5, 0.0], val_every=2) == 65
-    assert epoch_size_within(597, pace, ratios=[1.0, 0.5, 0.0], val_every=2) == 65
-    assert epoch_size_within(596, pace, ratios=[1.0, 0.5, 0.0], val_every=2) == 64
+    assert epoch_size_within(600, pace, ratios=[1.0, 0.5, 0.0], val_every=2).epoch_size == 65
+    assert epoch_size_within(597, pace, ratios=[1.0, 0.5, 0.0], val_every=2).epoch_size == 65
+    assert epoch_size_within(596, pace, ratios=[1.0, 0.5, 0.0], val_every=2).epoch_size == 64
 
 
 def test_too_few_minutes_still_train_one_batch_an_epoch():
-    assert epoch_size_within(1, Pace(2.0, 4.0, 6.0), ratios=[0.5], val_every=1) == 1
+    """A batch of 2 or 4 s, 3 s on average, in one epoch, and the validation of 6 s take longer than was asked for."""
+    assert epoch_size_within(1, Pace(2.0, 4.0, 6.0), ratios=[0.5], val_every=1) == (1, 1, 9.0)
+
+
+def test_minutes_that_cannot_be_kept_are_reported():
+    """A run of 80 s with --minutes 0.2 once gave no sign of it: its eleven validations alone took longer."""
+    pace = Pace(0.3, 0.2, 3.2)
+    chosen, warning = describe_estimate(0.2, Estimate(1, 11, 38.0), pace, spent=10)
+    assert "--minutes 0.2: 1 batch an epoch; a batch takes 300 ms with teacher forcing and 200 ms without" in chosen
+    assert "takes at least 0.8 minutes with 11 validations" in warning
+    assert len(describe_estimate(0.9, Estimate(4, 11, 38.0), pace, spent=10)) == 1
 
 
 def test_the_first_slow_batches_do_not_count(monkeypatch):

@@ -268,7 +268,7 @@ def test_a_missing_test_split_is_reported_once(trained, dataset, tmp_path, capsy
 
 
 @pytest.mark.parametrize("wrong, expected", [
-    ("nowhere", "no such folder"), ("no run", "got a folder without config.json"), ("file", "no such folder"), ("config", "expected JSON"), ("flags", "without a known --model"),
+    ("nowhere", "no such folder"), ("no run", "got a folder without config.json"), ("file", "expected the --save_root of a training run, got a file"), ("config", "expected JSON"), ("flags", "without a known --model"),
     ("size", "frame_H: expected a whole number of at least 1, got None"), ("first epoch", "first_epoch: expected a whole number of at least 0, got x"), ("no epoch", "expected at least one epoch, got none"), ("rows", "line 1 is not"), ("scores", "expected JSON"), ("shape", "run Tester.py again"),
     ("list", "expected an object"), ("twice", "expected each run once, got it twice"), ("task", "expected runs of one task"), ("frames", "expected one frame size, got 64 x 64 and 32 x 64 pixels"), ("data", "expected validation on the same frames"),
     ("sequences", "expected tests of the same sequences"), ("tests", "expected tests on the same frames, got different frames in sequence 0"), ("out", "--out"), ("video", "cannot be read as a video"),

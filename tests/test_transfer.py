@@ -111,7 +111,7 @@ def test_the_tester_rolls_out_the_poses_of_a_prepared_video(rendered, trained, t
             "--device", "cpu"]  # fmt: skip
     Tester.main(argv)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare_seqother.gif", "strip_seqother.png", "scores.json"}
-    assert f"1 sequences, {FRAMES} frames" in capsys.readouterr().out
+    assert f"1 sequence, {FRAMES} frames" in capsys.readouterr().out
     known = DanceSplit.load(rendered, "train", height=32, width=64).images[1].transpose(0, 2, 3, 1)
     poses = pose_images(tmp_path / "other", like=known, height=32, width=64, detector=no_detector)
     from data.clips import Sequence

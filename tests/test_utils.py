@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evaluation.image_metrics import psnr, ssim
-from utils import UserError, command_line, one_line_errors, optional_package, seed_for, to_model, video_to_bytes
+from utils import UserError, command_line, counted, one_line_errors, optional_package, seed_for, to_model, video_to_bytes
 
 
 def test_psnr_has_one_value_per_frame():
@@ -114,3 +114,9 @@ def test_a_command_can_be_typed_into_the_shell_of_the_system():
     assert command_line(words, windows=False) == "python Trainer.py --DR 'my data' --save_root runs/a"
     words[-1] = r"runs\a"
     assert command_line(words, windows=True) == r'python Trainer.py --DR "my data" --save_root runs\a'
+
+
+def test_a_number_gets_its_noun_in_the_right_form():
+    """Programs printed "1 sequences" and "1 batches"."""
+    assert [counted(number, "batch") for number in (0, 1, 2)] == ["0 batches", "1 batch", "2 batches"]
+    assert counted(1, "sequence") == "1 sequence" and counted(2, "epoch") == "2 epochs" and counted(3200, "clip") == "3,200 clips"

@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     check_crop(args.crop, videos)
     settings = settings_of(args)
     if start_or_continue(args.out, settings, overwrite=args.overwrite):
-        print(f"{args.out} is finished; delete it to make it again")
+        print(f"{args.out} is finished; to make it again, add --overwrite or delete it")
         return
     try:
         print(*make_dataset(args, videos, settings), sep="\n")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from runtime.distributed import Ranks
+from utils import counted
 
 MEASURING_SECONDS = 3.0  # for each kind of batch
 
@@ -49,11 +50,36 @@ def measure_pace(
     return Pace(seconds_a_batch(True), seconds_a_batch(False), timed(validate))
 
 
-def epoch_size_within(seconds: float, pace: Pace, *, ratios: list[float], val_every: int) -> int:
+class Estimate(NamedTuple):
+    """The number of batches an epoch that fits a run into a number of seconds, and the least that the run needs."""
+
+    epoch_size: int  # at least 1
+    validations: int  # in the whole run
+    least_seconds: float  # with one batch an epoch
+
+
+def epoch_size_within(seconds: float, pace: Pace, *, ratios: list[float], val_every: int) -> Estimate:
     """Return the largest number of batches an epoch, at least 1, with which the whole run takes at most `seconds`.
 
     `ratios` are the teacher-forcing ratios of all epochs; every `val_every`-th epoch and the last one end with a validation.
     """
     one_batch_each = sum(ratio * pace.teacher_forced + (1 - ratio) * pace.autoregressive for ratio in ratios)
     validations = math.ceil(len(ratios) / val_every)
-    return max(1, int((seconds - validations * pace.validation) / one_batch_each))
+    epoch_size = max(1, int((seconds - validations * pace.validation) / one_batch_each))
+    return Estimate(epoch_size, validations, one_batch_each + validations * pace.validation)
+
+
+def describe_estimate(minutes: float, estimate: Estimate, pace: Pace, spent: float) -> list[str]:
+    """Return what --minutes chose, and a warning if the run takes longer; measuring took `spent` seconds."""
+    chosen = f"--minutes {minutes:g}: {counted(estimate.epoch_size, 'batch')} an epoch"
+    batch = (
+        f"a batch takes {1e3 * pace.teacher_forced:.0f} ms with teacher forcing and {1e3 * pace.autoregressive:.0f} ms without"
+    )
+    lines = [f"{chosen}; {batch}, a validation {pace.validation:.1f} s"]
+    least = (spent + estimate.least_seconds) / 60
+    if least > minutes:
+        validations = f"{counted(estimate.validations, 'validation')} (--val_every makes fewer)"
+        lines.append(
+            f"--minutes {minutes:g}: too short for this run, which takes at least {least:.1f} minutes with {validations}"
+        )
+    return lines

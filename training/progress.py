@@ -7,6 +7,7 @@ import numpy as np
 
 from runtime.distributed import Ranks
 from training.metrics_log import Row
+from utils import counted
 
 # Losses, then beta and whether the batch was teacher-forced: the order of the arguments of Progress.add().
 TERMS = ("loss", "mse", "kl", "beta", "forced")
@@ -87,7 +88,7 @@ def describe_epoch(row: Row, epochs: int, best: float, seconds_left: float) -> s
     line = (f"epoch {row['epoch'] + 1}/{epochs}  train {psnr_of(row['mse']):.1f} dB  kl {row['kl']:.2f} nats/frame  "
             f"beta {row['beta']:.2f}  tfr {row['tfr']:.2f}  {row['frames_per_second']:.0f} frames/s")  # fmt: skip
     if row["skipped"]:
-        line += f"  {len(row['skipped'])} skipped steps"
+        line += f"  {counted(len(row['skipped']), 'skipped step')}"
     if "val_psnr" in row:
         last_100 = f"last 100 frames {row['val_closing']:.2f}, " if row["val_closing"] != row["val_psnr"] else ""
         line += f"  val {row['val_psnr']:.2f} dB ({last_100}best {best:.2f})  ssim {row['val_ssim']:.3f}"

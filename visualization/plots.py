@@ -83,7 +83,7 @@ def finish_axes(ax: Axes, title: str, x: str, y: str, *, log: bool = False, lege
     With `log` the y axis is logarithmic, unless a value is negative, like the loss with --distortion log_mse.
     """
     ax.set(title=escape_dollars(title), xlabel=x, ylabel=y)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     lines = [np.asarray(line.get_ydata(), dtype=float) for line in ax.lines]
     if log and any((values > 0).any() for values in lines) and not any((values < 0).any() for values in lines):
         ax.set_yscale("log")
@@ -213,10 +213,10 @@ def mark_teacher_forcing(ax: Axes, value: str, rows: Rows, offset: float) -> Non
     is at least a half.
     """
     if value == "tfr":
-        marks, label = values_by_epoch(rows, "forced", offset=offset), "teacher-forced share of batches"
+        marks, label = values_by_epoch(rows, "forced", offset=offset), "teacher-forced share, per epoch"
     else:
         rows = [row for row in rows if row.get("forced") is not None and row["forced"] >= 0.5]
-        marks, label = values_by_epoch(rows, "loss", offset=offset), "mostly teacher-forced epochs"
+        marks, label = values_by_epoch(rows, "loss", offset=offset), "mostly teacher-forced epoch, mean"
     if marks:
         ax.scatter(list(marks), list(marks.values()), label=label, s=18, color=COLORS[1], marker="x", linewidths=1.2, zorder=3)
 

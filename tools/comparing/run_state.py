@@ -31,7 +31,7 @@ class RunState(NamedTuple):
 
     def __str__(self) -> str:
         if self.epochs_done is None:
-            return "missing"
+            return "not started"
         if not self.trained:
             return f"{self.epochs_done} of {self.num_epoch} epochs"
         return "tested" if self.tested else "trained"
@@ -49,7 +49,8 @@ def read_state(run: PlannedRun) -> RunState:
         return RunState(None, num_epoch, tested=False)
     trained_length = start.checkpoint["flags"]["num_epoch"]
     if trained_length != num_epoch:
-        raise UserError(f"{start.path}: expected --num_epoch {trained_length} as in the checkpoint, got {num_epoch}")
+        found = f"expected --num_epoch {trained_length} as in the checkpoint, got {num_epoch}"
+        raise UserError(f"{start.path}: {found}; choose another --out for it")
     done = start.checkpoint["epoch"]
     return RunState(done, num_epoch, tested=done == num_epoch and has_comparison_test(run))
 

@@ -109,7 +109,8 @@ class Scheduler:
                 lock.release()
                 continue
             self.jobs.append(Job(run, state, lock, tests=self.tests, environment=self.free_environments.pop(0)))
-            tqdm.write(f"{run.name}: started ({state}), output in {self.jobs[-1].process.log}")
+            progress = "" if state.epochs_done is None else f" ({state})"
+            tqdm.write(f"{run.name}: started{progress}, output in {self.jobs[-1].process.log}")
 
     def collect_finished(self) -> None:
         """Remove the jobs that are over, release their runs, and print how they ended."""
@@ -197,4 +198,5 @@ def raise_failures(failures: dict[str, str], run_count: int) -> None:
     """Raise UserError with all failures, if there are any."""
     if failures:
         problems = [f"{name}: {failure}" for name, failure in failures.items()]
-        raise UserError(f"{len(failures)} of {run_count} runs failed; the same command retries them:", problems)
+        way_out = "the same command retries them after a fix; other settings need another --out"
+        raise UserError(f"{len(failures)} of {run_count} runs failed; {way_out}:", problems)

@@ -65,6 +65,6 @@ def mean_psnr_chart(groups: list[Group]) -> list[Figure]:
     if count < 2:
         return []
     file = io.BytesIO()
-    title = f"{tested[0].results.name}, mean of {count} sequences"
+    title = f"Mean of {count} sequences ({tested[0].results.name})"
     draw_psnr_of_groups(curves, {}, file, title=title, first=tested[0].context, marks={}, size=(5, 3.4))
     return [Figure("psnr_mean.png", file.getvalue(), f"PSNR per frame, {title}: {listed(list(curves))}")]

@@ -95,6 +95,8 @@ def natural_key(name: str) -> list[str | int]:
 def read_run(folder: Path, name: str, split: str) -> Run:
     """Read a run folder. Raises UserError if the folder does not contain a run."""
     if not folder.is_dir():
+        if folder.exists():
+            raise UserError(f"{folder}: expected the --save_root of a training run, got a file")
         raise UserError(f"{folder}: no such folder; expected the --save_root of a training run")
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: expected the --save_root of a training run, got a folder without config.json")
