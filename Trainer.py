@@ -47,7 +47,7 @@ from training.resume import (
 from training.run_folder import NoRunFolder, RunFolder, plain, versions
 from training.schedules import Schedules, ends_curve_point
 from utils import UserError, counted, one_line_errors, seed_for
-from visualization.plots import draw_training
+from visualization.training_curves import draw_training
 from visualization.videos import VIDEOS, video_kinds
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from tests.helpers.refusals import refused
 from tests.helpers.runs import metrics_row, open_run_folder
 from tools import plot_curves
-from visualization import plots
+from visualization import plots, training_curves
 
 
 def axes_of(monkeypatch, draw) -> list:
@@ -20,7 +20,7 @@ def axes_of(monkeypatch, draw) -> list:
 
 def test_the_training_plot_shows_the_numbers_of_the_metrics(tmp_path, monkeypatch):
     rows = [metrics_row(e, val_psnr=20.0 + e, val_closing=19.0 + e, val_psnr_per_frame=[20.0 + e, 22.0 + e]) for e in range(3)]
-    axes = axes_of(monkeypatch, lambda: plots.draw_training({"run": rows}, tmp_path / "x.png"))
+    axes = axes_of(monkeypatch, lambda: training_curves.draw_training({"run": rows}, tmp_path / "x.png"))
     drawn = {ax.get_title(): [list(line.get_ydata()) for line in ax.lines] for ax in axes}
     assert drawn["Training loss"] == [[0.1, 0.05, 0.1 / 3]]
     assert drawn["Validation rollout"] == [[20, 21, 22], [19, 20, 21]]
@@ -33,7 +33,7 @@ def test_the_training_plot_shows_the_numbers_of_the_metrics(tmp_path, monkeypatc
 
 def test_several_runs_differ_by_color_and_style(tmp_path, monkeypatch):
     runs = {kind: [metrics_row(e) for e in range(20)] for kind in ("Cyclical", "Monotonic", "None")}
-    axes = axes_of(monkeypatch, lambda: plots.draw_training(runs, tmp_path / "x.png"))
+    axes = axes_of(monkeypatch, lambda: training_curves.draw_training(runs, tmp_path / "x.png"))
     assert [line.get_label() for line in axes[0].lines] == list(runs)
     assert len({line.get_color() for line in axes[0].lines}) == len({line.get_linestyle() for line in axes[0].lines}) == 3
 
@@ -42,8 +42,8 @@ def test_a_group_is_drawn_as_thin_lines_and_a_thick_mean(tmp_path, monkeypatch):
     runs = {name: [metrics_row(e, val_psnr=20.0 + e + lift, val_psnr_per_frame=[lift, 2 * lift]) for e in range(epochs)]
             for name, lift, epochs in (("a1", 0, 3), ("a2", 1, 3), ("a3", 5, 2), ("b", 3, 3))}  # fmt: skip
     groups = {"a": ["a1", "a2", "a3"], "b": ["b"]}
-    for panel, expected in ((plots.PANELS[6], [22, 23]), (plots.PANELS[7], [2, 4])):
-        (ax,) = axes_of(monkeypatch, lambda panel=panel: plots.draw_one_panel(panel, runs, groups, tmp_path / "x.png"))
+    for panel, expected in ((training_curves.PANELS[6], [22, 23]), (training_curves.PANELS[7], [2, 4])):
+        (ax,) = axes_of(monkeypatch, lambda panel=panel: training_curves.draw_one_panel(panel, runs, groups, tmp_path / "x.png"))
         seeds, mean, alone = ax.lines[:3], ax.lines[3], ax.lines[4]
         assert list(mean.get_ydata()) == expected  # over the epochs that all have
         assert {line.get_color() for line in [*seeds, mean]} == {plots.COLORS[0]} and alone.get_color() != plots.COLORS[0]
@@ -53,7 +53,7 @@ def test_a_group_is_drawn_as_thin_lines_and_a_thick_mean(tmp_path, monkeypatch):
 
 def test_a_loss_that_falls_below_zero_is_drawn_whole(tmp_path, monkeypatch):
     """With --distortion log_mse, the axis was once logarithmic if any value was positive, which hid the other values."""
-    draw = lambda: plots.draw_training({"run": [metrics_row(0), metrics_row(1, loss=-0.1)]}, tmp_path / "x.png")  # noqa: E731
+    draw = lambda: training_curves.draw_training({"run": [metrics_row(0), metrics_row(1, loss=-0.1)]}, tmp_path / "x.png")  # noqa: E731
     assert [ax.get_yscale() for ax in axes_of(monkeypatch, draw)[:2]] == ["linear", "log"]
 
 
@@ -91,7 +91,10 @@ def test_missing_values_of_a_run_do_not_affect_the_mean_of_the_others(tmp_path, 
         name: [metrics_row(0, val_psnr=20.0, val_psnr_per_frame=values)]
         for name, values in (("a1", [20.0, None, 24.0]), ("a2", [22.0, 24.0, 26.0]))
     }
-    (ax,) = axes_of(monkeypatch, lambda: plots.draw_one_panel(plots.PANELS[7], runs, {"a": ["a1", "a2"]}, tmp_path / "x.png"))
+    (ax,) = axes_of(
+        monkeypatch,
+        lambda: training_curves.draw_one_panel(training_curves.PANELS[7], runs, {"a": ["a1", "a2"]}, tmp_path / "x.png"),
+    )
     assert list(ax.lines[2].get_ydata()) == [21, 24, 25]
     (ax,) = axes_of(
         monkeypatch, lambda: plots.draw_psnr_per_frame({"prediction": np.full(3, np.nan)}, tmp_path / "x.png", title="one")
@@ -101,8 +104,8 @@ def test_missing_values_of_a_run_do_not_affect_the_mean_of_the_others(tmp_path, 
 
 def test_epochs_without_validation_and_missing_values_are_omitted(tmp_path):
     rows = [metrics_row(0), metrics_row(1, loss=None, kl=None), metrics_row(2, val_psnr=25.0)]
-    plots.draw_training({"run": rows}, tmp_path / "training.png")
-    plots.draw_training({"run": []}, tmp_path / "empty.png")
+    training_curves.draw_training({"run": rows}, tmp_path / "training.png")
+    training_curves.draw_training({"run": []}, tmp_path / "empty.png")
     plots.draw_psnr_per_frame({"prediction": np.array([20.0, np.inf])}, tmp_path / "frames.png", title="one")
     assert all(Image.open(tmp_path / f"{name}.png").size[0] > 500 for name in ("training", "empty", "frames"))
 
@@ -110,7 +113,7 @@ def test_epochs_without_validation_and_missing_values_are_omitted(tmp_path):
 def test_frames_whose_psnr_is_not_finite_do_not_stop_the_drawing(tmp_path, monkeypatch):
     """One such frame became null in the row, and the plot after the epoch once ended the training with a TypeError."""
     rows = [metrics_row(0, val_psnr_per_frame=[None, 22.0, 24.0]), metrics_row(1, val_psnr_per_frame=[None, None])]
-    axes = axes_of(monkeypatch, lambda: plots.draw_training({"run": rows}, tmp_path / "x.png"))
+    axes = axes_of(monkeypatch, lambda: training_curves.draw_training({"run": rows}, tmp_path / "x.png"))
     (line,) = axes[7].lines
     assert line.get_ydata()[1:].tolist() == [22, 24] and "epoch 1" in line.get_label()
 
@@ -118,8 +121,8 @@ def test_frames_whose_psnr_is_not_finite_do_not_stop_the_drawing(tmp_path, monke
 def test_a_name_with_dollar_signs_is_not_a_formula(tmp_path):
     """matplotlib reads text between two dollar signs as TeX. A training in run_$1_{$2 once ended when its first epoch was drawn."""
     rows = [metrics_row(0, val_psnr_per_frame=[20.0, 22.0])]
-    plots.draw_training({"run_$1_{$2": rows}, tmp_path / "one.png")
-    plots.draw_training({"run_$1_{$2": rows, "b": rows}, tmp_path / "two.png")
+    training_curves.draw_training({"run_$1_{$2": rows}, tmp_path / "one.png")
+    training_curves.draw_training({"run_$1_{$2": rows, "b": rows}, tmp_path / "two.png")
     plots.draw_psnr_per_frame({"prediction": np.array([20.0])}, tmp_path / "frames.png", title="run_$1_{$2")
 
 

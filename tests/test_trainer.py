@@ -17,7 +17,7 @@ from training.checkpoints import load_checkpoint
 from training.learner import Losses
 from training.metrics_log import read_curves, read_metrics
 from training.progress import Progress
-from visualization import plots
+from visualization import training_curves
 
 
 def row_of(trainer, epoch: int) -> dict:
@@ -44,7 +44,7 @@ def test_the_training_curves_are_drawn_after_every_epoch(train_args, tmp_path, m
     monkeypatch.setattr(
         Trainer,
         "draw_training",
-        lambda runs, path, **curves: (plots.draw_training(runs, path), sizes.append(Image.open(path).size)),
+        lambda runs, path, **curves: (training_curves.draw_training(runs, path), sizes.append(Image.open(path).size)),
     )
     Trainer.main(train_args)
     assert sizes == [(1800, 800)] * 2

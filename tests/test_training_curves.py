@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from tools import plot_curves
-from visualization import plots
+from visualization import plots, training_curves
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def curve(ax: Axes, i: int = 0) -> tuple[list[float], list[float]]:
 
 def test_fine_rows_show_what_happens_within_an_epoch(figures, tmp_path):
     """With ten cycles in eleven epochs, the means of the epochs form a slow line from 0.45 to 0.54."""
-    plots.draw_training({"run": epoch_rows(2)}, tmp_path / "x.png", curves={"run": fine_rows(2)})
+    training_curves.draw_training({"run": epoch_rows(2)}, tmp_path / "x.png", curves={"run": fine_rows(2)})
     loss, mse, kl, beta, tfr, lr, *_ = figures[0].axes
     x = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
     assert curve(beta) == (x, [0.25, 0.5, 0.75, 1, 0.25, 0.5, 0.75, 1])
@@ -58,7 +58,7 @@ def test_epochs_are_counted_from_1(figures, tmp_path):
     """The row of the first epoch is at x = 1, with and without fine rows. Validations have no fine rows."""
     for curves in (None, {}, {"run": []}, {"run": fine_rows(3)}):
         figures.clear()
-        plots.draw_training({"run": epoch_rows(3)}, tmp_path / "x.png", curves=curves)
+        training_curves.draw_training({"run": epoch_rows(3)}, tmp_path / "x.png", curves=curves)
         axes = figures[0].axes
         assert curve(axes[6]) == ([1, 2, 3], [20, 21, 22]) and curve(axes[6], 1) == ([1, 2, 3], [18, 19, 20])
         if not (curves or {}).get("run"):
@@ -69,14 +69,14 @@ def test_marks_of_an_epoch_are_at_its_middle_or_with_its_mean(figures, tmp_path)
     """The share of teacher-forced batches and the mean loss of the first epoch belong to x = 0 to 1."""
     for curves, x in ((None, [1, 2]), ({"run": fine_rows(2)}, [0.5, 1.5])):
         figures.clear()
-        plots.draw_training({"run": epoch_rows(2)}, tmp_path / "x.png", curves=curves)
+        training_curves.draw_training({"run": epoch_rows(2)}, tmp_path / "x.png", curves=curves)
         loss, tfr = figures[0].axes[0], figures[0].axes[4]
         assert tfr.collections[0].get_offsets().tolist() == [[x[0], 0.75], [x[1], 0.75]]
         assert loss.collections[0].get_offsets().tolist() == [[x[0], 7], [x[1], 7]]
 
 
 def test_runs_of_an_earlier_version_are_drawn_next_to_new_ones(figures, tmp_path):
-    plots.draw_training({"old": epoch_rows(2), "new": epoch_rows(2)}, tmp_path / "x.png", curves={"new": fine_rows(2)})
+    training_curves.draw_training({"old": epoch_rows(2), "new": epoch_rows(2)}, tmp_path / "x.png", curves={"new": fine_rows(2)})
     beta = figures[0].axes[3]
     assert curve(beta) == ([1, 2], [7, 7]) and len(curve(beta, 1)[0]) == 8
     assert [line.get_label() for line in beta.lines] == ["old", "new"]
@@ -87,7 +87,7 @@ def test_values_that_fine_rows_lack_come_from_the_epochs(figures, tmp_path):
     fine = [row | {"loss": None if row["epoch"] == 0.5 else row["loss"]} for row in fine_rows(2)]
     for row in fine:
         del row["kl"]
-    plots.draw_training({"run": epoch_rows(2)}, tmp_path / "x.png", curves={"run": fine})
+    training_curves.draw_training({"run": epoch_rows(2)}, tmp_path / "x.png", curves={"run": fine})
     loss, _, kl, *_ = figures[0].axes
     assert curve(loss)[0] == [0.25, 0.75, 1, 1.25, 1.5, 1.75, 2] and curve(kl) == ([1, 2], [7, 7])
 
@@ -96,12 +96,12 @@ def test_the_mean_of_a_group_is_taken_at_the_points_that_all_have(figures):
     """The second seed was stopped after its first epoch. If one run of a group has no fine rows, the group is drawn by epochs."""
     runs, groups = {name: epoch_rows(2) for name in ("a1", "a2")}, {"a": ["a1", "a2"]}
     curves = {"a1": fine_rows(2), "a2": fine_rows(1, lift=0.5)}
-    plots.draw_one_panel(plots.PANELS[3], runs, groups, io.BytesIO(), curves=curves)
+    training_curves.draw_one_panel(training_curves.PANELS[3], runs, groups, io.BytesIO(), curves=curves)
     (ax,) = figures[0].axes
     first, second, mean = (curve(ax, i) for i in range(3))
     assert len(first[0]) == 8 and second == ([0.25, 0.5, 0.75, 1], [0.75, 1, 1.25, 1.5])
     assert mean == ([0.25, 0.5, 0.75, 1], [0.5, 0.75, 1, 1.25])
-    plots.draw_one_panel(plots.PANELS[3], runs, groups, io.BytesIO(), curves={"a1": fine_rows(2)})
+    training_curves.draw_one_panel(training_curves.PANELS[3], runs, groups, io.BytesIO(), curves={"a1": fine_rows(2)})
     assert all(curve(figures[1].axes[0], i) == ([1, 2], [7, 7]) for i in range(3))
 
 

@@ -14,7 +14,7 @@ import runtime.openmp  # noqa: F401  (must precede torch)
 from runtime.cli import Parser, location
 from training.metrics_log import read_curves, read_metrics
 from utils import UserError, one_line_errors
-from visualization.plots import draw_training
+from visualization.training_curves import draw_training
 
 
 @one_line_errors

@@ -7,7 +7,8 @@ import numpy as np
 from tools.reporting.blocks import Figure, FigureRow
 from tools.reporting.groups import Group
 from tools.reporting.tables import listed
-from visualization.plots import PANELS, draw_one_panel, draw_psnr_of_groups
+from visualization.plots import draw_psnr_of_groups
+from visualization.training_curves import PANELS, draw_one_panel
 
 
 def training_curves(groups: list[Group], values: list[str], more: list[Figure] | None = None) -> FigureRow:
