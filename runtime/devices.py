@@ -6,7 +6,7 @@ import subprocess
 import torch
 from torch import nn
 
-from utils import RANK, UserError
+from utils import RANK, UserError, counted
 
 NVIDIA_SMI_TIMEOUT = 10  # seconds; it answers within one unless the driver hangs
 
@@ -33,7 +33,7 @@ def find_device(name: str, *, local_rank: int | None = None) -> torch.device:
     except RuntimeError:
         raise UserError(f"--device {name}: not a device; expected auto or one of {', '.join(available)}") from None
     if device.type not in available or (device.index or 0) >= max(1, torch.cuda.device_count()):
-        gpus = f", which has {torch.cuda.device_count()} GPUs; each process needs one" if local_rank else ""
+        gpus = f", which has {counted(torch.cuda.device_count(), 'GPU')}; each process needs one" if local_rank else ""
         raise UserError(f"--device {name}: not on this machine{gpus}; expected auto or one of {', '.join(available)}")
     if local_rank is not None and device.type == "cuda":
         torch.cuda.set_device(device)  # for library code that asks for the current device
