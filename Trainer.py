@@ -324,7 +324,7 @@ class Trainer:
 def with_epoch_size(args: argparse.Namespace, ranks: Ranks) -> argparse.Namespace:
     """Return the flags with the --epoch_size that fits the run into --minutes, measured in a trial run. Raises UserError."""
     started = time.perf_counter()
-    trial = Trainer(argparse.Namespace(**vars(args) | {"epoch_size": LEAST_EPOCH}), StartPoint(), ranks)
+    trial = Trainer(argparse.Namespace(**vars(args) | {"epoch_size": LEAST_EPOCH * ranks.world}), StartPoint(), ranks)
     trial.learner.model.train()
     position = BatchPosition(0, 0, 0, loss_weight=1.0, completes_step=True)
 
@@ -334,7 +334,7 @@ def with_epoch_size(args: argparse.Namespace, ranks: Ranks) -> argparse.Namespac
     pace = measure_pace(train, trial.validate, (batch for _, batch in trial.loader), ranks)
     (spent,) = ranks.max_over_ranks(int(time.perf_counter() - started))
     ratios = [trial.schedules.ratio_at(epoch) for epoch in range(args.num_epoch)]
-    estimate = epoch_size_within(60 * args.minutes - spent, pace, ratios=ratios, val_every=args.val_every)
+    estimate = epoch_size_within(60 * args.minutes - spent, pace, ratios=ratios, val_every=args.val_every, processes=ranks.world)
     if ranks.is_main:
         print(*describe_estimate(args.minutes, estimate, pace, spent), sep="\n")
     return argparse.Namespace(**vars(args) | {"epoch_size": estimate.epoch_size})

@@ -17,14 +17,20 @@ from training.pacing import Estimate, Pace, describe_estimate, epoch_size_within
 def test_the_run_of_the_chosen_size_just_fits():
     """With ratios 1, 0.5 and 0, one batch per epoch takes 2 + 3 + 4 s. Two validations of 6 s leave 588 of 600 s: 65 batches."""
     pace = Pace(teacher_forced=2.0, autoregressive=4.0, validation=6.0)
-    assert epoch_size_within(600, pace, ratios=[1.0, 0.5, 0.0], val_every=2).epoch_size == 65
-    assert epoch_size_within(597, pace, ratios=[1.0, 0.5, 0.0], val_every=2).epoch_size == 65
-    assert epoch_size_within(596, pace, ratios=[1.0, 0.5, 0.0], val_every=2).epoch_size == 64
+    assert epoch_size_within(600, pace, ratios=[1.0, 0.5, 0.0], val_every=2, processes=1).epoch_size == 65
+    assert epoch_size_within(597, pace, ratios=[1.0, 0.5, 0.0], val_every=2, processes=1).epoch_size == 65
+    assert epoch_size_within(596, pace, ratios=[1.0, 0.5, 0.0], val_every=2, processes=1).epoch_size == 64
 
 
 def test_too_few_minutes_still_train_one_batch_an_epoch():
     """A batch of 2 or 4 s, 3 s on average, in one epoch, and the validation of 6 s take longer than was asked for."""
-    assert epoch_size_within(1, Pace(2.0, 4.0, 6.0), ratios=[0.5], val_every=1) == (1, 1, 9.0)
+    assert epoch_size_within(1, Pace(2.0, 4.0, 6.0), ratios=[0.5], val_every=1, processes=1) == (1, 1, 9.0)
+
+
+def test_processes_share_the_batches_of_an_epoch():
+    """With two processes, a run once took half of the minutes. Each takes the 65 batches of the first test at the same time."""
+    pace = Pace(teacher_forced=2.0, autoregressive=4.0, validation=6.0)
+    assert epoch_size_within(600, pace, ratios=[1.0, 0.5, 0.0], val_every=2, processes=2).epoch_size == 130
 
 
 def test_minutes_that_cannot_be_kept_are_reported():

@@ -53,20 +53,21 @@ def measure_pace(
 class Estimate(NamedTuple):
     """The number of batches an epoch that fits a run into a number of seconds, and the least that the run needs."""
 
-    epoch_size: int  # at least 1
+    epoch_size: int  # of all processes together
     validations: int  # in the whole run
-    least_seconds: float  # with one batch an epoch
+    least_seconds: float  # with one batch an epoch in each process
 
 
-def epoch_size_within(seconds: float, pace: Pace, *, ratios: list[float], val_every: int) -> Estimate:
-    """Return the largest number of batches an epoch, at least 1, with which the whole run takes at most `seconds`.
+def epoch_size_within(seconds: float, pace: Pace, *, ratios: list[float], val_every: int, processes: int) -> Estimate:
+    """Return the largest number of batches an epoch, at least 1 for each process, with which the run takes at most `seconds`.
 
-    `ratios` are the teacher-forcing ratios of all epochs; every `val_every`-th epoch and the last one end with a validation.
+    `ratios` are the teacher-forcing ratios of all epochs; every `val_every`-th epoch and the last one end with a validation. The
+    processes share the batches of an epoch.
     """
     one_batch_each = sum(ratio * pace.teacher_forced + (1 - ratio) * pace.autoregressive for ratio in ratios)
     validations = math.ceil(len(ratios) / val_every)
-    epoch_size = max(1, int((seconds - validations * pace.validation) / one_batch_each))
-    return Estimate(epoch_size, validations, one_batch_each + validations * pace.validation)
+    for_each_process = max(1, int((seconds - validations * pace.validation) / one_batch_each))
+    return Estimate(processes * for_each_process, validations, one_batch_each + validations * pace.validation)
 
 
 def describe_estimate(minutes: float, estimate: Estimate, pace: Pace, spent: float) -> list[str]:
