@@ -326,7 +326,7 @@ def test_an_epoch_with_other_clips_restarts_and_keeps_earlier_curves():
     start = StartPoint(Path("last.ckpt"), checkpoint)
     assert not start.restart_epoch and start.curves() == curves
     start = accept_settings(start, args, {"batch_size": 3})
-    restart = "epoch 2 starts over, because its clips are other ones"
+    restart = "epoch 2 starts over, because its clips have changed"
     assert start.restart_epoch and start.messages == ("training continues with other settings: --batch_size 3 (was 2)", restart)
     assert start.curves() == curves[:2]
     start = compare_data(["other", "b"], args, start)

@@ -237,7 +237,8 @@ def test_rows_of_curves_are_written_with_each_epoch_and_each_checkpoint(tmp_path
     assert read_curves(tmp_path / "curves.jsonl") == []
     run_folder.save(["last.ckpt"], load_checkpoint(trained / "last.ckpt"))
     assert read_curves(tmp_path / "curves.jsonl") == CURVES[:1]
-    run_folder.add(metrics_row(0), {}, None, [CURVES[1], CURVES[2] | {"kl": float("nan")}])
+    run_folder.extend_curves([CURVES[1], CURVES[2] | {"kl": float("nan")}])
+    run_folder.add(metrics_row(0), {})
     assert read_curves(tmp_path / "curves.jsonl") == [*CURVES[:2], CURVES[2] | {"kl": None}] == run_folder.rows["curves.jsonl"]
 
 
@@ -252,7 +253,9 @@ def test_a_resumed_run_has_the_rows_of_curves_of_its_checkpoint(tmp_path):
 
 
 def test_the_rows_of_curves_of_an_earlier_run_are_moved_with_it(tmp_path):
-    open_run_folder(tmp_path).add(metrics_row(0), {}, None, CURVES[:2])
+    earlier = open_run_folder(tmp_path)
+    earlier.extend_curves(CURVES[:2])
+    earlier.add(metrics_row(0), {})
     open_run_folder(tmp_path)
     assert read_curves(tmp_path / "earlier-1" / "curves.jsonl") == CURVES[:2] and read_curves(tmp_path / "curves.jsonl") == []
 
@@ -292,6 +295,7 @@ def test_the_stand_in_of_other_processes_has_all_methods_of_a_run_folder(tmp_pat
         assert list(own) == list(stand_in) or name == "begin"
     stand_in = NoRunFolder()
     stand_in.begin({}, first_epoch=1, curves=[])
-    stand_in.add({}, {}, None, [{}])
+    stand_in.extend_curves([{}])
+    stand_in.add({}, {}, None)
     assert stand_in.save(["last.ckpt"], {}) == ["last.ckpt"] and stand_in.attempt("a", Path.touch)
     assert stand_in.rows.keys() == open_run_folder(tmp_path).rows.keys() and not any(stand_in.rows.values())

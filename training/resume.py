@@ -36,7 +36,7 @@ class StartPoint(NamedTuple):
     checkpoint: dict = {}  # its content, empty for initial weights  # noqa: RUF012 (never changed)
     continues_run: bool = False  # whether the run in --save_root resumes
     messages: tuple[str, ...] = ()  # for the user
-    restart_epoch: bool = False  # whether the checkpoint's unfinished epoch starts over, because its clips are other ones
+    restart_epoch: bool = False  # whether the checkpoint's unfinished epoch starts over, because its clips have changed
 
     def curves(self) -> list[Row]:
         """Return the checkpoint's rows of curves.jsonl, without those of an epoch that starts over."""
@@ -46,7 +46,7 @@ class StartPoint(NamedTuple):
     def restarted(self) -> "StartPoint":
         """Return the same start point at the start of the checkpoint's epoch."""
         unfinished = self.checkpoint["progress"].get("clips") and not self.restart_epoch
-        message = (f"epoch {self.checkpoint['epoch'] + 1} starts over, because its clips are other ones",) if unfinished else ()
+        message = (f"epoch {self.checkpoint['epoch'] + 1} starts over, because its clips have changed",) if unfinished else ()
         return self._replace(restart_epoch=True, messages=(*self.messages, *message))
 
 

@@ -158,13 +158,14 @@ class RunFolder:
         """
         self.rows["curves.jsonl"] += map(finite, rows)
 
-    def add(self, row: Row, timing: Row, preview: Preview | None = None, curve_rows: Iterable[Row] = ()) -> None:
-        """Write an epoch's row of metrics.jsonl, which is the same whenever a run is repeated, its row of timings.jsonl, which
-        is not, and its rows of curves.jsonl; with the rollout of a validation sequence, if there is one, to the extra logs too.
+    def add(self, row: Row, timing: Row, preview: Preview | None = None) -> None:
+        """Write all rows to disk, with an epoch's new rows of metrics.jsonl and timings.jsonl.
+
+        Only timings.jsonl differs when a run is repeated. The extra logs also get the rollout of a validation sequence, if
+        there is one.
         """
         self.rows["metrics.jsonl"].append(finite(row))
         self.rows["timings.jsonl"].append(finite({"epoch": row["epoch"]} | timing))
-        self.extend_curves(curve_rows)
         self.write_rows()
         if self.logs:
             self.log(row["epoch"], named_for_logs(finite(row | timing)), preview)
@@ -244,7 +245,7 @@ class NoRunFolder:
     def extend_curves(self, rows: Iterable[Row]) -> None:
         """Do nothing."""
 
-    def add(self, row: Row, timing: Row, preview: Preview | None = None, curve_rows: Iterable[Row] = ()) -> None:
+    def add(self, row: Row, timing: Row, preview: Preview | None = None) -> None:
         """Do nothing."""
 
     def save(self, names: list[str], state: dict) -> list[str]:
