@@ -142,7 +142,7 @@ def training_rows(bench: Bench, timings: dict[str, list[Timing]]) -> list[Row]:
 def time_rollout(bench: Bench, batch_size: int) -> Timing:
     """Time a rollout of `batch_size` sequences over --rollout_frames frames, with the EMA weights."""
     trainer, frames = bench.trainer, bench.options.rollout_frames
-    model, device = trainer.learner.ema.module.eval(), trainer.device
+    model, device = trainer.learner.ema_model.eval(), trainer.device
     assert isinstance(model, VideoModel)
     sequence, length = trainer.validation[0], frames + trainer.learner.model.context
     conditions = pad_time(sequence.conditions[:length], length)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from modules.gaussian import Noise
+
 MSE_FLOOR = 1e-4  # 40 dB; beyond it a frame is good enough, and its logarithm stays bounded
 
 
@@ -53,14 +55,14 @@ class VideoModel(nn.Module, ABC):
         *,
         teacher_forcing: bool,
         feedback_noise: float = 0.0,
-        seeds: list[int] | None = None,
+        noise: Noise | None = None,
     ) -> SequenceLoss:
         """Return the loss of one clip: the whole unrolled training pass, with z from the posterior.
 
         frames (B, T, 3, H, W) and conditions (B, T, ...) go together by t. Conditions may be longer than the clip, by the
         same number at either end. The previous frame is the true one with teacher_forcing, else the model's own prediction;
-        Gaussian noise of standard deviation feedback_noise is added to it. `seeds`, one per clip, determine all random
-        draws, see Noise. A model may take further entries of a data set's clips by name.
+        Gaussian noise of standard deviation feedback_noise is added to it. All random draws come from `noise`; None
+        draws them from torch's global generator. A model may take further entries of a data set's clips by name.
         """
 
     @abstractmethod

@@ -16,17 +16,19 @@ class Noise:
 
     With one seed per sample, its noise depends on that seed and on the earlier draws alone: neither on the rest of the batch
     nor on the number of processes that share it. Without seeds it comes from torch's global generator.
-    Raises ValueError unless there are B seeds.
+    `shapes` lists what has been drawn so far, without B. Raises ValueError unless there are B seeds.
     """
 
     def __init__(self, seeds: list[int] | None, *, batch: int, device: torch.device):
         if seeds is not None and len(seeds) != batch:
             raise ValueError(f"seeds: expected {batch}, one per sample of the batch, got {len(seeds)}")
         self.batch, self.device = batch, device
+        self.shapes: list[tuple[int, ...]] = []
         self.generators = None if seeds is None else [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
     def draw(self, *shape: int) -> Tensor:
         """Return (B, *shape), float32."""
+        self.shapes.append(shape)
         if self.generators is None:
             return torch.randn(self.batch, *shape, device=self.device)
         return torch.stack([torch.randn(shape, generator=generator, device=self.device) for generator in self.generators])

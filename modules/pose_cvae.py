@@ -214,7 +214,7 @@ class PoseCVAE(VideoModel):
         *,
         teacher_forcing: bool,
         feedback_noise: float = 0.0,
-        seeds: list[int] | None = None,
+        noise: Noise | None = None,
         recompute: int = 0,
     ) -> SequenceLoss:
         """Return the loss of one clip, as in VideoModel.
@@ -226,7 +226,7 @@ class PoseCVAE(VideoModel):
         backward pass: memory for one segment instead of the whole clip, at the cost of a second forward pass (Chen et al. 2016).
         """
         from_reference = self.encode_reference(frames[:, 0] if reference is None else reference)
-        noise = Noise(seeds, batch=len(frames), device=frames.device)
+        noise = noise or Noise(None, batch=len(frames), device=frames.device)
         segment_length = recompute or frames.shape[1] - 1
         previous, videos, kls = frames[:, 0], [], []
         for segment in self.segments(frames, conditions, noise, feedback_noise=feedback_noise, length=segment_length):

@@ -253,11 +253,11 @@ class SVG(VideoModel):
         *,
         teacher_forcing: bool,
         feedback_noise: float = 0.0,
-        seeds: list[int] | None = None,
+        noise: Noise | None = None,
     ) -> SequenceLoss:
         """Return the loss of one clip, as in VideoModel."""
         batch, targets = len(frames), frames[:, 1:]
-        noise = Noise(seeds, batch=batch, device=frames.device)
+        noise = noise or Noise(None, batch=batch, device=frames.device)
         z_noise = noise.draw(targets.shape[1], self.z_dim)  # (B, T-1, Z)
         added = feedback_noise * noise.draw(*targets.shape[1:]) if feedback_noise else None  # (B, T-1, 3, H, W)
         # Every true frame is encoded once: for the posterior, as the previous frame, and for the skips.

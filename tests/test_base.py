@@ -7,6 +7,7 @@ import torch
 
 from evaluation.image_metrics import psnr
 from modules.base import sequence_loss
+from modules.gaussian import Noise
 from tests.helpers.trainers import batch_of, make_trainer, position
 
 
@@ -32,8 +33,7 @@ def test_the_loss_is_the_chosen_distortion_plus_weighted_kl(train_args, distorti
     trainer = make_trainer(train_args, "--distortion", distortion, "--kl_weight", "0.01")
     batch = batch_of(trainer, [0, 1])
     inputs = {name: value.float() / 255 for name, value in batch.items() if name != "seed"}
-    mse, kl, log_mse = (
-        part.item() for part in trainer.learner.model(**inputs, teacher_forcing=True, seeds=batch["seed"].tolist())
-    )
+    noise = Noise(batch["seed"].tolist(), batch=2, device=torch.device("cpu"))
+    mse, kl, log_mse = (part.item() for part in trainer.learner.model(**inputs, teacher_forcing=True, noise=noise))
     loss, *_ = trainer.train_step(batch, position(0), teacher_forced=True, beta=0.5)
     assert loss == pytest.approx((mse if distortion == "mse" else 1e-3 * log_mse) + 0.5 * 0.01 * kl, rel=1e-4)

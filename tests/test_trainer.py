@@ -59,7 +59,7 @@ def test_every_predicted_frame_is_scored_and_the_context_frame_is_not(train_args
 
 def test_validation_rolls_out_from_the_prior_with_the_ema_weights(train_args, monkeypatch):
     trainer = make_trainer(train_args)
-    monkeypatch.setattr(trainer.learner.ema.module.posterior, "forward", lambda *_: pytest.fail("posterior used"))
+    monkeypatch.setattr(trainer.learner.ema_model.posterior, "forward", lambda *_: pytest.fail("posterior used"))
     monkeypatch.setattr(trainer.learner.model, "rollout", lambda *_: pytest.fail("weights without EMA used"))
     first, _ = trainer.validate()
     second, _ = trainer.validate()
@@ -131,7 +131,7 @@ def test_the_ema_weights_follow_their_definition(train_args):
         weight = next(trainer.learner.model.parameters()).detach().clone()
         decay = min(0.6, (1 + step) / (10 + step))
         expected = weight if expected is None else decay * expected + (1 - decay) * weight
-    torch.testing.assert_close(next(trainer.learner.ema.module.parameters()).detach(), expected)
+    torch.testing.assert_close(next(trainer.learner.ema_model.parameters()).detach(), expected)
 
 
 def test_every_epoch_trains_with_its_own_values_of_the_schedules(train_args, monkeypatch):

@@ -4,20 +4,20 @@ import argparse
 import contextlib
 import copy
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from modules.base import SequenceLoss, VideoModel
+from modules.gaussian import Noise
 from runtime.devices import autocast, compile_parts
 from runtime.distributed import Ranks
 from training.checkpoints import load_weights
+from training.cuda_graphs import GraphedPass, Pass
 from utils import to_model
 
 
@@ -58,16 +58,6 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
         group.update(own)
 
 
-def ema_update(decay: float) -> Callable[..., None]:
-    """Return the EMA update for AveragedModel. It forgets faster at first, so that the initial weights do not linger."""
-
-    def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
-        n = int(updates)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
-
-    return update
-
-
 def batch_statistics(model: nn.Module) -> list[Tensor]:
     """Return the running statistics of batch normalization, which every forward pass changes."""
     return [buffer for part in model.modules() if isinstance(part, _BatchNorm) for buffer in part.buffers()]
@@ -88,6 +78,13 @@ def data_parallel(model: VideoModel) -> DistributedDataParallel:
     return DistributedDataParallel(model, find_unused_parameters=True)
 
 
+def uses_cuda_graphs(args: argparse.Namespace, device: torch.device, *, distributed: bool, statistics: bool) -> bool:
+    """Return whether passes are recorded: on a GPU, unless a repetition would differ from the first pass."""
+    # The gradients of several passes would replace each other, and warm-up passes would count as batches of the statistics.
+    differs = args.accumulate > 1 or statistics or distributed
+    return device.type == "cuda" and not differs and not args.compile and not getattr(args, "recompute", 0)
+
+
 class Learner:
     """A model in training, with the flags of Trainer.py.
 
@@ -97,7 +94,10 @@ class Learner:
 
     def __init__(self, model: VideoModel, args: argparse.Namespace, device: torch.device, *, distributed: bool):
         self.args, self.device, self.model = args, device, model.to(device)
-        self.ema = AveragedModel(self.model, multi_avg_fn=ema_update(args.ema))
+        self.ema_model = copy.deepcopy(self.model)
+        for part in self.ema_model.modules():
+            if isinstance(part, nn.RNNBase):
+                part.flatten_parameters()  # cuDNN wants them in one piece, which copying has divided
         self.statistics = batch_statistics(self.model)
         if args.compile:
             compile_parts(self.model, device)
@@ -107,6 +107,9 @@ class Learner:
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "float16")
         # Arguments of forward that are flags; a model without such an argument has no such flag.
         self.unroll_settings = {name: getattr(args, name) for name in ("feedback_noise", "recompute") if name in args}
+        self.run_pass = self.forward_backward
+        if uses_cuda_graphs(args, device, distributed=distributed, statistics=bool(self.statistics)):
+            self.run_pass = GraphedPass(self.forward_backward, self.model.parameters())
         self.steps = 0  # applied so far
         self.begin_step()
 
@@ -115,11 +118,6 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         self.losses_finite = True
         self.statistics_before = [buffer.clone() for buffer in self.statistics]
-
-    @property
-    def ema_model(self) -> VideoModel:
-        """Return the copy of the model with the EMA weights."""
-        return cast(VideoModel, self.ema.module)
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the next step."""
@@ -135,21 +133,22 @@ class Learner:
         """
         waits = self.parallel.no_sync() if self.parallel and not completes_step else contextlib.nullcontext()
         with waits:
-            loss, terms = self.loss_of(batch, teacher_forced=teacher_forced, beta=beta)
-            self.scaler.scale(loss * loss_weight).backward()
-        losses = Losses(loss.item(), terms.mse.item(), terms.kl.item())
+            noise = Noise(batch["seed"].tolist(), batch=len(batch["seed"]), device=self.device)
+            inputs = model_inputs(batch, self.device)
+            losses = Losses(*self.run_pass(Pass(inputs, noise, teacher_forced, beta * self.args.kl_weight, loss_weight)).tolist())
         self.losses_finite = self.losses_finite and math.isfinite(losses.loss)
         return losses
 
-    def loss_of(self, batch: dict[str, Tensor], *, teacher_forced: bool, beta: float) -> tuple[Tensor, SequenceLoss]:
-        """Return the loss of a batch, distortion + beta KL, and its terms, as scalars with gradient."""
-        inputs, seeds = model_inputs(batch, self.device), batch["seed"].tolist()
+    def forward_backward(self, given: Pass) -> Tensor:
+        """Add to the gradients of the loss, distortion + beta KL. Return loss, mse and kl, (3,)."""
         with autocast(self.device, self.args.amp):
-            model = self.parallel or self.model
-            terms = SequenceLoss(*model(**inputs, seeds=seeds, teacher_forcing=teacher_forced, **self.unroll_settings))
+            settings = {"noise": given.noise, "teacher_forcing": given.teacher_forced} | self.unroll_settings
+            terms = SequenceLoss(*(self.parallel or self.model)(**given.inputs, **settings))
         # With 1e-3 a frame of 30 dB has the same gradient in either distortion, and KL the same weight next to it.
         distortion = 1e-3 * terms.log_mse if self.args.distortion == "log_mse" else terms.mse
-        return distortion + beta * self.args.kl_weight * terms.kl, terms
+        loss = distortion + given.kl_weight * terms.kl
+        self.scaler.scale(loss * given.loss_weight).backward()
+        return torch.stack([loss, terms.mse, terms.kl]).detach()
 
     def clip_gradients(self) -> GradientCheck:
         """Clip the accumulated gradients to --grad_clip. Return whether the step may be applied."""
@@ -164,9 +163,19 @@ class Learner:
         """Update the weights and their EMA, or only lower the loss scale if float16 overflowed."""
         if math.isfinite(check.norm):
             self.scaler.step(self.optimizer)
-            self.ema.update_parameters(self.model)
+            self.update_ema()
             self.steps += 1
         self.end_step(check)
+
+    @torch.no_grad()
+    def update_ema(self) -> None:
+        """Move the EMA weights towards the weights, faster at first, so that the initial ones do not linger."""
+        decay = min(self.args.ema, (1 + self.steps) / (10 + self.steps)) if self.steps else 0.0
+        averaged: list[Tensor] = list(self.ema_model.parameters())
+        current: list[Tensor] = list(self.model.parameters())
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+        for mine, its in zip(self.ema_model.buffers(), self.model.buffers()):
+            mine.copy_(its)
 
     def discard_step(self, check: GradientCheck) -> None:
         """Leave weights and batch statistics as they were before the first batch of the step."""
@@ -182,13 +191,13 @@ class Learner:
 
     def broadcast_statistics(self, ranks: Ranks) -> None:
         """Copy the batch statistics of the main process, whose model is saved, to all processes."""
-        ranks.broadcast_tensors_([buffer for model in (self.model, self.ema.module) for buffer in batch_statistics(model)])
+        ranks.broadcast_tensors_([buffer for model in (self.model, self.ema_model) for buffer in batch_statistics(model)])
 
     def state(self) -> dict:
         """Return the entries of a checkpoint."""
         return {
             "model": self.model.state_dict(),
-            "ema": self.ema.module.state_dict(),
+            "ema": self.ema_model.state_dict(),
             "optimiser": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.steps,
@@ -197,9 +206,8 @@ class Learner:
     def load(self, state: dict, path: Path, *, for_training: bool) -> None:
         """Load the state of the checkpoint at `path`, the optimizer's only `for_training`. Raises UserError for other models."""
         load_weights(self.model, state["model"], path)
-        load_weights(self.ema.module, state["ema"], path)
+        load_weights(self.ema_model, state["ema"], path)
         self.steps = state["step"]
-        self.ema.n_averaged.fill_(self.steps)
         self.begin_step()  # notes the loaded statistics
         if for_training:
             load_optimizer_state(self.optimizer, state["optimiser"])
