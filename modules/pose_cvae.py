@@ -29,6 +29,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from modules.base import SequenceLoss, VideoModel, sequence_loss
+from modules.cuda_graphs import recorded
 from modules.gaussian import Gaussian, Noise, kl_divergence, standard_like
 from modules.layers import JoinLayer, VGGBlock, VGGLayer, fold_time, halve, paint_over, unfold_time
 
@@ -310,6 +311,10 @@ class PoseCVAE(VideoModel):
         fused = self.fusion(inputs.fused, self.frame_encoder(previous)[-1])  # (N, D, h, w)
         return self.generator(fused, inputs)
 
+    def predict_from_parts(self, previous: Tensor, *inputs: Tensor) -> Tensor:
+        """Return predict() of the inputs given one by one."""
+        return self.predict(previous, DecoderInputs(*inputs))
+
     def unroll(
         self, previous: Tensor, segment: TrainingInputs, from_reference: DecoderInputs, teacher_forcing: bool
     ) -> tuple[Tensor, Tensor]:
@@ -357,5 +362,7 @@ class PoseCVAE(VideoModel):
             z_noise = noise.draw(poses.shape[1], self.latent_dim, height // STRIDE, width // STRIDE)
             z = fold_time(z_scale * z_noise)  # a sample of N(0, I)
             for inputs in self.decoder_inputs(label, z, from_reference).unbind_time():
-                video.append(self.predict(video[-1], inputs))
+                if start == 0 and len(video) == 1:
+                    predict = recorded(self.predict_from_parts, video[0], *inputs, calls=len(windows))
+                video.append(predict(video[-1], *inputs))
         return torch.stack(video, dim=1)  # (B, T, 3, H, W)

@@ -128,7 +128,7 @@ class Skips(NamedTuple):
     levels: list[Tensor]  # (N, width, H, W), (N, 2 width, H/2, W/2), ... or (B, T, ...)
     # fmt: on
 
-    def at(self, t: int | list[int]) -> "Skips":
+    def at(self, t: int | Tensor) -> "Skips":
         """Return the skips of frame t, or of several frames: (B, T, ...) -> (B, ...), or (B, len(t), ...)."""
         return Skips(self.canvas[:, t], [level[:, t] for level in self.levels])
 
@@ -282,7 +282,9 @@ class SVG(VideoModel):
         """
         batch, steps = clip.z.shape[:2]
         predicted, prior, _ = self.step(State(), clip.vectors, clip.conditions, clip.z)
-        sources = [self.skip_frame(t, self.context) for t in range(1, steps + 1)]
+        sources = torch.arange(steps, device=clip.z.device)  # skip_frame() of each t; a list would be copied to the GPU
+        if not self.last_frame_skip:
+            sources = sources.clamp(max=self.context - 1)
         skips = clip.skips.at(sources).fold_time()  # (B*(T-1), ...)
         return unfold_time(self.paint(fold_time(predicted), skips), batch=batch), prior
 

@@ -1,7 +1,6 @@
 """Training passes recorded as CUDA graphs: a GPU repeats a recorded pass without waiting for Python.
 
-Forward and backward of a small model are thousands of short GPU operations, and starting each of them from Python takes longer
-than the operation. A CUDA graph starts all of them at once. What is computed stays the same.
+As in modules/cuda_graphs.py, but with the gradients, with noise, and with numbers that change from pass to pass.
 """
 
 import sys
@@ -12,9 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from modules.cuda_graphs import WARM_UP
 from modules.gaussian import Noise
-
-WARM_UP = 3  # passes before one is recorded, in which CUDA's libraries choose and allocate
 
 
 class FixedNoise(Noise):
@@ -29,7 +27,7 @@ class FixedNoise(Noise):
         return self.tensors[len(self.shapes) - 1]
 
     def fill(self, noise: Noise) -> None:
-        """Draw all numbers anew."""
+        """Draw all numbers again."""
         for tensor in self.tensors:
             tensor.copy_(noise.draw(*tensor.shape[1:]))
 
@@ -102,6 +100,6 @@ class GraphedPass:
             except RuntimeError as error:
                 self.works = False
                 reason = str(error).strip().splitlines()[0]
-                print(f"CUDA graphs do not work here ({reason[:100]}); training goes on without them", file=sys.stderr)
+                print(f"CUDA graphs do not work here ({reason[:100]}); training continues without them", file=sys.stderr)
                 return self.run(given)
         return self.recorded[kind].replay(given)
