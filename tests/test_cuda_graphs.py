@@ -46,7 +46,7 @@ def test_outside_of_a_gpu_nothing_is_recorded():
 @pytest.mark.parametrize("amp", ["none", "bfloat16", "float16"])
 @pytest.mark.parametrize("task", ["dance", "robot"])
 def test_recorded_training_equals_training(request, train_args, rendered_robot, tmp_path, task, amp):
-    """The same losses and weights, over kinds and sizes of batches in turns."""
+    """Losses and weights are equal over kinds and sizes of batches in turns."""
     flags = [*train_args, "--feedback_noise", "0.02"]
     if task == "robot":
         flags = ["--model", "svg_lp", "--DR", str(rendered_robot), "--save_root", str(tmp_path), *SMALL_SVG, "--norm", "group"]
