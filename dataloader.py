@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import os
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,13 +13,13 @@ from torch.utils.data import DataLoader, Sampler
 
 from data.clips import Clips, Sequence
 from data.dance import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences
-from data.images import find_dataset
+from data.images import find_dataset, listing
 from data.robot import RobotClips, RobotSplit, fixed_windows
 from data.truth_csv import find_ground_truth
 from runtime.distributed import Ranks
 from runtime.signals import STOP_SIGNALS, end_workers, held_back, leave_stopping_to_the_main_process
 from training.presets import LEAST_EPOCH
-from utils import UserError, seed_for
+from utils import RANK, UserError, seed_for
 
 Flags = argparse.Namespace  # of Trainer.py; in Tester.py its own flags, which win over those of the checkpoint's training
 
@@ -179,7 +180,11 @@ def dance_sequences(flags: Flags, split: str) -> list[Sequence]:
     lengths = {sequence.name: len(sequence.conditions) for sequence in sequences}
     root = find_dataset(flags.DR, "test")
     ground_truth = find_ground_truth(root, flags.gt, lengths, height=flags.frame_H, width=flags.frame_W)
-    return [sequence._replace(ground_truth=ground_truth.get(sequence.name, sequence.ground_truth)) for sequence in sequences]
+    sequences = [s._replace(ground_truth=ground_truth.get(s.name, s.ground_truth)) for s in sequences]
+    unknown = [sequence.name for sequence in sequences if sequence.ground_truth is None]
+    if 0 < len(unknown) < len(sequences) and RANK == "0":
+        print(f"{root / 'test'}: no ground truth for sequences {listing(unknown)}; only the others are scored", file=sys.stderr)
+    return sequences
 
 
 def robot_split(flags: Flags, split: str, *, shortest: int) -> RobotSplit:

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from data.clips import Clips, Sequence, content_hash, standard_scale
+from data.entries import own_entries, own_files
 from data.frame_cache import BadImages, cached_frames
 from data.frame_store import FrameStore, decode
-from data.images import contiguous_segments, find_dataset, scan_images
+from data.images import SUFFIXES, contiguous_segments, find_dataset, holds_images, report_ignored, scan_images
 from data.issues import FrameIssues, Issues, SkippedFrames
+from data.layouts import FOR_ROBOT, dance_parts, holds_actions, spelling_hint
 from utils import UserError
 
 
@@ -61,12 +63,21 @@ def segment_lengths(numbers: set[int]) -> list[int]:
     return [len(segment) for segment in contiguous_segments(ordered, np.arange(len(ordered)))]
 
 
+def find_split(root: Path, split: str) -> Path:
+    """Return the folder of a split. Raises UserError if there is none, or if it is that of a robot."""
+    folder = find_dataset(root, split) / split
+    if not dance_parts(folder) and holds_actions(folder):
+        raise UserError(f"{folder}: expected {split}_img/ and {split}_label/, got sequences of a robot; {FOR_ROBOT}")
+    return folder
+
+
 def scan_split(root: Path, split: str) -> DanceFiles:
     """List the files of train/ or val/. Raises UserError if a folder is missing or empty."""
-    folder = find_dataset(root, split) / split
+    folder = find_split(root, split)
     frame_folder, pose_folder = folder / f"{split}_img", folder / f"{split}_label"
-    frames, issues = scan_images(frame_folder)
-    poses, pose_issues = scan_images(pose_folder)
+    frames, issues, ignored = scan_images(frame_folder)
+    poses, pose_issues, ignored_poses = scan_images(pose_folder)
+    report_ignored(folder, [*ignored, *ignored_poses])
     issues.add_all(pose_issues)
     ambiguous = set(issues.by_number)
     issues.add_all(unpaired(frames, poses, frame_folder=frame_folder, pose_folder=pose_folder, ambiguous=ambiguous))
@@ -190,8 +201,33 @@ def load_validation_sequences(split: DanceSplit, *, length: int) -> list[Sequenc
 
 def sequence_folders(folder: Path) -> list[Path]:
     """Return the numbered folders in `folder`, in numeric order."""
-    numbered = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
+    numbered = [path for path in own_entries(folder).folders if path.name.isdecimal()]
     return sorted(numbered, key=lambda path: (int(path.name), path.name))
+
+
+def sequence_names(folder: Path) -> dict[str, str | None]:
+    """Return the names of all sequences in the parts of test/, in numeric order, with the problem that a name has.
+
+    The rows of submission.csv are in the order of the numbers, so a sequence with another name has no place in it.
+    """
+    numbered: dict[str, None] = {}
+    foreign: dict[str, str | None] = {}
+    for part in dance_parts(folder):
+        numbered |= dict.fromkeys(path.name for path in sequence_folders(folder / part))
+        for path in own_entries(folder / part).folders:
+            if not path.name.isdecimal() and holds_images(path):
+                foreign[path.name] = (
+                    f"{path}: expected a sequence with a number as its name, such as 0/; rename it in every folder"
+                )
+    names: dict[str, str | None] = {}
+    before = ""
+    for name in sorted(numbered, key=lambda name: (int(name), name)):
+        same = bool(before) and int(before) == int(name)
+        names[name] = (
+            f"{folder}: {before}/ and {name}/ are both sequence {int(name)}; expected each number once" if same else None
+        )
+        before = name
+    return names | foreign
 
 
 class SequenceFiles(NamedTuple):
@@ -214,14 +250,21 @@ def scan_sequence(folder: Path, name: str) -> SequenceFiles:
     frame_folder, pose_folder, gt_folder = (folder / kind / name for kind in ("test_img", "test_label", "test_gt"))
     images: dict[Path, dict[int, Path]] = {frame_folder: {}, pose_folder: {}, gt_folder: {}}
     issues, problems = FrameIssues(), []
+    ignored: list[Path] = []
+    existing = [place for place in images if place.is_dir() and any(own_entries(place))]
     for place in images:
-        if place == gt_folder and not (place.is_dir() and any(place.iterdir())):
+        if place == gt_folder and place not in existing:
             continue
         try:
-            images[place], found = scan_images(place)
+            images[place], found, ignored_images = scan_images(place)
             issues.add_all(found)
+            ignored += ignored_images
         except UserError as error:
-            problems.append(str(error))
+            others = " and ".join(f"{other.parent.name}/{name}" for other in existing if other != place)
+            problems.append(
+                str(error) if place.is_dir() or not others else f"{place}: no such folder; expected one as there is {others}"
+            )
+    report_ignored(folder, ignored)
     first_frames, poses, ground_truth = images.values()
     if ground_truth:
         ambiguous = set(issues.by_number)
@@ -260,14 +303,20 @@ def load_test_sequences(root: Path, *, height: int, width: int, cache_dir: Path 
     Sequence i has its first frame in test_img/{i}/, T poses in test_label/{i}/ and, if the ground truth is known, T frames in
     test_gt/{i}/. Raises UserError with all problems of all sequences.
     """
-    folder = find_dataset(root, "test") / "test"
+    folder = find_split(root, "test")
     for name in ("test_img", "test_label"):
-        if not (folder / name).is_dir() or not sequence_folders(folder / name):
-            raise UserError(f"{folder / name}: no sequences; expected numbered folders 0/, 1/, ...")
-    names = [path.name for path in sequence_folders(folder / "test_label")]
+        if not (folder / name).is_dir():
+            raise UserError(f"{folder / name}: no sequences; expected numbered folders 0/, 1/, ...{spelling_hint(folder, name)}")
+    names = sequence_names(folder)
+    if not names:
+        raise UserError(f"{folder / 'test_label'}: no sequences; expected numbered folders 0/, 1/, ...")
+    report_ignored(folder, [path for part in dance_parts(folder) for path in own_files(folder / part, SUFFIXES)])
     sequences: list[Sequence] = []
     problems: list[str] = []
-    for name in names:
+    for name, problem in names.items():
+        if problem:
+            problems.append(problem)
+            continue
         files = scan_sequence(folder, name)
         sequence, found = load_test_sequence(files, root=folder.parent, height=height, width=width, cache_dir=cache_dir)
         problems += found

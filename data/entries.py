@@ -27,7 +27,8 @@ class Entries(NamedTuple):
 
 def own_entries(folder: Path) -> Entries:
     """Return the content of a folder without hidden and system files and folders. Raises OSError for a missing folder."""
-    files, folders = [], []
+    files: list[Path] = []
+    folders: list[Path] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if not is_system(entry.name):

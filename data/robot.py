@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from data.clips import Clips, Sequence, content_hash, standard_scale
+from data.entries import is_system
 from data.frame_cache import CachedFrames
 from data.frame_store import FrameStore, decode
-from data.images import SUFFIXES, contiguous_segments, find_dataset, scan_images
+from data.images import IMAGE_NAME, SUFFIXES, contiguous_segments, find_dataset, report_ignored, scan_images
 from data.issues import FrameIssues, Issues, SkippedFrames
+from data.layouts import ACTIONS, FOR_DANCE, POSITIONS, dance_parts, holds_actions, spelling_hint
 from utils import RANK, UserError
 
-ACTIONS, POSITIONS = "actions.csv", "endeffector_positions.csv"
 LARGEST_VALUE = float(np.finfo(np.float32).max)  # of a condition
 MAX_NAMED = 5  # sequences that a message names; the others are counted
 
@@ -33,16 +34,30 @@ def natural_order(path: Path) -> list:
     return [[int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] for name in path.parts]
 
 
-def find_sequences(folder: Path) -> list[Path]:
-    """Return the folders that contain images or actions, at any depth, in numeric order. Raises UserError if there is none."""
-    found = []
+class Sequences(NamedTuple):
+    """The folders of a split that are sequences, in numeric order, and what is not part of any."""
+
+    folders: list[Path]
+    ignored: list[Path]  # images of types that are not read, outside of all sequences; empty folders
+
+
+def find_sequences(folder: Path) -> Sequences:
+    """Find the folders that contain images or tables, at any depth. Raises UserError if there is none, or if it is a dance."""
+    if (parts := dance_parts(folder)) and not holds_actions(folder):
+        raise UserError(f"{folder}: expected sequences with {ACTIONS}, got {', '.join(parts)} of a dance; {FOR_DANCE}")
+    found, ignored = [], []
     for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        if ACTIONS in files or any(Path(name).suffix.lower() in SUFFIXES for name in files):
+        folders[:] = [name for name in folders if not is_system(name)]
+        own = [name for name in files if not is_system(name)]
+        if any(name.lower() in (ACTIONS, POSITIONS) or Path(name).suffix.lower() in SUFFIXES for name in own):
             found.append(Path(place))
+        elif not own and not folders:
+            ignored.append(Path(place))
+        else:
+            ignored += [Path(place, name) for name in own if IMAGE_NAME.match(name)]
     if not found:
         raise UserError(f"{folder}: no sequences; expected folders with 0.png, 1.png, ... and {ACTIONS}")
-    return sorted(found, key=natural_order)
+    return Sequences(sorted(found, key=natural_order), sorted(ignored, key=natural_order))
 
 
 def read_table(path: Path, numbers: list[int]) -> tuple[np.ndarray | None, list[str]]:
@@ -104,6 +119,7 @@ class Recording(NamedTuple):
     problems: list[str]  # of the whole sequence
     issues: FrameIssues  # of single frames
     missing: int  # frames in the gaps between others
+    ignored: list[Path]  # as in ImageScan
 
     def found(self) -> int:
         """Return the number of frames including missing ones, at least one."""
@@ -128,12 +144,18 @@ class Recording(NamedTuple):
         return named
 
 
+def misspelled_tables(folder: Path) -> list[str]:
+    """Return a problem for each table with a name in another case of letters; without positions, a sequence looks whole."""
+    missing = [name for name in (ACTIONS, POSITIONS) if not (folder / name).is_file()]
+    return [f"{folder / name}: no such file{hint}" for name in missing if (hint := spelling_hint(folder, name))]
+
+
 def scan_recording(folder: Path, name: str) -> Recording:
     """List the files of the sequence in a folder and read its conditions, without decoding its images."""
     try:
-        frames, issues = scan_images(folder)
+        frames, issues, ignored = scan_images(folder)
     except UserError as error:
-        return Recording(name, {}, None, [str(error)], FrameIssues(), 0)
+        return Recording(name, {}, None, [str(error)], FrameIssues(), 0, [])
     problems, missing = [], 0
     numbers = sorted({*frames, *issues.by_number})
     for before, after in zip(numbers, numbers[1:]):
@@ -141,13 +163,13 @@ def scan_recording(folder: Path, name: str) -> Recording:
             gap = f"frame {before + 1}" if after - before == 2 else f"frames {before + 1} to {after - 1}"
             problems.append(f"{folder}: no {gap} between {before} and {after}; expected consecutive frame numbers")
             missing += after - before - 1
-    conditions = None
-    if numbers:
+    conditions, misspelled = None, misspelled_tables(folder)
+    if numbers and not misspelled:
         conditions, found = read_conditions(folder, numbers)
         problems += found
     if conditions is not None:
         conditions = conditions[[row for row, number in enumerate(numbers) if number in frames]]
-    return Recording(name, frames, conditions, problems, issues, missing)
+    return Recording(name, frames, conditions, [*problems, *misspelled], issues, missing, ignored)
 
 
 def check_columns(folder: Path, recordings: list[Recording]) -> list[Recording]:
@@ -245,7 +267,10 @@ class RobotSplit(FrameStore):
         divided there into several.
         """
         folder = find_dataset(root, split) / split
-        found = [scan_recording(path, path.relative_to(folder).as_posix()) for path in find_sequences(folder)]
+        sequence_folders, ignored = find_sequences(folder)
+        found = [scan_recording(path, path.relative_to(folder).as_posix()) for path in sequence_folders]
+        inner = {*sequence_folders}
+        report_ignored(folder, [*ignored, *(path for recording in found for path in recording.ignored if path not in inner)])
         recordings = check_columns(folder, found)
         # Recordings with bad conditions are decoded too: all problems are found at once, and correcting a csv keeps the cache.
         long = [recording for recording in recordings if len(recording.frames) >= shortest]

@@ -1,10 +1,12 @@
-"""Folders of numbered images, and the folder of a data set."""
+"""Folders of numbered images."""
 
-import shutil
-
+import numpy as np
 import pytest
+from PIL import Image
 
-from data.images import find_dataset, numbered_images, scan_images
+from data.frame_cache import read_images
+from data.images import numbered_images, scan_images
+from tests.helpers.images import write_image
 from utils import UserError
 
 
@@ -38,9 +40,75 @@ def test_a_name_without_number_is_refused(tmp_path):
 def test_a_scan_separates_the_images_from_the_issues(tmp_path):
     for name in ("8.png", "frame7.png", "frame007.png", "cover.png"):
         (tmp_path / name).touch()
-    images, issues = scan_images(tmp_path)
-    assert images == {8: tmp_path / "8.png"}
+    images, issues, ignored = scan_images(tmp_path)
+    assert images == {8: tmp_path / "8.png"} and ignored == []
     assert list(issues.by_number) == [7] and list(issues.by_name) == ["cover.png"] and len(issues.messages()) == len(issues) == 2
+
+
+@pytest.mark.parametrize("name, message", [
+    ("5.gif", "5.gif: expected .png, .jpg, .bmp, .webp or .tif, got .gif; convert it, or move it out of"), ("frame05.HEIC", "got .HEIC; convert it"),
+    ("5.avif", "got .avif; convert it"), ("5.png.crdownload", "got .crdownload; rename it"), ("5.jpg.part", "got .part; rename it"), ("5.PNG~", "got .PNG~; rename it"),
+])  # fmt: skip
+def test_a_frame_of_a_type_that_is_not_read_is_an_issue(tmp_path, name, message):
+    """It once vanished without a word, as a cut in the video."""
+    for other in ("4.png", "6.png", "notes.txt", "5.txt", "5", "data.zip"):
+        (tmp_path / other).touch()
+    assert not scan_images(tmp_path).issues
+    (tmp_path / name).touch()
+    images, issues, ignored = scan_images(tmp_path)
+    assert list(images) == [4, 6] and list(issues.by_number) == [5] and not ignored
+    assert message in issues.messages()[0]
+    with pytest.raises(UserError, match="1 frame numbers missing"):
+        numbered_images(tmp_path)
+
+
+def test_other_images_that_are_not_read_are_listed_in_one_line(tmp_path, capsys):
+    for name in ("4.png", "5.png", "5.gif", "preview.gif", "4.png.part", "notes.txt", "x.heic", "._4.png", "Thumbs.db"):
+        (tmp_path / name).touch()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "old" / "9.png").touch()
+    assert list(numbered_images(tmp_path)) == [4, 5]
+    assert capsys.readouterr().err == f"{tmp_path}: not read as frames: 4.png.part, 5.gif, preview.gif and 2 more\n"
+
+
+def test_endings_may_be_in_any_case_of_letters(tmp_path):
+    names = ["0.PNG", "1.Png", "2.JPG", "3.jpeg", "4.WebP", "5.BMP", "6.tif", "7.TIFF"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in numbered_images(tmp_path).values()] == names
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("ending", [".tif", ".TIFF"])
+def test_tiff_has_the_pixels_of_the_same_png(tmp_path, compression, ending):
+    write_image(tmp_path / "5.png", size=(16, 8), seed=3)
+    with Image.open(tmp_path / "5.png") as image:
+        image.save(tmp_path / f"6{ending}", "TIFF", compression=compression)
+    png, tiff = numbered_images(tmp_path).values()
+    pixels = [read_images([path], height=8, width=16)[0] for path in (png, tiff)]
+    with Image.open(png) as image:
+        assert pixels[0] == pixels[1] == np.asarray(image).transpose(2, 0, 1).tobytes()
+
+
+def test_a_folder_with_the_name_of_an_image_is_not_an_image(tmp_path, capsys):
+    """A folder dir5.png was counted as frame 5, and "cannot be read as an image; expected an intact PNG"."""
+    for name in ("4.png", "6.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "dir5.png").mkdir()
+    (message,) = scan_images(tmp_path).issues.messages()
+    assert message == f"{tmp_path / 'dir5.png'}: expected an image, got a folder; rename it, or move it out of {tmp_path.name}/"
+    (tmp_path / "5.png").touch()
+    assert list(numbered_images(tmp_path)) == [4, 5, 6]
+    assert capsys.readouterr().err == f"{tmp_path}: not read as frames: dir5.png/\n"
+
+
+def test_a_folder_of_images_of_another_type_says_so(tmp_path):
+    for number in range(5):
+        (tmp_path / f"{number}.heic").touch()
+    expected = r"holds no images; .*, got 0\.heic, 1\.heic, 2\.heic and 2 more; convert them to PNG"
+    with pytest.raises(UserError, match=expected):
+        scan_images(tmp_path)
 
 
 def test_a_number_that_does_not_fit_into_64_bits_is_refused(tmp_path):
@@ -52,9 +120,3 @@ def test_a_number_that_does_not_fit_into_64_bits_is_refused(tmp_path):
         UserError, match=r"8\.png: expected a frame number of at most 4611686018427387904, got 9223372036854775808"
     ):
         numbered_images(tmp_path)
-
-
-def test_the_data_set_may_be_nested_once_more(rendered, tmp_path):
-    shutil.copytree(rendered, tmp_path / "outer" / "LAB4_Dataset")
-    assert find_dataset(tmp_path / "outer", "train") == tmp_path / "outer" / "LAB4_Dataset"
-    assert find_dataset(rendered, "train") == rendered
