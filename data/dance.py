@@ -266,7 +266,7 @@ def scan_sequence(folder: Path, name: str) -> SequenceFiles:
             )
     report_ignored(folder, ignored)
     first_frames, poses, ground_truth = images.values()
-    if ground_truth:
+    if ground_truth and poses:  # without any pose image, one line says so
         ambiguous = set(issues.by_number)
         issues.add_all(unpaired(ground_truth, poses, frame_folder=gt_folder, pose_folder=pose_folder, ambiguous=ambiguous))
     if len(poses) == 1:

@@ -74,6 +74,73 @@ def test_folders_may_be_links(tmp_path):
     assert list(split_of(tmp_path).sequences) == ["linked/3"]
 
 
+def test_hidden_and_system_folders_and_files_are_no_sequences(data, capsys):
+    """__MACOSX/, @eaDir/ and ._0.png below train/ once made the training refuse the data."""
+    before = clips_of(split_of(data)).content_hash
+    train = data / "train"
+    (train / "._0.png").touch()
+    (train / "Thumbs.db").touch()
+    write_sequence(train / "__MACOSX" / "traj" / "0", 3)
+    write_sequence(train / "traj_0_to_255.tfrecords" / "9" / "@eaDir", 2)
+    (train / "traj_0_to_255.tfrecords" / "9" / "._3.png").touch()
+    (train / "traj_0_to_255.tfrecords" / "9" / "notes.txt").touch()
+    (train / "lost+found").mkdir()
+    (train / "README.md").touch()
+    assert clips_of(split_of(data)).content_hash == before
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_no_sequence_is_listed_in_one_line(data, capsys):
+    """An empty folder may be a sequence that was not copied; images of other types may be all of its frames."""
+    train = data / "train"
+    before = clips_of(split_of(data)).content_hash
+    assert capsys.readouterr().err == ""
+    (train / "traj_0_to_255.tfrecords" / "11").mkdir()
+    (train / "traj_0_to_255.tfrecords" / "12").mkdir()
+    for place in ("9/4.heic", "12/0.heic", "10/preview.gif"):
+        (train / "traj_0_to_255.tfrecords" / place).touch()
+    assert clips_of(split_of(data)).content_hash == before
+    expected = [f"traj_0_to_255.tfrecords/{name}" for name in ("11/", "12/0.heic", "9/4.heic")]
+    assert capsys.readouterr().err == f"{train}: not read as frames: {', '.join(expected)} and 1 more\n"
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("2.gif", r"2\.gif: expected \.png, .*, got \.gif; convert it"), ("2.avif", r"got \.avif; convert it"), ("frame2.png.part", r"got \.part; rename it"),
+    ("2.png", r"2\.png: expected an image, got a folder; rename it, or move it out of 10/"),
+])  # fmt: skip
+def test_a_frame_that_is_not_read_is_named(data, name, expected):
+    folder = data / "train" / "traj_0_to_255.tfrecords" / "10"
+    (folder / "2.png").unlink()
+    (folder / name).mkdir() if name == "2.png" else (folder / name).touch()
+    with pytest.raises(UserError, match=f"1 of 12 frames cannot be used.*\n.*{expected}"):
+        split_of(data)
+
+
+@pytest.mark.parametrize("name", ["actions.csv", "endeffector_positions.csv"])
+def test_tables_with_another_case_of_letters_are_refused(data, name):
+    """With positions of another name in every sequence, the model once trained without them."""
+    for folder in (data / "train" / "traj_0_to_255.tfrecords").iterdir():
+        (folder / name).rename(folder / name.upper())
+        if (folder / name).exists():
+            pytest.skip("this disk ignores the case of letters")
+    with pytest.raises(UserError) as raised:
+        split_of(data)
+    assert len(raised.value.problems) == 2
+    assert all(
+        problem.endswith(f"{name}: no such file; got {name.upper()}, rename it to {name}") for problem in raised.value.problems
+    )
+
+
+def test_a_folder_with_positions_alone_is_a_damaged_sequence(data):
+    (data / "train" / "traj_0_to_255.tfrecords" / "11").mkdir()
+    shutil.copy(
+        data / "train" / "traj_0_to_255.tfrecords" / "9" / "endeffector_positions.csv",
+        data / "train" / "traj_0_to_255.tfrecords" / "11",
+    )
+    with pytest.raises(UserError, match=r"tfrecords.11: holds no images"):
+        split_of(data)
+
+
 def test_tables_may_have_any_number_of_columns(tmp_path):
     write_sequence(tmp_path / "train" / "0", 4, actions=2, positions=None)
     assert split_of(tmp_path).conditions.shape == (4, 2)
