@@ -216,17 +216,13 @@ def sequence_names(folder: Path) -> dict[str, str | None]:
         numbered |= dict.fromkeys(path.name for path in sequence_folders(folder / part))
         for path in own_entries(folder / part).folders:
             if not path.name.isdecimal() and holds_images(path):
-                foreign[path.name] = (
-                    f"{path}: expected a sequence with a number as its name, such as 0/; rename it in every folder"
-                )
+                foreign[path.name] = f"{path}: expected a number as the name of a sequence, such as 0/; rename it in every folder"
     names: dict[str, str | None] = {}
-    before = ""
+    first_names: dict[int, str] = {}
     for name in sorted(numbered, key=lambda name: (int(name), name)):
-        same = bool(before) and int(before) == int(name)
-        names[name] = (
-            f"{folder}: {before}/ and {name}/ are both sequence {int(name)}; expected each number once" if same else None
-        )
-        before = name
+        first = first_names.setdefault(int(name), name)
+        same = f"{first}/ and {name}/ are both sequence {int(name)}"
+        names[name] = None if first == name else f"{folder}: {same}; expected each number once"
     return names | foreign
 
 
@@ -261,9 +257,8 @@ def scan_sequence(folder: Path, name: str) -> SequenceFiles:
             ignored += ignored_images
         except UserError as error:
             others = " and ".join(f"{other.parent.name}/{name}" for other in existing if other != place)
-            problems.append(
-                str(error) if place.is_dir() or not others else f"{place}: no such folder; expected one as there is {others}"
-            )
+            lacking = not place.is_dir() and others
+            problems.append(f"{place}: no such folder; expected one as there is {others}" if lacking else str(error))
     report_ignored(folder, ignored)
     first_frames, poses, ground_truth = images.values()
     if ground_truth and poses:  # without any pose image, one line says so

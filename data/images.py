@@ -24,7 +24,7 @@ IMAGE_NAME = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 HIGHEST_NUMBER = 2**62  # of a frame; sums and differences of frame numbers must fit into 64 bits
-MAX_NAMED = 3  # files and folders that a line names; the others are counted
+MAX_NAMED = 5  # files, folders or sequences that a line names; the others are counted
 
 
 def find_dataset(root: Path, split: str) -> Path:
@@ -35,11 +35,11 @@ def find_dataset(root: Path, split: str) -> Path:
     """
     if not root.is_dir():
         raise UserError(f"--DR {root}: no such folder; expected a data set with a folder {split}/")
-    names = {*SPLITS, *Path(split).parts[:1]}
-    inner = [folder for folder in own_entries(root).folders if any(has_split(folder, name) for name in names)]
-    at_root = any((root / name).is_dir() for name in names)
-    if at_root and (root / split).is_dir():
+    if (root / split).is_dir():
         return root
+    names = {*SPLITS, *Path(split).parts[:1]}
+    at_root = any((root / name).is_dir() for name in names)
+    inner = [folder for folder in own_entries(root).folders if any(has_split(folder, name) for name in names)]
     candidates = [root] if at_root else inner
     others = [folder for folder in inner if has_split(folder, split)] if at_root else inner[1:]
     if others:

@@ -19,7 +19,10 @@ FOR_ROBOT = "for a robot use --model svg_fp, or a checkpoint trained with it"
 
 def has_split(folder: Path, split: str) -> bool:
     """Return whether a folder contains a split of a data set; the results of a test are in a folder of the same name."""
-    return (folder / split).is_dir() and not (folder / split / "scores.json").is_file()
+    try:
+        return (folder / split).is_dir() and not (folder / split / "scores.json").is_file()
+    except OSError:  # a folder that must not be opened
+        return False
 
 
 def dance_parts(split_folder: Path) -> list[str]:

@@ -20,13 +20,12 @@ from data.clips import Clips, Sequence, content_hash, standard_scale
 from data.entries import is_system
 from data.frame_cache import CachedFrames
 from data.frame_store import FrameStore, decode
-from data.images import IMAGE_NAME, SUFFIXES, contiguous_segments, find_dataset, report_ignored, scan_images
+from data.images import IMAGE_NAME, SUFFIXES, contiguous_segments, find_dataset, listing, report_ignored, scan_images
 from data.issues import FrameIssues, Issues, SkippedFrames
 from data.layouts import ACTIONS, FOR_DANCE, POSITIONS, dance_parts, holds_actions, spelling_hint
 from utils import RANK, UserError
 
 LARGEST_VALUE = float(np.finfo(np.float32).max)  # of a condition
-MAX_NAMED = 5  # sequences that a message names; the others are counted
 
 
 def natural_order(path: Path) -> list:
@@ -234,11 +233,10 @@ def long_segments(folder: Path, recordings: list[Recording], *, shortest: int) -
                 sequences[name] = range(begin + segment.start, begin + segment.stop)
         if len(recording.frames) >= shortest:
             begin += len(recording.frames)
-    listed = ", ".join(short[:MAX_NAMED]) + (f" and {len(short) - MAX_NAMED} more" if len(short) > MAX_NAMED else "")
     if not sequences:
-        raise UserError(f"{folder}: every sequence is shorter than {shortest} frames: {listed}")
+        raise UserError(f"{folder}: every sequence is shorter than {shortest} frames: {listing(short)}")
     if short and RANK == "0":  # every process finds the same
-        print(f"{folder}: skipped sequences shorter than {shortest} frames: {listed}", file=sys.stderr)
+        print(f"{folder}: skipped sequences shorter than {shortest} frames: {listing(short)}", file=sys.stderr)
     return sequences
 
 

@@ -9,6 +9,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data.entries import own_entries, own_files
 from data.images import SUFFIXES
 from poses.splits import SPLITS
 from runtime.files import check_writable, write_whole
@@ -45,7 +46,7 @@ def file_state(path: Path | None) -> list | None:
         return None
     files = [path]
     if path.is_dir():  # file managers put files of their own into folders
-        files = [file for file in path.iterdir() if file.suffix.lower() in INPUT_SUFFIXES and not file.name.startswith(".")]
+        files = own_files(path, INPUT_SUFFIXES)
     states = [file.stat() for file in files]
     return [len(states), sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)]
 
@@ -57,7 +58,7 @@ def start_or_continue(folder: Path, settings: dict[str, Any], *, overwrite: bool
     if the folder contains something else, or a data set of other settings.
     """
     if not (folder / "manifest.json").is_file():
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and any(own_entries(folder)):
             raise UserError(f"--out {folder}: expected a new folder or an unfinished data set, got a folder with other files")
         check_writable(folder, flag="--out")
         write_manifest(folder, {"settings": settings, "splits": {}})

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from data.entries import own_entries
 from data.images import SUFFIXES, numbered_images
 from poses.cropping import Box, View
 from poses.footage import read_upright
@@ -82,7 +83,7 @@ def holds_pose_images(path: Path) -> bool:
     A folder that also contains JSON files is not: if OpenPose writes both into one folder, its images are the frames with the
     skeletons drawn over them. A model conditioned on these would see the frames that it predicts.
     """
-    suffixes = {file.suffix.lower() for file in path.iterdir() if not file.name.startswith(".")} if path.is_dir() else set()
+    suffixes = {file.suffix.lower() for file in own_entries(path).files} if path.is_dir() else set()
     return bool(suffixes & SUFFIXES) and ".json" not in suffixes
 
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
+from data.entries import own_entries
 from data.images import numbered_images
 from poses.footage import open_footage, read_upright
 from poses.keypoint_files import read_keypoints, read_sequence
@@ -137,7 +138,8 @@ def open_dataset(folder: Path, height: int, width: int) -> Source:
         # Only the order counts: --every and the images of a folder cause steps and gaps in the numbers.
         people = [people for _, people in sorted(read_keypoints(keypoints).items())]
         return keypoint_source(people, size, height, width)
-    tests = [path for path in (folder / "test" / "test_label").glob("*") if path.is_dir()]
+    test_labels = folder / "test" / "test_label"
+    tests = own_entries(test_labels).folders if test_labels.is_dir() else []
     images: dict[int, Path] = {}
     for labels in [folder / "train" / "train_label", folder / "val" / "val_label", *tests]:
         images |= numbered_images(labels)

@@ -63,13 +63,27 @@ def test_a_frame_of_a_type_that_is_not_read_is_an_issue(tmp_path, name, message)
 
 
 def test_other_images_that_are_not_read_are_listed_in_one_line(tmp_path, capsys):
-    for name in ("4.png", "5.png", "5.gif", "preview.gif", "4.png.part", "notes.txt", "x.heic", "._4.png", "Thumbs.db"):
+    for name in (
+        "4.png",
+        "5.png",
+        "5.gif",
+        "preview.gif",
+        "4.png.part",
+        "notes.txt",
+        "x.heic",
+        "y.heic",
+        "z.heic",
+        "._4.png",
+        "Thumbs.db",
+    ):
         (tmp_path / name).touch()
     (tmp_path / "old").mkdir()
     (tmp_path / "empty").mkdir()
     (tmp_path / "old" / "9.png").touch()
     assert list(numbered_images(tmp_path)) == [4, 5]
-    assert capsys.readouterr().err == f"{tmp_path}: not read as frames: 4.png.part, 5.gif, preview.gif and 2 more\n"
+    assert (
+        capsys.readouterr().err == f"{tmp_path}: not read as frames: 4.png.part, 5.gif, preview.gif, x.heic, y.heic and 2 more\n"
+    )
 
 
 def test_endings_may_be_in_any_case_of_letters(tmp_path):
@@ -104,9 +118,9 @@ def test_a_folder_with_the_name_of_an_image_is_not_an_image(tmp_path, capsys):
 
 
 def test_a_folder_of_images_of_another_type_says_so(tmp_path):
-    for number in range(5):
+    for number in range(7):
         (tmp_path / f"{number}.heic").touch()
-    expected = r"holds no images; .*, got 0\.heic, 1\.heic, 2\.heic and 2 more; convert them to PNG"
+    expected = r"holds no images; .*, got 0\.heic, 1\.heic, .*, 4\.heic and 2 more; convert them to PNG"
     with pytest.raises(UserError, match=expected):
         scan_images(tmp_path)
 

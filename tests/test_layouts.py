@@ -4,11 +4,7 @@ import re
 
 import pytest
 
-import Tester
-import Trainer
 from data.images import find_dataset
-from tests.helpers.refusals import refused
-from tests.helpers.settings import SMALL, SMALL_SVG
 from utils import UserError
 
 
@@ -98,32 +94,6 @@ def test_a_missing_split_is_named_with_the_place_that_was_searched(tmp_path):
     (tmp_path / "only" / "__MACOSX").mkdir(parents=True)
     with pytest.raises(UserError, match="got an empty folder"):
         find_dataset(tmp_path / "only", "val")
-
-
-def test_the_other_tasks_data_are_recognized(rendered, rendered_robot, trained, trained_robot, tmp_path, capsys):
-    """The messages name the flag, instead of a folder or a file that the other task does not have."""
-    dance, robot = (
-        "for a dance use --model pose_cvae, or a checkpoint trained with it",
-        "for a robot use --model svg_fp, or a checkpoint trained with it",
-    )
-    run = ["--save_root", tmp_path / "run"]
-    message = refused(capsys, Trainer.main, ["--DR", rendered_robot, *run, *SMALL])
-    assert (
-        message
-        == f"error: --DR {rendered_robot}: no folder val/; expected it there or one level below; got validate/ as in the data of a robot; {robot}"
-    )
-    message = refused(capsys, Trainer.main, ["--model", "svg_fp", "--DR", rendered, *run, *SMALL_SVG])
-    assert (
-        message
-        == f"error: --DR {rendered}: no folder validate/; expected it there or one level below; got val/ as in the data of a dance; {dance}"
-    )
-    message = refused(capsys, Tester.main, ["--DR", rendered_robot, "--ckpt_path", trained, *run])
-    assert message == f"error: {rendered_robot / 'test'}: expected test_img/ and test_label/, got sequences of a robot; {robot}"
-    message = refused(capsys, Tester.main, ["--DR", rendered, "--ckpt_path", trained_robot, *run, "--split", "train"])
-    assert (
-        message
-        == f"error: {rendered / 'train'}: expected sequences with actions.csv, got train_img, train_label of a dance; {dance}"
-    )
 
 
 @pytest.mark.parametrize("parts, split, hint", [

@@ -145,6 +145,25 @@ def test_a_model_with_another_prior_cannot_continue_a_run(rendered_robot, traine
     assert "got --model svg_fp (was svg_lp)" in refused(capsys, Trainer.main, argv)
 
 
+def test_the_other_tasks_data_are_recognized(rendered, rendered_robot, trained, trained_robot, tmp_path, capsys):
+    """The messages name the flag, instead of a folder or a file that the other task does not have."""
+    dance, robot = (
+        f"for a {video} use --model {model}, or a checkpoint trained with it"
+        for video, model in [("dance", "pose_cvae"), ("robot", "svg_fp")]
+    )
+    expected = "expected it there or one level below; got"
+    run = ["--save_root", tmp_path / "run"]
+    message = refused(capsys, Trainer.main, ["--DR", rendered_robot, *run])
+    assert message == f"error: --DR {rendered_robot}: no folder val/; {expected} validate/ as in the data of a robot; {robot}"
+    message = refused(capsys, Trainer.main, ["--model", "svg_fp", "--DR", rendered, *run])
+    assert message == f"error: --DR {rendered}: no folder validate/; {expected} val/ as in the data of a dance; {dance}"
+    message = refused(capsys, Tester.main, ["--DR", rendered_robot, "--ckpt_path", trained, *run])
+    assert message == f"error: {rendered_robot / 'test'}: expected test_img/ and test_label/, got sequences of a robot; {robot}"
+    message = refused(capsys, Tester.main, ["--DR", rendered, "--ckpt_path", trained_robot, *run, "--split", "train"])
+    parts = "train_img, train_label of a dance"
+    assert message == f"error: {rendered / 'train'}: expected sequences with actions.csv, got {parts}; {dance}"
+
+
 def test_a_flag_of_the_other_task_is_refused(rendered, trained, rendered_robot, trained_robot, tmp_path, capsys):
     for data, checkpoint, flag in [(rendered, trained, "--windows"), (rendered_robot, trained_robot, "--gt")]:
         message = refused(capsys, Tester.main, ["--DR", data, "--ckpt_path", checkpoint, "--save_root", tmp_path, flag, "1"])
