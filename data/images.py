@@ -11,7 +11,7 @@ import numpy as np
 from data.entries import own_entries
 from data.issues import FrameIssues
 from data.layouts import SPLITS, has_split, spelling_hint, task_hint
-from utils import RANK, UserError
+from utils import RANK, UserError, counted
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 UNREAD_SUFFIXES = {
@@ -157,7 +157,7 @@ def numbered_images(folder: Path) -> dict[int, Path]:
     """Return the images of a folder as scan_images() does. Raises UserError if there is any issue."""
     images, issues, ignored = scan_images(folder)
     if issues:
-        raise UserError(f"{folder}: {len(issues)} frame numbers missing or not unique; rename the images:", issues.messages())
+        raise UserError(f"{folder}: {counted(len(issues), 'image')} without a usable frame number; fix:", issues.messages())
     report_ignored(folder, ignored)
     return images
 
