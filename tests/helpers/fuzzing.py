@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -19,8 +20,8 @@ SURROGATES: Final = "Cs"
 
 
 def cases(count: int) -> settings:
-    """Return settings for `count` cases, the same ones each time, without a database."""
-    return settings(max_examples=count, derandomize=True, deadline=None, database=None)
+    """Return settings for `count` cases, the same ones each time, without a database. FUZZ_CASES in the environment wins."""
+    return settings(max_examples=int(os.environ.get("FUZZ_CASES", count)), derandomize=True, deadline=None, database=None)
 
 
 def names(**settings) -> st.SearchStrategy[str]:
