@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from data.clips import Clips, Sequence, content_hash, standard_scale
+from data.csv_tables import cut_notice, print_notice, read_table
 from data.entries import is_system
 from data.frame_cache import CachedFrames
 from data.frame_store import FrameStore, decode
 from data.images import IMAGE_NAME, SUFFIXES, contiguous_segments, find_dataset, listing, report_ignored, scan_images
 from data.issues import FrameIssues, Issues, SkippedFrames
 from data.layouts import ACTIONS, FOR_DANCE, POSITIONS, dance_parts, holds_actions, spelling_hint
-from utils import RANK, UserError
+from utils import RANK, UserError, counted
 
 LARGEST_VALUE = float(np.finfo(np.float32).max)  # of a condition
 
@@ -59,54 +60,58 @@ def find_sequences(folder: Path) -> Sequences:
     return Sequences(sorted(found, key=natural_order), sorted(ignored, key=natural_order))
 
 
-def read_table(path: Path, numbers: list[int]) -> tuple[np.ndarray | None, list[str]]:
+class Conditions(NamedTuple):
+    """The condition values in the csv files of a sequence."""
+
+    values: np.ndarray | None  # (frames, A) float32; None if there are problems
+    problems: list[str]
+    cut: list[Path]  # files that seem to end within their last number
+
+
+def read_values(path: Path, numbers: list[int]) -> Conditions:
     """Read a csv file without a header, with a row for each of the frame `numbers`.
 
-    Return a table (frames, values) float32, or None if there are problems, and these problems. The file may also have rows for
-    frames that are missing between the first and the last number.
+    The file may also have rows for frames that are missing between the first and the last number.
     """
     if not path.is_file():
-        return None, [f"{path}: no such file; expected one row of numbers per frame"]
+        return Conditions(None, [f"{path}: no such file; expected one row of numbers per frame"], [])
     try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        return None, [f"{path}: expected comma-separated numbers, got text that is not UTF-8"]
-    except OSError as error:
-        return None, [f"{path}: expected comma-separated numbers, got a file that cannot be read ({error.strerror})"]
+        table = read_table(path)
+    except UserError as error:
+        return Conditions(None, [str(error)], [])
     problems = []
+    lines = table.lines
     if len(lines) not in (len(numbers), numbers[-1] - numbers[0] + 1):
-        problems.append(f"{path}: expected a row for each of {len(numbers)} frames, got {len(lines)} rows")
-    table: list[list[float]] = []
-    for row, line in enumerate(lines, start=1):
+        problems.append(f"{path}: expected a row for each of {len(numbers)} frames, got {counted(len(lines), 'row')}")
+    fields = [line.fields for line in lines]
+    usual = Counter(map(len, fields)).most_common(1)[0][0] if lines else 0
+    rows: list[list[float]] = []
+    for line, texts in zip(lines, fields):
         try:
-            values = [float(value) for value in line.split(",")]
+            rows.append([float(text) for text in texts])
         except ValueError:
-            problems.append(f"{path}: row {row}: expected comma-separated numbers, got {line[:60]!r}")
+            problems.append(f"{path}: line {line.number}: expected comma-separated numbers, got {line.text[:60]!r}")
             continue
-        table.append(values)
-        if not all(abs(value) <= LARGEST_VALUE for value in values) or len(values) != len(table[0]):
-            wanted = f"{len(table[0])} finite numbers up to {LARGEST_VALUE:.1e}"
-            problems.append(f"{path}: row {row}: expected {wanted}, got {line[:60]!r}")
+        if len(texts) != usual:
+            problems.append(f"{path}: line {line.number}: {table.ragged(line, len(texts), usual, 'most lines')}")
+        elif unusable := [text for text, value in zip(texts, rows[-1]) if not abs(value) <= LARGEST_VALUE]:
+            wanted = f"expected finite numbers up to {LARGEST_VALUE:.1e}"
+            problems.append(f"{path}: line {line.number}: {wanted}, got {unusable[0][:40]} in {line.text[:60]!r}")
     if problems:
-        return None, problems
-    if len(lines) == len(numbers):
-        return np.array(table, dtype=np.float32), []
-    return np.array(table, dtype=np.float32)[[number - numbers[0] for number in numbers]], []
+        return Conditions(None, problems, [])
+    values = np.array(rows, dtype=np.float32)
+    if len(lines) != len(numbers):
+        values = values[[number - numbers[0] for number in numbers]]
+    return Conditions(values, [], [path] if table.is_cut() else [])
 
 
-def read_conditions(folder: Path, numbers: list[int]) -> tuple[np.ndarray | None, list[str]]:
-    """Read the actions and, if recorded, the end effector's positions after them.
-
-    Return a table (frames, A) float32, or None if there are problems, and these problems.
-    """
+def read_conditions(folder: Path, numbers: list[int]) -> Conditions:
+    """Read the actions and, if recorded, the end effector's positions after them."""
     names = [ACTIONS, POSITIONS] if (folder / POSITIONS).exists() else [ACTIONS]
-    tables, problems = [], []
-    for name in names:
-        table, found = read_table(folder / name, numbers)
-        problems += found
-        if table is not None:
-            tables.append(table)
-    return (None if problems else np.concatenate(tables, axis=1)), problems
+    tables = [read_values(folder / name, numbers) for name in names]
+    problems = [problem for table in tables for problem in table.problems]
+    values = None if problems else np.concatenate([table.values for table in tables if table.values is not None], axis=1)
+    return Conditions(values, problems, [path for table in tables for path in table.cut])
 
 
 class Recording(NamedTuple):
@@ -119,6 +124,7 @@ class Recording(NamedTuple):
     issues: FrameIssues  # of single frames
     missing: int  # frames in the gaps between others
     ignored: list[Path]  # as in ImageScan
+    cut: list[Path]  # csv files that seem to end within their last number
 
     def found(self) -> int:
         """Return the number of frames including missing ones, at least one."""
@@ -154,7 +160,7 @@ def scan_recording(folder: Path, name: str) -> Recording:
     try:
         frames, issues, ignored = scan_images(folder)
     except UserError as error:
-        return Recording(name, {}, None, [str(error)], FrameIssues(), 0, [])
+        return Recording(name, {}, None, [str(error)], FrameIssues(), 0, [], [])
     problems, missing = [], 0
     numbers = sorted({*frames, *issues.by_number})
     for before, after in zip(numbers, numbers[1:]):
@@ -162,13 +168,15 @@ def scan_recording(folder: Path, name: str) -> Recording:
             gap = f"frame {before + 1}" if after - before == 2 else f"frames {before + 1} to {after - 1}"
             problems.append(f"{folder}: no {gap} between {before} and {after}; expected consecutive frame numbers")
             missing += after - before - 1
-    conditions, misspelled = None, misspelled_tables(folder)
+    conditions: np.ndarray | None = None
+    cut: list[Path] = []
+    misspelled = misspelled_tables(folder)
     if numbers and not misspelled:
-        conditions, found = read_conditions(folder, numbers)
+        conditions, found, cut = read_conditions(folder, numbers)
         problems += found
     if conditions is not None:
         conditions = conditions[[row for row, number in enumerate(numbers) if number in frames]]
-    return Recording(name, frames, conditions, [*problems, *misspelled], issues, missing, ignored)
+    return Recording(name, frames, conditions, [*problems, *misspelled], issues, missing, ignored, cut)
 
 
 def check_columns(folder: Path, recordings: list[Recording]) -> list[Recording]:
@@ -275,6 +283,8 @@ class RobotSplit(FrameStore):
         cached = decode_recordings(folder, long, height=height, width=width, cache_dir=cache_dir, skip_bad=skip_bad)
         skipped = issues_of(folder, recordings).raise_or_skip(skip_bad)
         sequences = long_segments(folder, recordings, shortest=shortest)
+        if cut := [path for recording in recordings for path in recording.cut]:
+            print_notice(cut_notice(cut, folder))
         assert cached is not None  # without any usable frame, raise_or_skip() or long_segments() raises
         columns = next(recording.conditions.shape[1] for recording in long if recording.conditions is not None)
         tables = []

@@ -4,8 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from utils import UserError
+
 # Width and height to train at. The course's come first. Both sides can be halved three times.
 ASPECTS = {"2:1": (64, 32), "3:2": (48, 32), "1:1": (32, 32), "2:3": (32, 48), "1:2": (32, 64)}
+MIN_SIDE = 8  # pixels of the video; a smaller window shows nothing
 MARGIN = 0.1  # of the person's height, added around all joints: the head is higher than the eyes, a shoe lower than the toes
 
 
@@ -87,6 +90,14 @@ def choose_window(view: View, aspect: str) -> Box:
     left = min(max(0.0, (box.left + box.right - width) / 2), view.width - width)
     top = min(max(0.0, (box.top + box.bottom - height) / 2), view.height - height)
     return Box(left, top, left + width, top + height)
+
+
+def check_window(window: Box, where: str) -> None:
+    """Raise UserError, which names `where`, for a window that is too small, as when all joints are at one point."""
+    width, height = window.right - window.left, window.bottom - window.top
+    if min(width, height) < MIN_SIDE - 0.01:  # rounding
+        got = f"got {width:.3g} x {height:.3g}; check the poses, --crop and --aspect"
+        raise UserError(f"{where}: expected a window of at least {MIN_SIDE} x {MIN_SIDE} pixels, {got}")
 
 
 def to_window(poses: np.ndarray, window: Box, *, height: int, width: int) -> np.ndarray:

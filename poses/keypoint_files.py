@@ -3,7 +3,6 @@
 There are P people with the J joints of skeleton.py. The people of one frame are (P, J, 3): x and y in pixels, and confidence.
 """
 
-import csv
 import json
 import math
 import re
@@ -13,6 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from data.csv_tables import print_notice
+from data.entries import own_files
+from poses.keypoint_checks import Entry, check_points, check_units, people_by_number
+from poses.keypoint_csv import read_csv
 from poses.skeleton import JOINTS, poses_from_points
 from utils import UserError
 
@@ -70,20 +73,21 @@ def people_of_frames(found: dict[int, np.ndarray], frames: range, path: Path) ->
 
 def read_keypoints(path: Path) -> dict[int, np.ndarray]:
     """Return the people (P, J, 3) of at least one frame, by frame number. Raises UserError without keypoints in pixels."""
+    notices: list[str] = []
     if path.is_dir():
-        found = read_openpose(path)
+        entries = read_openpose(path)
     elif path.suffix.lower() == ".json":
-        found = read_coco(path)
+        entries = read_coco(path)
     elif path.suffix.lower() == ".csv":
-        found = {number: pose[None] for number, pose in read_csv(path).items()}
+        entries, notices = read_csv(path)
     else:
         raise UserError(f"{path}: not keypoints; expected a folder of OpenPose's JSON files, a COCO .json or a .csv")
-    if not found:
+    if not entries:
         raise UserError(f"{path}: contains no frame; expected the keypoints of a video")
-    joints = np.concatenate(list(found.values()))
-    joints = joints[joints[..., 2] > 0]
-    if len(joints) and joints[:, :2].max() <= 1:
-        raise UserError(f"{path}: expected pixels of the video, got no coordinate above 1: these are fractions of its size")
+    found = people_by_number(entries, path)
+    check_units(found, path)
+    for notice in notices:
+        print_notice(notice)
     return found
 
 
@@ -95,119 +99,132 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not JSON; expected keypoints") from None
 
 
-def frame_number(name: str, path: Path) -> int:
-    """Return the last number in a name without OpenPose's suffix. Raises UserError, which names the file `path`."""
-    digits = re.findall(r"\d+", name.removesuffix("_keypoints"))
-    if not digits or len(digits[-1]) > 15:
-        raise UserError(f"{path}: expected a name with the number of its frame, got {name[:40]!r}")
-    return int(digits[-1])
+def to_points(values: Any, counts: Collection[int], place: str) -> np.ndarray:
+    """Convert a flat list x, y, confidence, x, ... or a list of such triples to (K, 3), where K is one of `counts`.
 
-
-def to_points(values: Any, counts: Collection[int], path: Path) -> np.ndarray:
-    """Convert a flat list x, y, confidence, x, ... to (K, 3), where K is one of `counts`. Raises UserError."""
-    expected = "expected " + " or ".join(f"{count} x 3" for count in counts) + " finite numbers for a person"
+    Raises UserError, which names `place`, for other values.
+    """
+    expected = "expected " + " or ".join(f"{count} x 3" for count in counts) + " numbers for a person"
+    if not isinstance(values, list):
+        raise UserError(f"{place}: {expected}, got {shown(values)}")
+    if values and all(isinstance(value, list) and len(value) == 3 for value in values):
+        values = [number for triple in values for number in triple]
+    for i, value in enumerate(values, start=1):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UserError(f"{place}: {expected}, got {shown(value)} as value {i}")
+    if len(values) not in [3 * count for count in counts]:
+        raise UserError(f"{place}: {expected}, got {len(values)} values")
     try:
-        points = np.asarray(values, dtype=np.float32).reshape(-1, 3)
-    except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{path}: {expected}, got keypoints that are not a list of numbers") from None
-    if len(points) not in counts or not np.isfinite(points).all():
-        raise UserError(f"{path}: {expected}, got {points.size} values, {int(np.isfinite(points).sum())} of them finite")
-    return points
+        points = np.array(values, dtype=np.float64).reshape(-1, 3)
+    except OverflowError:
+        raise UserError(f"{place}: expected coordinates in pixels, got a number with hundreds of digits") from None
+    return check_points(points, place)
 
 
-def read_openpose(folder: Path) -> dict[int, np.ndarray]:
-    """Return {frame: people (P, J, 3)} of a folder that OpenPose's --write_json wrote, with one file per frame.
+def shown(value: Any) -> str:
+    """Return the beginning of a JSON value for a message."""
+    try:
+        return json.dumps(value)[:40]
+    except RecursionError:  # json.loads() reads deeper lists than it writes
+        return "lists within lists"
+
+
+def read_openpose(folder: Path) -> list[Entry]:
+    """Return the people of each file of a folder that OpenPose's --write_json wrote, with one file per frame.
 
     Raises UserError for other files.
     """
-    files = sorted(file for file in folder.glob("*.json") if not file.name.startswith("."))
+    files = own_files(folder, {".json"})
     if not files:
         raise UserError(f"{folder}: contains no .json; expected OpenPose's files, such as name_000000000000_keypoints.json")
-    found = {}
-    for file in files:
-        content = read_json(file)
-        people = content.get("people") if isinstance(content, dict) else None
-        if not isinstance(people, list) or not all(isinstance(p, dict) and "pose_keypoints_2d" in p for p in people):
-            expected = "expected OpenPose's JSON, or pose images in a folder without .json"
-            raise UserError(f"{file}: {expected}, got no list of people with pose_keypoints_2d")
-        poses = []
-        for person in people:
-            points = to_points(person["pose_keypoints_2d"], OPENPOSE, file)
-            poses.append(poses_from_points(points, OPENPOSE[len(points)]))
-        found[frame_number(file.stem, file)] = np.stack(poses) if poses else NOBODY
-    return found
+    return [Entry(file.stem.removesuffix("_keypoints"), file.name, read_openpose_file(file)) for file in files]
 
 
-def read_coco(path: Path) -> dict[int, np.ndarray]:
-    """Return {frame: people (P, J, 3)} of COCO's keypoints: a list of results, or a file with images and annotations.
+def read_openpose_file(file: Path) -> np.ndarray:
+    """Return the people (P, J, 3) in one file of OpenPose. Raises UserError for other content."""
+    content = read_json(file)
+    people = content.get("people") if isinstance(content, dict) else None
+    expected = "expected OpenPose's JSON, or pose images in a folder without .json"
+    if not isinstance(people, list):
+        raise UserError(f"{file}: {expected}, got no list of people with pose_keypoints_2d")
+    poses = []
+    for i, person in enumerate(people, start=1):
+        if not isinstance(person, dict) or "pose_keypoints_2d" not in person:
+            raise UserError(f"{file}: {expected}, got person {i} without pose_keypoints_2d")
+        points = to_points(person["pose_keypoints_2d"], OPENPOSE, f"{file}: person {i}")
+        poses.append(poses_from_points(points, OPENPOSE[len(points)]))
+    return stacked(poses)
 
-    The number of a frame is the number in its image's file name or, without images, in its image_id. Raises UserError for other
-    content.
+
+def read_coco(path: Path) -> list[Entry]:
+    """Return the people of each image of COCO's keypoints: a list of results, or a file with images and annotations.
+
+    The name of a frame is its image's file name or, without images, its image_id. Raises UserError for other content.
     """
     content = read_json(path)
-    names: dict[int | str, Any] = {}
+    names: dict[int | str, str] = {}
     if isinstance(content, dict):
-        names = image_names(content.get("images", []))
+        names = image_names(content.get("images", []), path)
         content = content.get("annotations")
-    if not isinstance(content, list) or not all(map(is_annotation, content)):
+    if not isinstance(content, list):
         raise UserError(f"{path}: expected COCO's keypoints, got no list of annotations with image_id and keypoints")
-    # An image without people has no annotation.
-    found: dict[int, list[np.ndarray]] = {frame_number(Path(str(name)).stem, path): [] for name in names.values()}
-    for row in content:
-        points = to_points(row["keypoints"], (len(COCO),), path)
-        name = Path(str(names.get(row["image_id"], row["image_id"])))
-        found.setdefault(frame_number(name.stem, path), []).append(poses_from_points(points, COCO))
-    return {number: np.stack(poses) if poses else NOBODY for number, poses in found.items()}
+    poses: dict[int | str, list[np.ndarray]] = {image: [] for image in names}  # an image without people has no annotation
+    for i, row in enumerate(content, start=1):
+        place = f"{path}: annotation {i}"
+        image = annotated_image(row, place)
+        if names and image not in names:
+            raise UserError(f"{place}: expected the id of an image in the file, got {shown(image)}")
+        poses.setdefault(image, []).append(poses_from_points(to_points(row["keypoints"], (len(COCO),), place), COCO))
+    if not names and len({type(image) for image in poses}) > 1:
+        raise UserError(f"{path}: expected numbers or names of images as image_id, got both")
+    return [coco_entry(image, names, stacked(own)) for image, own in poses.items()]
 
 
-def image_names(images: Any) -> dict[int | str, Any]:
-    """Return {id: file name} of the images in a COCO file, without malformed entries."""
-    names = {}
-    for image in images if isinstance(images, list) else []:
-        if isinstance(image, dict) and {"id", "file_name"} <= image.keys() and isinstance(image["id"], (int, str)):
-            names[image["id"]] = image["file_name"]
+def coco_entry(image: int | str, names: dict[int | str, str], people: np.ndarray) -> Entry:
+    """Return the people of an image with this id."""
+    if image in names:
+        return Entry(without_suffix(names[image]), f"image {shown(names[image])} (id {shown(image)})", people)
+    return Entry(image if isinstance(image, int) else without_suffix(image), f"image_id {shown(image)}", people)
+
+
+def without_suffix(path: str) -> str:
+    """Return the name of an image without its suffix, which begins with a letter: take.0001 has none."""
+    return re.sub(r"\.[A-Za-z]\w*$", "", Path(path).name)
+
+
+def image_names(images: Any, path: Path) -> dict[int | str, str]:
+    """Return {id: file name} of the images in a COCO file. Raises UserError for an image without them, and for an id twice."""
+    names: dict[int | str, str] = {}
+    for i, image in enumerate(images if isinstance(images, list) else [], start=1):
+        place = f"{path}: image {i}"
+        if not isinstance(image, dict) or not isinstance(image.get("file_name"), str):
+            raise UserError(f"{place}: expected id and file_name, got {shown(image)}")
+        number = image_id(image.get("id"), "id", place)
+        if number in names:
+            raise UserError(f"{place}: expected each id once, got {shown(number)} again")
+        names[number] = image["file_name"]
     return names
 
 
-def is_annotation(row: Any) -> bool:
-    """Return whether a value is an annotation of a COCO file with keypoints."""
-    return isinstance(row, dict) and isinstance(row.get("image_id"), (int, str)) and "keypoints" in row
+def annotated_image(row: Any, place: str) -> int | str:
+    """Return the id of the image of an annotation. Raises UserError for anything but an annotation with keypoints."""
+    if not isinstance(row, dict) or "image_id" not in row or "keypoints" not in row:
+        raise UserError(f"{place}: expected COCO's image_id and keypoints, got {shown(row)}")
+    return image_id(row["image_id"], "image_id", place)
 
 
-def read_csv(path: Path) -> dict[int, np.ndarray]:
-    """Return {frame: pose (J, 3)} of a csv file with a row per frame.
-
-    The columns are frame and, for any of the JOINTS, <joint>_x, <joint>_y and optionally <joint>_c, the confidence. A joint with
-    an empty field was not found. Raises UserError for other content.
-    """
-    expected = "expected columns frame, nose_x, nose_y, nose_c, ..."
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restval=""))
-    except (UnicodeDecodeError, csv.Error):
-        raise UserError(f"{path}: not a csv of text; {expected}") from None
-    header = list(rows[0]) if rows else []
-    names = [name for name in JOINTS if {f"{name}_x", f"{name}_y"} <= set(header)]
-    if "frame" not in header or not names:
-        raise UserError(f"{path}: {expected}, got columns {', '.join(map(str, header[:4])) or 'none'}, ...")
-    poses: dict[int, np.ndarray] = {}
-    for line, row in enumerate(rows, start=2):
-        try:
-            number, points = int(row["frame"]), np.array([csv_point(row, name) for name in names])
-        except (ValueError, TypeError):
-            raise UserError(f"{path}: expected a row of numbers per frame, got something else in line {line}") from None
-        if number in poses or not np.isfinite(points).all():
-            got = f"got a second one, or infinite numbers, in line {line}, frame {number}"
-            raise UserError(f"{path}: expected one row of finite numbers per frame, {got}")
-        poses[number] = poses_from_points(points.astype(np.float32), names)
-    return poses
+def image_id(value: Any, name: str, place: str) -> int | str:
+    """Return the id of an image, 7 for 7.0. Raises UserError if it is neither an integer nor text."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise UserError(f"{place}: expected an integer or text as {name}, got {shown(value)}")
+    return value
 
 
-def csv_point(row: dict[str, str], name: str) -> tuple[float, float, float]:
-    """Return x, y and confidence of a joint in a row of a csv file; 0 for empty fields. Raises ValueError or TypeError."""
-    x, y = row[f"{name}_x"], row[f"{name}_y"]
-    found = x != "" and y != ""
-    return float(x or 0), float(y or 0), float(row.get(f"{name}_c", 1) or 0) if found else 0.0
+def stacked(poses: list[np.ndarray]) -> np.ndarray:
+    """Return poses (J, 3) as people (P, J, 3), also if there are none."""
+    return np.stack(poses) if poses else NOBODY
 
 
 def people_from_lists(values: list) -> np.ndarray:
@@ -216,16 +233,3 @@ def people_from_lists(values: list) -> np.ndarray:
     if not np.isfinite(people).all():
         raise ValueError("a value is not finite")
     return people
-
-
-def csv_header() -> list[str]:
-    """Return the columns of a csv file with all joints."""
-    return ["frame", *(f"{name}_{part}" for name in JOINTS for part in "xyc")]
-
-
-def csv_row(frame: int, pose: np.ndarray) -> list[int | str]:
-    """Return a row of a csv file with all joints, with empty fields for joints that were not found."""
-    row: list[int | str] = [frame]
-    for x, y, confidence in pose.tolist():
-        row += [f"{x:.2f}", f"{y:.2f}", f"{confidence:.3f}"] if confidence > 0 else ["", "", ""]
-    return row

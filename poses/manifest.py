@@ -86,7 +86,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest(dict(content["settings"]), bool(content["splits"]))
         list(manifest.input_states)  # raises TypeError where they are malformed
         return manifest
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path}: not a manifest of prepare_video.py; choose another folder for --out") from None
 
 

@@ -7,9 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from poses.cropping import ASPECTS, Box, View, aspect_ratio, choose_aspect, choose_window, merge_views, person_view
+from poses.cropping import (
+    ASPECTS,
+    MIN_SIDE,
+    Box,
+    View,
+    aspect_ratio,
+    check_window,
+    choose_aspect,
+    choose_window,
+    merge_views,
+    person_view,
+)
 from poses.detector import Detector
-from poses.keypoint_files import csv_header, csv_row, read_people
+from poses.keypoint_csv import csv_header, csv_row
+from poses.keypoint_files import read_people
 from poses.manifest import write_manifest
 from poses.pose_images import PoseImages
 from poses.scan import Scan, Video, scan
@@ -20,16 +32,14 @@ from runtime.devices import find_device
 from runtime.files import write_whole
 from utils import UserError, command_line, counted
 
-MIN_CROP = 8  # pixels of a side
-
 
 def check_crop(crop: list[int] | None, videos: list[Video]) -> None:
     """Raise UserError for a crop that is too small or extends beyond the frames, before hours are spent on the videos."""
     if crop is None:
         return
     left, top, width, height = crop
-    if min(width, height) < MIN_CROP:
-        raise UserError(f"--crop: expected at least {MIN_CROP} x {MIN_CROP} pixels, got {width} x {height}")
+    if min(width, height) < MIN_SIDE:
+        raise UserError(f"--crop: expected at least {MIN_SIDE} x {MIN_SIDE} pixels, got {width} x {height}")
     for video in videos:
         frame = next(video.frames(), None)
         if frame is not None and (left + width > frame.shape[1] or top + height > frame.shape[0]):
@@ -140,6 +150,8 @@ def choose_windows(args: Namespace, scans: list[Scan], poses: list[Poses]) -> tu
     ]
     aspect = choose_aspect(merged) if args.aspect == "auto" else args.aspect
     windows = [choose_window(view, aspect) for view in merged]
+    for window, path in zip(windows, args.videos):
+        check_window(window, str(path))
     return aspect, [Box(box.left + left, box.top + top, box.right + left, box.bottom + top) for box in windows]
 
 

@@ -164,8 +164,8 @@ def test_all_problems_of_robot_sequences_are_listed_at_once(robot):
         robot_split(robot, skip_bad=None)
     assert str(raised.value).splitlines()[0] == f"{robot / 'train'}: 20 of 38 frames cannot be used; fix them:"
     expected = ["traj/0: no frame 4 between 3 and 5", "traj/0/9.png: cannot be read", "traj/2/actions.csv: no such file",
-                "traj/2/1.png: cannot be read", "traj/3/actions.csv: expected a row for each of 6 frames, got 7 rows", "row 3: expected comma-separated numbers, got 'up,1'",
-                "row 4: expected 2 finite numbers up to 3.4e+38, got '3,nan'", "row 5: expected 2 finite numbers up to 3.4e+38, got '4'",
+                "traj/2/1.png: cannot be read", "traj/3/actions.csv: expected a row for each of 6 frames, got 7 rows", "line 3: expected comma-separated numbers, got 'up,1'",
+                "line 4: expected finite numbers up to 3.4e+38, got nan in '3,nan'", "line 5: expected 2 values as in most lines, got 1",
                 "traj/4: expected 2 condition values a frame as in traj/0, got 3"]  # fmt: skip
     problems = raised.value.problems
     assert len(problems) == len(expected) and all(part in problem.replace("\\", "/") for part, problem in zip(expected, problems))

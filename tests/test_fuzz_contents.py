@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.robot import read_table
+from data.robot import read_values
 from data.truth_csv import read_frames
 from tests.helpers.fuzzing import cases, damaged, end_of, outcome
 from tests.helpers.runs import differences
@@ -26,10 +26,10 @@ ENDS = st.sampled_from(["\n", "\r\n", "\n\n", "\r", " \n"])
 
 
 def number(cell: str) -> float:
-    """Return the cell as a number in single precision; nan if it is not a finite one."""
+    """Return the cell, which may have quotes, as a number in single precision; nan if it is not a finite one."""
     try:
         with np.errstate(over="ignore"):
-            value = np.float32(float(cell))
+            value = np.float32(float(cell.removeprefix('"').removesuffix('"')))
     except ValueError:
         return math.nan
     return float(value) if np.isfinite(value) else math.nan
@@ -50,7 +50,7 @@ def test_random_tables_of_actions(fresh):
         path = folder / "actions.csv"
         text = end.join(",".join(row) for row in rows) + (end if closed else "")
         path.write_bytes(begin + text.encode())
-        found, problems = read_table(path, list(range(5, 5 + frames)))
+        found, problems, _ = read_values(path, list(range(5, 5 + frames)))
         rows = [[number(cell) for cell in ",".join(row).split(",")] for row in rows if ",".join(row).strip()]
         good = (
             begin != b"\xff\xfe"
@@ -78,7 +78,7 @@ def test_tables_of_random_bytes(fresh):
     )
     def check(content):
         path.write_bytes(content)
-        found, problems = read_table(path, [0, 1])
+        found, problems, _ = read_values(path, [0, 1])
         assert (found is None) == bool(problems) and (found is None or (len(found) == 2 and np.isfinite(found).all()))
         frames = outcome(lambda: read_frames(path))
         assert isinstance(frames, UserError) or (frames.dtype == np.uint8 and frames.size)
@@ -105,7 +105,7 @@ def test_random_ground_truth_and_submissions(fresh):
             place, column = draw(st.integers(0, count - 1)), draw(st.integers(0, width - 1)) + own
             if count == 1 and not has_header:  # a number and text as the last of 3 + 1 columns are a table without id, with Usage
                 column = min(column, width - 1)
-            faults = ["", "-1", "256", "0.5", "nan", "inf", "x", "1e400", '"1"', "1\0", "#"]
+            faults = ["", "-1", "256", "0.5", "nan", "inf", "x", "1e400", '"1', "1\0", "#"]
             if count > 1:
                 faults += [None, "7,7", "7,7,7,7"]
             fault = draw(st.sampled_from(faults))

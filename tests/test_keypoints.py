@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from poses.keypoint_files import COCO, OPENPOSE, csv_header, csv_row, read_people, read_sequence
+from poses.keypoint_csv import csv_header, csv_row
+from poses.keypoint_files import COCO, OPENPOSE, read_people, read_sequence
 from poses.skeleton import JOINT_INDEX, JOINTS
 from poses.tracking import choose_person, fill_gaps, smooth
 from utils import UserError
@@ -111,7 +112,7 @@ def test_a_csv_returns_the_poses_written(tmp_path):
 
 
 def test_a_csv_needs_no_confidence(tmp_path):
-    (tmp_path / "k.csv").write_text("frame,nose_x,nose_y,left_ear_x,left_ear_y\n0,3,4,,\n1,,,50,60\n2,7\n3,7,,8,\n")
+    (tmp_path / "k.csv").write_text("frame,nose_x,nose_y,left_ear_x,left_ear_y\n0,3,4,,\n1,,,50,60\n2,7,,,\n3,7,,8,\n")
     found = np.concatenate(read_people(tmp_path / "k.csv"))
     assert (
         found[:, JOINT_INDEX["nose"], 2].tolist() == [1, 0, 0, 0]
@@ -122,19 +123,20 @@ def test_a_csv_needs_no_confidence(tmp_path):
 
 @pytest.mark.parametrize("name, content, words", [
     ("a.json", "{", "not JSON"),
-    ("a.json", "[3]", "no list of annotations"),
+    ("a.json", "[3]", "annotation 1: expected COCO's image_id and keypoints, got 3$"),
+    ("a.json", "{}", "no list of annotations"),
     ("a.json", '[{"image_id": "x", "keypoints": []}]', "0 values"),
-    ("a.json", '[{"image_id": [1], "keypoints": []}]', "no list of annotations"),
-    ("a.json", json.dumps([{"image_id": "x", "keypoints": [5] * 51}]), "number of its frame"),
-    ("a.json", json.dumps([{"image_id": 0, "keypoints": ["a"] * 51}]), "not a list of numbers"),
-    ("a.json", json.dumps([{"image_id": 9, "keypoints": [5] * 51}]), "frame 9"),
+    ("a.json", '[{"image_id": [1], "keypoints": []}]', r"annotation 1: expected an integer or text as image_id, got \[1\]$"),
+    ("a.json", json.dumps([{"image_id": "x", "keypoints": [5, 5, 1] * 17}]), "number of its frame"),
+    ("a.json", json.dumps([{"image_id": 0, "keypoints": ["a"] * 51}]), 'got "a" as value 1$'),
+    ("a.json", json.dumps([{"image_id": 9, "keypoints": [5, 5, 1] * 17}]), "frame 9"),
     ("a.json", json.dumps([{"image_id": 0, "keypoints": [0.5] * 51}]), "fractions of its size"),
-    ("a.csv", "frame,nose_x\n0,1\n", "columns frame, nose_x"),
-    ("a.csv", "frame,nose_x,nose_y\n0,1,b\n", "line 2"),
-    ("a.csv", "frame,nose_x,nose_y\n0,1,2\n0,1,2\n", "line 3"),
+    ("a.csv", "frame,nose_x\n0,1\n", "expected columns nose_x and nose_y, got none called nose_y$"),
+    ("a.csv", "frame,nose_x,nose_y\n0,1,b\n", "line 2: expected a number as nose_y, got 'b'$"),
+    ("a.csv", "frame,nose_x,nose_y\n0,1,2\n0,1,2\n", "line 2 and line 3 are both frame 0; expected each frame once$"),
     ("a.csv", "frame,nose_x,nose_y\n-1,1,2\n", "frames 0 to 3"),
     ("a.csv", "\x00\xff", "expected"),
-    ("a.csv", "", "columns none"),
+    ("a.csv", "", "got an empty file$"),
     ("a.txt", "", "not keypoints"),
     ("p_000_keypoints.json", '{"people": 3}', "no list of people"),
 ])  # fmt: skip

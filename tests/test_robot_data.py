@@ -191,8 +191,8 @@ def spoil(folder, fault: str) -> None:
 
 @pytest.mark.parametrize("fault, message", [
     ("no csv", "actions.csv: no such file"), ("few rows", "row for each of 7 frames, got 6 rows"), ("many rows", "row for each of 6 frames, got 7 rows"), ("not text", "got text that is not UTF-8"),
-    ("words", "row 3: expected comma-separated numbers, got 'up,down"),
-    ("ragged", "row 3: expected 4 finite numbers up to 3.4e.38, got '1,2,3'"), ("nan", "row 3: expected 4 finite .* got '1,nan,3,4'"), ("huge", "row 3: expected 4 finite .* got '1,1e39,3,4'"), ("gap", "no frame 2 between 1 and 3"),
+    ("words", "line 3: expected comma-separated numbers, got 'up,down"),
+    ("ragged", "line 3: expected 4 values as in most lines, got 3"), ("nan", "line 3: expected finite numbers up to 3.4e.38, got nan in '1,nan,3,4'"), ("huge", "line 3: expected finite numbers up to 3.4e.38, got 1e39 in '1,1e39,3,4'"), ("gap", "no frame 2 between 1 and 3"),
     ("other width", "expected 7 condition values a frame as in traj_0_to_255.tfrecords/9, got 4"), ("damaged image", "2.png: cannot be read"),
     ("no images", "holds no images"),
 ])  # fmt: skip

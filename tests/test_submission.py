@@ -127,3 +127,67 @@ def test_the_mean_is_over_rows_and_not_over_the_pooled_error():
     predicted[2] += 10
     expected = np.mean([20 * np.log10(255), 20 * np.log10(25.5)])
     assert grader_psnr([predicted], [truth]).overall == pytest.approx(expected, abs=1e-3)
+
+
+IDS = {"integers": "{}", "floats": "{}.0", "quotes": '"{}"', "blanks": " {} ", "exponents": "{}e0"}
+
+
+@pytest.mark.parametrize("notation", IDS)
+@pytest.mark.parametrize("lengths", [(7,), (4, 3)], ids=["one sequence", "two sequences"])
+def test_rows_in_another_order_are_sorted_by_their_ids(tmp_path, capsys, notation, lengths):
+    """They were once scored as if they were in order: 42.1 instead of 58.9 dB."""
+    truth, predicted = videos(*lengths), videos(*lengths, seed=1)
+    rows = [",".join(map(str, frame.flatten())) for video in truth for frame in video]
+    lines = [f"{IDS[notation].format(i)},{row},Public" for i, row in enumerate(rows)]
+    header = "id," + ",".join(map(str, range(24))) + ",Usage"
+    scores = []
+    for order in (range(7), (3, 0, 6, 5, 1, 2, 4)):
+        (tmp_path / "gt.csv").write_text("\n".join([header, *(lines[i] for i in order)]) + "\n")
+        names = {str(i): length for i, length in enumerate(lengths)}
+        found = find_ground_truth(tmp_path, tmp_path / "gt.csv", names, height=2, width=4)
+        assert all(np.array_equal(found[str(i)].numpy(), video) for i, video in enumerate(truth))
+        scores.append(grader_psnr(predicted, [found[name].numpy() for name in names])[:2])
+    assert scores[0] == scores[1]
+    notice = "the rows are not in the order of their ids and are sorted by them"
+    assert capsys.readouterr().err == f"{tmp_path / 'gt.csv'}: {notice}\n"
+
+
+@pytest.mark.parametrize("first, header", [(0, None), (1, None), (630, "id,a,b,c"), (1, ",id,a,b,c"), (0, "id,Usage,a,b,c")])
+def test_ids_may_begin_anywhere_and_have_other_columns_next_to_them(tmp_path, first, header):
+    """The column called id counts, not an index that a program wrote before it."""
+    rows = [f"{first + i},{10 + i},20,30" for i in (2, 0, 1)]
+    if header and header.startswith(","):
+        rows = [f"{place},{row}" for place, row in enumerate(rows)]
+    if header and "Usage" in header:
+        rows = [row.replace(",", ",Public,", 1) for row in rows]
+    (tmp_path / "gt.csv").write_text("\n".join([*([header] if header else []), *rows]) + "\n")
+    assert read_frames(tmp_path / "gt.csv").tolist() == [[10, 20, 30], [11, 20, 30], [12, 20, 30]]
+
+
+@pytest.mark.parametrize("content, message", [
+    ("id,0,1,2\n0,1,2,3\n1,1,2,3\n0,1,2,3\n", "expected each id once, got 0 in line 2 and in line 4; number the rows of all sequences 0, 1, 2, ..."),
+    ("id,0,1,2\n0,1,2,3\n2,1,2,3\n", "expected consecutive ids, got none between 0 and 2"),
+    ("id,0,1,2\n0,1,2,3\n1.5,1,2,3\n", "line 3: expected an integer as the id, got '1.5'"),
+    ("id,0,1,2\nfirst,1,2,3\n", "line 2: expected an integer as the id, got 'first'"),
+    ("id,0,2,1\n0,1,2,3\n", "expected pixel columns in ascending order, got 1 after 2; sort them"),
+    ("id,p0,p1,p10,p2,p3,p4\n0,1,2,3,4,5,6\n", "expected pixel columns in ascending order, got 2 after 10; sort them"),
+    ("id,0,1,2\n0,1,nan,3\n", "expected one row of integers 0..255 per frame, got nan in line 2, column 3"),
+    ("id,0,1,2\n0,1,2,3\n1,1,256,3\n", "expected one row of integers 0..255 per frame, got 256 in line 3, column 3"),
+    ("id,0,1,2\n0,1,x,3\n", "expected one row of integers 0..255 per frame, got 'x' in line 2, column 3"),
+    ("id,0,1,2\n", "expected one row of integers 0..255 per frame, got a header without rows"),
+    ("", "expected one row of integers 0..255 per frame, got an empty file"),
+    ("id,0,1,2\n0,1,2,3,4\n", "expected rows with 4 values as in the header, got rows with 5"),
+    ("id,0,1,2\n0,1,2,x\n", "expected one row of integers 0..255 per frame, got 2 after the id, which is not a multiple of the three channels"),
+    ("1,2,3,x\n2,3,4,5\n", "expected one row of integers 0..255 per frame, got text and numbers in the last column"),
+])  # fmt: skip
+def test_each_fault_of_a_table_is_named(tmp_path, content, message):
+    (tmp_path / "gt.csv").write_text(content)
+    with pytest.raises(UserError) as raised:
+        read_frames(tmp_path / "gt.csv")
+    assert str(raised.value) == f"{tmp_path / 'gt.csv'}: {message}"
+
+
+def test_pixel_columns_whose_last_numbers_repeat_are_in_the_order_of_the_file(tmp_path):
+    """Names such as r0c0, r0c1, r1c0 do not count the columns."""
+    (tmp_path / "gt.csv").write_text("id,r0c0,r0c1,r1c0\n0,1,2,3\n")
+    assert read_frames(tmp_path / "gt.csv").tolist() == [[1, 2, 3]]

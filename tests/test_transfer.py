@@ -8,7 +8,7 @@ from PIL import Image
 import Tester
 from data.dance import DanceSplit, load_test_sequences
 from evaluation.rollout import rollout_sequences
-from poses.keypoint_files import csv_header, csv_row
+from poses.keypoint_csv import csv_header, csv_row
 from poses.skeleton import draw_pose
 from poses.transfer import first_frame, measure_person, pose_images
 from tests.helpers.films import FRAMES, pose, write_frames, write_keypoints, write_openpose

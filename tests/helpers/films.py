@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from poses.keypoint_files import OPENPOSE, csv_header, csv_row
+from poses.keypoint_csv import csv_header, csv_row
+from poses.keypoint_files import OPENPOSE
 from poses.skeleton import JOINT_INDEX, JOINTS
 
 FRAMES, HEIGHT, WIDTH = 60, 90, 160
