@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from evaluation.image_metrics import psnr, ssim
-from utils import UserError, command_line, counted, one_line_errors, optional_package, seed_for, to_model, video_to_bytes
+from runtime.program import one_line_errors
+from utils import UserError, command_line, counted, optional_package, seed_for, to_model, video_to_bytes
 
 
 def test_psnr_has_one_value_per_frame():

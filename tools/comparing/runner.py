@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from runtime.files import locked, write_whole
 from runtime.signals import Interrupt, Stopped
-from tools.comparing.processes import Process, process_environments
+from tools.comparing.processes import DONE_STATUSES, Process, process_environments
 from tools.comparing.run_state import RunState, count_epochs, describe_scores, lock_run, read_results, read_state, test_mark_path
 from tools.comparing.spec import Comparison, PlannedRun
 from tools.reporting.report import make_report
@@ -47,7 +47,7 @@ class Job:
         status = self.process.exit_status()
         if status is None:
             return False
-        if status != 0:
+        if status not in DONE_STATUSES:
             return True
         if self.stage == "test":
             write_whole(test_mark_path(self.run), json.dumps(read_results(self.run).get("test")).encode())
