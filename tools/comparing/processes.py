@@ -27,10 +27,7 @@ program = __import__(sys.argv[2])
 threading.Thread(target=stop_when_asked, daemon=True).start()
 program.main(sys.argv[3:])
 """
-DONE_STATUSES = (
-    0,
-    LOST_OUTPUT,
-)  # the second one: a full disk may have no room for log.txt, and yet for what replaces other files
+DONE_STATUSES = (0, LOST_OUTPUT)  # with the second one, all is done, but the log lacks lines
 # Exit statuses of a program that was asked to stop: finished, Ctrl-C, SIGTERM handled, killed by SIGTERM, killed on Windows.
 STOP_STATUSES = (*DONE_STATUSES, 130, 143, -signal.SIGTERM, 3)
 
