@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from utils import UserError
 
-DEVICES = re.compile(r"con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3]", re.IGNORECASE)  # on Windows
+DEVICES = re.compile(r"con|prn|aux|nul|com[1-9\u00b9\u00b2\u00b3]|lpt[1-9\u00b9\u00b2\u00b3]", re.IGNORECASE)  # on Windows
 CHUNK = 2**20  # bytes compared at a time
 WAIT = 15  # seconds; the loader processes of a killed run may take that long to notice, and to release its folder
 

@@ -95,11 +95,7 @@ class SafeStream:
         try:
             if self.stream is None:
                 raise OSError("it is closed")
-            try:
-                self.stream.write(text)
-            except UnicodeError:
-                encoding = self.stream.encoding
-                self.stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            self.stream.write(encodable(text, self.stream))
         except (OSError, ValueError) as error:  # ValueError: a file that Python has closed
             self.reason = reason_of(error)
 
@@ -126,6 +122,17 @@ class SafeStream:
             with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), self.stream.fileno())
                 self.stream.flush()
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """Return a text with an escape for each character that the encoding of the stream lacks."""
+    encoding = getattr(stream, "encoding", None)
+    if encoding:  # tried first: a failed write may leave a stream with shift sequences in the wrong state
+        try:
+            text.encode(encoding, stream.errors or "strict")
+        except UnicodeError:
+            return text.encode(encoding, "backslashreplace").decode(encoding)
+    return text
 
 
 def reason_of(error: OSError | ValueError) -> str:
