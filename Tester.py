@@ -6,7 +6,7 @@ The results are GIFs, filmstrips, the dance's submission.csv and, with ground tr
 the model and the task.
 """
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 import argparse
@@ -20,10 +20,12 @@ from modules.base import VideoModel
 from runtime.cli import COUNT, INDEX, NOT_NEGATIVE, SEED, Parser, add_device_flags, location, number
 from runtime.devices import compile_parts, find_device, find_precision, warn_without_cuda
 from runtime.files import check_writable
+from runtime.output import keep_lost_lines_in
+from runtime.program import one_line_errors
 from tasks import TASKS, Task, task_of
 from training.checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
-from utils import UserError, counted, one_line_errors
-from visualization.videos import VIDEOS, video_kinds
+from utils import UserError, counted
+from visualization.video_kinds import VIDEOS, video_kinds
 
 MAIN_FLAGS = ("DR", "ckpt_path", "save_root", "split", "only", "device", "n_sample", "pose_from", "first_frame", "show",
               "video", "fps")  # fmt: skip
@@ -176,6 +178,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.save_root is None:
         args.save_root = path.parent / results_name(args)
     check_writable(args.save_root, flag="--save_root")
+    keep_lost_lines_in(args.save_root)
     checkpoint = load_checkpoint(path)
     model = model_from_checkpoint(checkpoint, path).to(device)
     if args.compile:

@@ -4,7 +4,7 @@ An epoch is a pass over random clips and ends with a rollout of the validation s
 continues with --resume, bit for bit on a CPU. With torchrun, several processes share every batch.
 """
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 import argparse
@@ -27,6 +27,7 @@ from evaluation.validation import Validation, Validator
 from modules import build_model
 from runtime.devices import find_device, find_precision, warn_without_cuda
 from runtime.distributed import Ranks
+from runtime.program import one_line_errors
 from runtime.signals import Interrupt, Stopped
 from tasks import TASKS, read_data
 from training.flags import parse_trainer_flags
@@ -46,9 +47,9 @@ from training.resume import (
 )
 from training.run_folder import NoRunFolder, RunFolder, plain, versions
 from training.schedules import Schedules, ends_curve_point
-from utils import UserError, counted, one_line_errors, seed_for
+from utils import UserError, counted, seed_for
 from visualization.training_curves import draw_training
-from visualization.videos import VIDEOS, video_kinds
+from visualization.video_kinds import VIDEOS, video_kinds
 
 
 class Trainer:

@@ -1,20 +1,22 @@
 """Errors that a user can fix, seeds, and conversions of values; used by all programs."""
 
-import functools
+from __future__ import annotations
+
 import hashlib
 import math
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # torch takes seconds to import, and errors such as a wrong path must not wait for it
+    import numpy as np
+    import torch
+    from torch import Tensor
 
 RANK = os.environ.get("RANK", "0")  # the number of this process among those that torchrun started
 
@@ -33,26 +35,16 @@ class UserError(ValueError):
         return "\n  ".join(" ".join(line.split()) for line in [*self.args, *self.problems])
 
 
-def one_line_errors(main):
-    """Decorate main(argv) so that bad input prints one line, plus one for each of its problems, and exits with status 1.
+def shortened(text: str, most: int = 1000) -> str:
+    """Return a text on one line, with the middle left out if it has more than `most` characters.
 
-    Ctrl-C exits with status 130, and Stopped with its own status.
+    An error begins with the place and ends with the way out.
     """
-
-    @functools.wraps(main)
-    def guarded(argv: list[str] | None = None) -> None:
-        try:
-            main(argv)
-        except (UserError, OSError) as error:
-            text = str(error) if isinstance(error, UserError) else " ".join(str(error).split())
-            print(f"{'' if RANK == '0' else f'process {RANK}: '}error: {text}", file=sys.stderr)
-            sys.exit(1)
-        except KeyboardInterrupt as stop:
-            if RANK == "0":  # all processes stop together, one prints it
-                print(str(stop) or "stopped by Ctrl-C", file=sys.stderr)
-            sys.exit(getattr(stop, "status", 130))
-
-    return guarded
+    line = " ".join(text.split())
+    if len(line) <= most:
+        return line
+    end = most // 3
+    return f"{line[: most - end - 5]} ... {line[-end:]}"
 
 
 def command_line(words: Iterable[str | Path], *, windows: bool = os.name == "nt") -> str:
@@ -89,12 +81,16 @@ def seed_for(*parts: int | str) -> int:
 
 def to_model(batch: Tensor, device: torch.device) -> Tensor:
     """Return the batch on the device, with pixels (uint8) as float32 in [0, 1]. They are scaled there, after the transfer."""
+    import torch
+
     moved = batch.to(device, non_blocking=True)
     return moved.float().div_(255) if batch.dtype == torch.uint8 else moved
 
 
 def video_to_bytes(video: Tensor) -> np.ndarray:
     """Return a float video of any shape as uint8: rint(x * 255), clipped first because 1.01 would wrap around to black."""
+    import torch
+
     return video.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
 
 

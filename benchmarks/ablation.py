@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 import csv
@@ -24,7 +24,7 @@ import Trainer
 from modules import MODEL_CLASSES
 from modules.pose_cvae import DecoderInputs, PoseCVAE
 from runtime.cli import Parser
-from utils import one_line_errors
+from runtime.program import one_line_errors
 
 INPUTS = ["nothing", "pose", "previous frame", "reference", "z"]
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 import json
@@ -46,7 +46,8 @@ from data.dance import DanceSplit
 from dataloader import size_flags
 from runtime.cli import COUNT, Parser
 from runtime.files import check_writable
-from utils import UserError, one_line_errors
+from runtime.program import one_line_errors
+from utils import UserError
 from visualization.plots import COLORS, new_figure
 
 

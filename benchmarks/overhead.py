@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 import shlex
@@ -37,7 +37,8 @@ from benchmarks.common.processes import failure_reason
 from benchmarks.common.tables import Row, command_of, machine_table, measurement_table
 from runtime.cli import COUNT, Parser
 from runtime.files import check_writable
-from utils import UserError, one_line_errors
+from runtime.program import one_line_errors
+from utils import UserError
 
 CONSTANT_RATIO = ["--tfr_d_step", "0"]
 

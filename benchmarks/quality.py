@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 import argparse
@@ -38,11 +38,12 @@ from evaluation.validation import SIDE_BY_SIDE
 from runtime.cli import COUNT, INDEX, POSITIVE, Parser
 from runtime.devices import find_device, find_precision
 from runtime.files import check_writable
+from runtime.program import one_line_errors
 from tasks import TASKS
 from training.checkpoints import load_checkpoint, model_from_checkpoint
 from training.flags import parse_trainer_flags
 from training.metrics_log import read_metrics
-from utils import UserError, one_line_errors, seed_for
+from utils import UserError, seed_for
 
 FIRST_FRAMES = 100
 MARKER = ".made-by-hold-out"  # a file in folders that hold_out() has made and may replace

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 import argparse
@@ -33,10 +33,11 @@ from evaluation.scores import score
 from modules.base import VideoModel
 from runtime.cli import INDEX, Parser, add_device_flags, number
 from runtime.devices import compile_parts, find_device, find_precision
+from runtime.program import one_line_errors
 from tasks import task_of
 from Tester import merge_flags
 from training.checkpoints import find_checkpoint, load_checkpoint, model_from_checkpoint
-from utils import UserError, one_line_errors, seed_for
+from utils import UserError, seed_for
 
 BATCH_SIZE = 8  # sequences or samples that are rolled out together
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 import statistics
@@ -61,8 +61,9 @@ from benchmarks.common.tables import Row, command_of, format_number, machine_tab
 from modules import build_model
 from runtime.cli import COUNT, NOT_NEGATIVE, POSITIVE, Parser
 from runtime.devices import find_device
+from runtime.program import one_line_errors
 from training.learner import model_inputs
-from utils import UserError, one_line_errors
+from utils import UserError
 
 # The assumptions: default, type, meaning. If a GPU was measured, gpu_tflops and launch_us are not used.
 ASSUMPTIONS = {

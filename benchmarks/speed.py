@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 from argparse import Namespace
@@ -52,9 +52,10 @@ from modules import build_model
 from modules.base import VideoModel
 from runtime.cli import COUNT, Parser
 from runtime.devices import autocast
+from runtime.program import one_line_errors
 from Trainer import Trainer
 from training.learner import model_inputs
-from utils import UserError, one_line_errors, to_model
+from utils import UserError, to_model
 
 TEST_SEQUENCES = 5  # of the course's test set
 COURSE = "course network, float32"

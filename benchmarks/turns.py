@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 import contextlib
@@ -23,10 +23,11 @@ from benchmarks.common.measure import ROOT, parse_flags, ratios_by_round
 from benchmarks.common.processes import failure_reason
 from benchmarks.common.tables import Row, command_of, machine_table, measurement_table
 from runtime.cli import COUNT, Parser
-from utils import UserError, one_line_errors
+from runtime.program import one_line_errors
+from utils import UserError
 
 # The program of either process. Each line of its input asks for a number of steps; each line of its output is their seconds.
-# Both inherit the setting for OpenMP that this process has from runtime.openmp.
+# Both inherit the setting for OpenMP that this process has from runtime.startup.
 SERVER = """
 import sys
 checkout, argv = sys.argv[1], sys.argv[2:]

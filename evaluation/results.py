@@ -57,7 +57,7 @@ def write_scores(folder: Path, results: list[Result], *, more: dict[str, Any]) -
         return
     rows = [table_row(result.sequence.name, [result]) for result in results]
     rows.append(table_row("all", results))
-    with open(folder / "scores.csv", "w", newline="") as file:
+    with open(folder / "scores.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import re
 import shlex
 import sys
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from utils import RANK, UserError
+from utils import RANK, UserError, shortened
 
 LARGEST = 2**31 - 1  # of a count; a larger one would take forever, and overflow in unexpected places
 
@@ -146,7 +147,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print a message on one line and exit with status 2."""
         if RANK == "0":  # all processes find the same error, one prints it
-            print(f"error: {' '.join(message.split())} ({self.hint})", file=sys.stderr)
+            print(f"error: {shortened(message)} ({self.hint})", file=sys.stderr)
         sys.exit(2)
 
 
@@ -239,9 +240,23 @@ def location(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"expected a path, got {text!r}; is a shell variable empty?")
     try:
         text.encode()
-    except UnicodeEncodeError:  # a file name that is not valid text can be neither printed nor drawn into a plot
-        raise argparse.ArgumentTypeError(f"expected a path of Unicode characters, got {text!r}") from None
+    except UnicodeEncodeError:  # a file name that is not valid text can be neither stored as JSON nor drawn into a plot
+        raise argparse.ArgumentTypeError(describe_undecoded(text)) from None
     return Path(text)
+
+
+def describe_undecoded(text: str) -> str:
+    """Return the error message for a path with bytes that Python could not decode: the locale or the file's name is wrong."""
+    try:
+        name = os.fsencode(text).decode()
+    except UnicodeError:
+        return f"expected a path of Unicode characters, got {text!r}; rename the file"
+    variable = next((name for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "LANG")
+    encoding, locale = sys.getfilesystemencoding(), os.environ.get(variable, "")
+    return (
+        f"expected a path in the encoding {encoding} of the locale {variable}={locale}, got {name}; "
+        f"set PYTHONUTF8=1, or {variable} to a UTF-8 locale"
+    )
 
 
 def choice(*names: str) -> Callable[[str], str]:

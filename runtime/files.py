@@ -1,13 +1,16 @@
 """Files that are either complete or absent, and folders that only one run at a time may write to."""
 
 import os
+import re
 import sys
+import unicodedata
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from utils import UserError
 
+DEVICES = re.compile(r"con|prn|aux|nul|com[1-9\u00b9\u00b2\u00b3]|lpt[1-9\u00b9\u00b2\u00b3]", re.IGNORECASE)  # on Windows
 CHUNK = 2**20  # bytes compared at a time
 WAIT = 15  # seconds; the loader processes of a killed run may take that long to notice, and to release its folder
 
@@ -58,6 +61,17 @@ def second_name(path: Path, name: Path) -> None:
         path.replace(name)
     else:
         link.replace(name)
+
+
+def comparable_name(name: str) -> str:
+    """Return a key that is equal for two names which name the same file on Windows or macOS."""
+    composed = unicodedata.normalize("NFC", name).casefold()
+    return unicodedata.normalize("NFC", composed).rstrip(". ")  # Windows drops these
+
+
+def is_device_name(name: str) -> bool:
+    """Return whether Windows takes a file name for that of a device, such as `con` or `aux.1`."""
+    return DEVICES.fullmatch(name.split(".")[0].rstrip(" ")) is not None
 
 
 def locked(path: Path, *, timeout: float = 0) -> FileLock | None:

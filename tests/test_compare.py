@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 import Tester
-from runtime.files import locked
-from tests.helpers.comparisons import SETTINGS, SIZES, reported_runs, speed_up, states, wait_for, write
+from runtime.files import comparable_name, is_device_name, locked
+from runtime.output import LOST_OUTPUT
+from tests.helpers.comparisons import SETTINGS, SIZES, InlineProcess, reported_runs, speed_up, states, wait_for, write
 from tests.helpers.refusals import refused_with_list
 from tests.helpers.runs import posix
 from tests.helpers.settings import ROOT
@@ -264,3 +265,44 @@ def test_a_stopped_comparison_resumes_at_the_same_step(rendered, tmp_path, repor
         rows = [(tmp_path / out / name / "metrics.jsonl").read_bytes() for out in ("cut", "whole")]
         assert rows[0] == rows[1] and len(rows[0].splitlines()) == 1
     assert len(reports) == 2
+
+
+@pytest.mark.parametrize("names, only, problem", [
+    (["a", "A"], [], "[settings.a]: expected a name of its own, got one that differs from A only in upper and lower case; on Windows and macOS both would be one folder"),
+    (["a", "b", "A"], ["--only", "A"], "[settings.A]: expected a name of its own, got one that differs from a only in upper and lower case; on Windows and macOS both would be one folder"),
+    (["con.x"], [], "[settings.con.x]: expected a name that a folder can have on Windows, got that of a device"),
+    (["LPT1.2", "ok"], [], "[settings.LPT1.2]: expected a name that a folder can have on Windows, got that of a device"),
+    (["a b"], [], "[settings.'a b']: expected a name of letters, digits and _ . + -"),
+    (["舞"], [], "[settings.'舞']: expected a name of letters, digits and _ . + -"),
+])  # fmt: skip
+def test_a_name_that_is_no_folder_of_its_own_everywhere_is_refused_with_the_reason(tmp_path, capsys, names, only, problem):
+    """[settings.a] and [settings.A] were refused as if their letters were wrong."""
+    file = write(tmp_path / "a.toml", {json.dumps(name, ensure_ascii=False): {} for name in names})
+    message, problems = refused_with_list(capsys, compare.main, [file, "--DR", tmp_path, "--out", tmp_path / "runs", *only])
+    assert message == f"error: {file}: not a valid comparison:" and problems[0] == problem
+
+
+def test_names_are_compared_as_file_systems_do():
+    assert comparable_name("Straße") == comparable_name("STRASSE") and comparable_name("e\u0301.. ") == comparable_name("É")
+    assert comparable_name("a-1") != comparable_name("a_1")
+    assert [name for name in ("con", "Nul.txt", "aux .b", "COM1", "com¹", "lpt0", "con-seed1", "console", "com10") if is_device_name(name)] == [
+        "con", "Nul.txt", "aux .b", "COM1", "com¹"]  # fmt: skip
+
+
+def test_a_run_whose_log_could_not_be_written_is_complete(rendered, tmp_path, reports, monkeypatch, capsys):
+    """Trainer.py and Tester.py end with a status of their own when they lose output, after they have done their work."""
+
+    def exit_status(self) -> int | None:
+        return self.code or LOST_OUTPUT
+
+    monkeypatch.setattr(InlineProcess, "exit_status", exit_status)
+    argv = [
+        str(write(tmp_path / "a.toml", {"a": {"num_epoch": 1}}, seeds="[1]")),
+        "--DR",
+        str(rendered),
+        "--out",
+        str(tmp_path / "runs"),
+    ]
+    compare.main(argv)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" dB (log.txt lacks lines)")
+    assert states(capsys, argv) == {"a-seed1": "tested"} and reported_runs(reports) == ["a-seed1"]

@@ -1,4 +1,4 @@
-"""GNU OpenMP reads its settings when torch is loaded, so every program must import runtime.openmp before torch."""
+"""GNU OpenMP reads its settings when torch is loaded, so every program must import runtime.startup before torch."""
 
 import os
 import subprocess
@@ -48,5 +48,5 @@ def test_a_setting_of_the_user_is_kept(setting):
 
 
 def test_a_program_that_imports_torch_first_is_found(tmp_path):
-    (tmp_path / "late.py").write_text("import torch\nimport runtime.openmp\n")
+    (tmp_path / "late.py").write_text("import torch\nimport runtime.startup\n")
     assert spin_count("late", PYTHONPATH=str(tmp_path)) == ""

@@ -2,6 +2,10 @@
 
 import numpy as np
 import pytest
+from fontTools import fontBuilder
+from fontTools.pens import ttGlyphPen
+from matplotlib import font_manager
+from matplotlib.text import Text
 from PIL import Image
 
 from tests.helpers.refusals import refused
@@ -139,6 +143,98 @@ def test_runs_of_the_same_name_are_all_drawn(tmp_path, monkeypatch):
     for name in ("a", "b"):
         open_run_folder(tmp_path / name / "run").add(metrics_row(0), {})
     drawn = {}
-    monkeypatch.setattr(plot_curves, "draw_training", lambda runs, path, **_: drawn.update(runs))
+    monkeypatch.setattr(training_curves, "draw_training", lambda runs, path, **_: drawn.update(runs))
     plot_curves.main([str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")])
-    assert len(drawn) == 2
+    assert list(drawn) == [str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")]
+
+
+def test_a_run_that_is_passed_twice_is_refused(tmp_path, capsys):
+    """Its curves were drawn once, as if nothing were wrong."""
+    open_run_folder(tmp_path / "run").add(metrics_row(0), {})
+    again = f"{tmp_path}/run/../run"
+    assert refused(capsys, plot_curves.main, [tmp_path / "run", again]) == f"error: {again}: expected each run once, got it twice"
+
+
+def test_runs_without_an_epoch_are_left_out_or_refused(tmp_path, capsys, monkeypatch):
+    """An empty plot was written for them. Points within the first epoch are enough for a curve."""
+    drawn = {}
+    monkeypatch.setattr(
+        training_curves, "draw_training", lambda runs, path, curves: drawn.update({"runs": runs, "curves": curves})
+    )
+    empty, started, full = (open_run_folder(tmp_path / name) for name in ("empty", "started", "full"))
+    message = refused(capsys, plot_curves.main, [empty.folder])
+    assert message == f"error: {empty.folder}: expected a run with at least one finished epoch, got none; train it further first"
+    started.extend_curves([{"epoch": 0.5, "loss": 1.0}])
+    started.write_rows()
+    full.add(metrics_row(0), {})
+    plot_curves.main([str(one.folder) for one in (empty, started, full)])
+    assert capsys.readouterr().err == f"{empty.folder}: left out, because it has not finished an epoch\n"
+    assert {name: len(rows) for name, rows in drawn["runs"].items()} == {"started": 0, "full": 1}
+    assert {name: len(rows) for name, rows in drawn["curves"].items()} == {"started": 1, "full": 0}
+
+
+@pytest.fixture
+def other_font(tmp_path, monkeypatch) -> str:
+    """Install a font with one Chinese character, a square; return the name of its family."""
+    builder = fontBuilder.FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "dance"])
+    builder.setupCharacterMap({ord("舞"): "dance"})
+    pen = ttGlyphPen.TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 900), (900, 900), (900, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    builder.setupGlyf({".notdef": ttGlyphPen.TTGlyphPen(None).glyph(), "dance": pen.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (500, 0), "dance": (1000, 0)})
+    builder.setupHorizontalHeader(ascent=900, descent=-100)
+    builder.setupNameTable({"familyName": "Noto Sans CJK Test", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(tmp_path / "font.ttf")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", font_manager.fontManager.ttflist.copy())
+    font_manager.fontManager.addfont(tmp_path / "font.ttf")
+    plots.other_fonts.cache_clear()
+    yield "Noto Sans CJK Test"
+    plots.other_fonts.cache_clear()
+
+
+def draw_named(name: str, path) -> list[Text]:
+    """Draw the curves of two runs, one of which has the name, and the PSNR of a sequence of that name; return their texts."""
+    rows, texts = [metrics_row(0, val_psnr_per_frame=[20.0, 22.0])], []
+    with pytest.MonkeyPatch.context() as patch:
+        save = plots.Figure.savefig
+        patch.setattr(plots.Figure, "savefig", lambda self, file: [texts.extend(self.findobj(Text)), save(self, file)])
+        training_curves.draw_training({name: rows, "b": rows}, path)
+        plots.draw_psnr_per_frame({name: np.array([20.0])}, path, title=name)
+        plots.draw_frames({name: [np.zeros((4, 4, 3), np.uint8)]}, [name], [[name]], path)
+    return texts
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("name, drawn", [("舞", r"\u821e"), ("a🎬b", r"a\U0001f3acb"), ("\x01", r"\x01"), ("été ß я", "été ß я")])
+def test_characters_that_no_font_has_are_drawn_as_escapes(tmp_path, monkeypatch, name, drawn):
+    """They were drawn as boxes, with a warning for each."""
+    monkeypatch.setattr(plots, "OTHER_FONTS", ())
+    plots.other_fonts.cache_clear()
+    texts = [text.get_text() for text in draw_named(name, tmp_path / "x.png")]
+    assert sum(text.startswith(drawn) for text in texts) > 5 and (tmp_path / "x.png").stat().st_size > 1000
+    plots.other_fonts.cache_clear()
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_an_installed_font_draws_the_characters_that_the_usual_one_lacks(tmp_path, other_font, suffix):
+    """In titles, labels and legends; only a character that this font lacks too is drawn as an escape."""
+    texts = draw_named("舞 蹈", tmp_path / f"x.{suffix}")
+    named = [text for text in texts if text.get_text().startswith(r"舞 \u8e48")]
+    assert len(named) > 5 and all(text.get_fontfamily()[-1] == other_font for text in named)
+    assert all(other_font not in text.get_fontfamily() for text in texts if text not in named)
+
+
+def test_the_square_of_the_other_font_is_in_the_image(tmp_path, other_font):
+    plots.draw_psnr_per_frame({"a": np.array([20.0])}, tmp_path / "x.png", title="舞")
+    black = np.asarray(Image.open(tmp_path / "x.png").convert("L")) == 0
+    frame_of_axes = np.flatnonzero(black.sum(axis=1) > 500)[0]
+    rows, columns = np.nonzero(black[:frame_of_axes, 200:-200])
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    assert len(rows) == height * width > 100 and abs(height - width) <= 1

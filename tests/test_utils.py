@@ -2,6 +2,8 @@
 
 import math
 import pickle
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,10 @@ import pytest
 import torch
 
 from evaluation.image_metrics import psnr, ssim
-from utils import UserError, command_line, counted, one_line_errors, optional_package, seed_for, to_model, video_to_bytes
+from runtime.program import one_line_errors
+from tests.helpers.refusals import refused, refused_with_list
+from tools import plot_curves
+from utils import UserError, command_line, counted, optional_package, seed_for, to_model, video_to_bytes
 
 
 def test_psnr_has_one_value_per_frame():
@@ -101,6 +106,76 @@ def test_several_problems_are_printed_together_one_per_line(capsys):
     with pytest.raises(SystemExit):
         main([])
     assert capsys.readouterr().err == "error: data: 2 of 9 frames cannot be used:\n  a.png: is cut\n  b.png: is cut\n"
+
+
+def failing_with(error: Exception):
+    """Return a program that raises the error."""
+
+    @one_line_errors
+    def main(argv):
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize("count", [20, 21, 2001])
+def test_a_long_list_of_problems_continues_in_a_file(tmp_path, monkeypatch, capsys, count):
+    """2,001 bad files once printed 2,002 lines. The file has all of them, at their full length."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    problems = [f"{number}.png: {'x' * 400}" for number in range(count)]
+    message, printed = refused_with_list(capsys, failing_with(UserError(f"data: {count} frames cannot be used:", problems)), [])
+    assert message == f"error: data: {count} frames cannot be used:"
+    assert [line.split(":")[0] for line in printed[:20]] == [f"{number}.png" for number in range(20)]
+    assert all(len(line) == 300 and " ... " in line for line in printed[:20])
+    files = list(tmp_path.iterdir())
+    if count == 20:
+        assert len(printed) == 20 and files == []
+    else:
+        (file,) = files
+        assert printed[20:] == [f"and {count - 20:,} more; the whole list is in {file}"]
+        assert file.read_text().splitlines() == [f"data: {count} frames cannot be used:", *(f"  {line}" for line in problems)]
+
+
+def test_a_long_list_without_a_place_for_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    _, printed = refused_with_list(capsys, failing_with(UserError("data: bad frames:", map(str, range(25)))), [])
+    assert printed[20:] == ["and 5 more; the whole list cannot be written to a temporary file (No such file or directory)"]
+
+
+@pytest.mark.parametrize(
+    "error", [UserError(f"a.csv: expected 3 columns, got {'0;' * 9999}; use commas"), OSError(f"a.csv: {'0;' * 9999} commas")]
+)
+def test_a_long_message_keeps_its_place_and_its_way_out(capsys, error):
+    message = refused(capsys, failing_with(error), [])
+    assert message.startswith("error: a.csv: ") and message.endswith(" commas") and len(message) == 1007
+
+
+def test_a_long_wrong_flag_is_not_printed_whole(capsys):
+    message = refused(capsys, plot_curves.main, [f"--{'q' * 9999}"])
+    assert (
+        message.startswith("error: --qqq") and message.endswith(": no such flag (--help lists the flags)") and len(message) < 1100
+    )
+
+
+@pytest.mark.parametrize("variables, variable", [({"LC_ALL": "C"}, "LC_ALL=C"), ({"LC_CTYPE": "C"}, "LC_CTYPE=C"), ({"LANG": "C"}, "LANG=C"),
+                                                 ({}, "LANG=")])  # fmt: skip
+def test_a_path_that_the_locale_cannot_express_names_the_locale(monkeypatch, capsys, variables, variable):
+    """With LC_ALL=C, an existing path was called "not of Unicode characters"."""
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    text = "runs/舞".encode().decode("ascii", "surrogateescape")
+    expected = (f"error: argument runs: expected a path in the encoding ascii of the locale {variable}, got runs/舞; "
+                f"set PYTHONUTF8=1, or {variable.split('=')[0]} to a UTF-8 locale (--help lists the flags)")  # fmt: skip
+    assert refused(capsys, plot_curves.main, [text]) == expected
+
+
+def test_a_file_name_that_is_not_text_is_named_as_such(capsys):
+    assert "expected a path of Unicode characters, got 'runs/\\udcff'; rename the file" in refused(
+        capsys, plot_curves.main, ["runs/\udcff"]
+    )
 
 
 def test_an_error_with_its_problems_can_be_sent_between_processes():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 import argparse
@@ -22,10 +22,11 @@ from codecs import BOM_UTF8
 from data.images import find_dataset
 from runtime.cli import COUNT, SEED, Parser, location
 from runtime.files import check_writable, claim, write_whole
-from tools.comparing.run_state import read_state
-from tools.comparing.runner import run_comparison
+from runtime.output import keep_lost_lines_in
+from runtime.program import one_line_errors
+from runtime.startup import importing
 from tools.comparing.spec import Comparison, load_comparison
-from utils import UserError, command_line, one_line_errors
+from utils import UserError, command_line, counted
 
 
 def copy_file(path: Path, out: Path, command: list[str]) -> None:
@@ -48,6 +49,8 @@ def has_tests(data: Path) -> bool:
 
 def print_states(comparison: Comparison) -> None:
     """Print the progress of each requested run."""
+    with importing():  # of torch, which takes seconds
+        from tools.comparing.run_state import read_state
     for run in comparison.runs:
         try:
             print(f"{run.name}: {read_state(run)}")
@@ -91,16 +94,19 @@ def main(argv: list[str] | None = None) -> None:
         options.file, data=options.DR, out=options.out, seeds=options.seeds, only=options.only, extra_flags=extra_flags
     )
     tests = has_tests(options.DR)
-    print(f"{comparison.title}: {len(comparison.runs)} runs. {comparison.question}", flush=True)
+    print(f"{comparison.title}: {counted(len(comparison.runs), 'run')}. {comparison.question}", flush=True)
     if options.dry_run:
         print_states(comparison)
         return
+    with importing():
+        from tools.comparing.runner import run_comparison
     check_writable(options.out, flag="--out")
     lock = claim(options.out, flag="--out")
     try:
         copy_file(options.file, options.out, argv)
     finally:
         lock.release()
+    keep_lost_lines_in(options.out)
     run_comparison(comparison, options.out, tests=tests, jobs=options.jobs)
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 import os
 
 from runtime.cli import COUNT, INDEX, Parser, location
 from runtime.files import check_writable
+from runtime.program import one_line_errors
 from tools.bair.conversion import convert_files, plan_conversion, record_conversion
-from utils import one_line_errors
 
 
 @one_line_errors

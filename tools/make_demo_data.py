@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 import argparse
@@ -19,8 +19,9 @@ from collections.abc import Callable
 from tqdm import tqdm
 
 from runtime.cli import COUNT, SEED, Parser, location, number
+from runtime.program import one_line_errors
 from tools.demo import dance, robot
-from utils import UserError, one_line_errors
+from utils import UserError
 
 # Default sizes of the data set by scene; a scene refuses the flags that are not listed for it.
 SIZES = {

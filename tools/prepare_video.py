@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 from poses.cropping import ASPECTS
@@ -19,7 +19,8 @@ from poses.manifest import settings_of, start_or_continue
 from poses.scan import Selection, Video
 from poses.video_dataset import check_crop, make_dataset
 from runtime.cli import COUNT, FRACTION, INDEX, NOT_NEGATIVE, Parser, location, number
-from utils import UserError, one_line_errors
+from runtime.program import one_line_errors
+from utils import UserError
 
 MAIN_FLAGS = ("out", "overwrite", "every", "most", "poses", "weights", "person", "smooth", "aspect", "crop", "val", "test")
 EXAMPLES = """examples:

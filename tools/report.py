@@ -12,12 +12,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 from runtime.cli import COUNT, Parser, location
-from tools.reporting.report import DEFAULT_TITLE, make_report
-from utils import one_line_errors
+from runtime.output import keep_lost_lines_in
+from runtime.program import one_line_errors
+from runtime.startup import importing
+from tools.reporting.folders import check_run_folder, read_epochs
+
+DEFAULT_TITLE = "Video prediction with a conditional VAE"
 
 
 @one_line_errors
@@ -37,6 +41,12 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--show", type=COUNT, default=5, metavar="N", help="show the videos of the first N sequences")
     args = parser.parse_args(argv)
+    for folder in args.runs:
+        check_run_folder(folder)
+        read_epochs(folder)
+    with importing():  # of torch, which takes seconds
+        from tools.reporting.report import make_report
+    keep_lost_lines_in(args.out)
     make_report(args.runs, args.out, title=args.title, question=args.question, split=args.split, show=args.show)
 
 

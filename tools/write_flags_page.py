@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 import argparse
@@ -21,9 +21,10 @@ from unittest import mock
 
 from runtime.cli import HelpFormatter, Parser, location
 from runtime.files import write_whole
+from runtime.program import one_line_errors
 from training.flags import TASK_FLAGS, trainer_parser
 from training.presets import PRESETS
-from utils import UserError, one_line_errors
+from utils import UserError
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "flags.md"
 # Imported by name: benchmarks/ is a higher layer than tools/.

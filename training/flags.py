@@ -23,7 +23,7 @@ from runtime.cli import (
     number,
 )
 from training.presets import LEAST_EPOCH, MODELS, PRESETS
-from visualization.videos import VIDEOS
+from visualization.video_kinds import VIDEOS
 
 MAIN_FLAGS = ("model", "preset", "DR", "save_root", "num_epoch", "minutes", "resume", "print_config", "use_wandb",
               "use_tensorboard", "device", "width", "batch_size", "lr", "tfr", "kl_anneal_type")  # fmt: skip

@@ -10,13 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from runtime.files import check_writable, claim, write_whole
+from runtime.output import LOST_LINES, keep_lost_lines_in
 from training.checkpoints import serialize, write_checkpoint
 from training.loggers import Preview, TensorBoard, WeightsAndBiases, named_for_logs, psnr_plot
 from training.metrics_log import Row, lines_of, read_curves, read_metrics
 from utils import UserError, finite
 
 ROW_FILES = ("metrics.jsonl", "timings.jsonl", "curves.jsonl")
-OUTPUTS = ("*.ckpt", "config.json", *ROW_FILES, "training.png", "tensorboard", "val*", "test*", "train", "train_*")
+OUTPUTS = ("*.ckpt", "config.json", *ROW_FILES, LOST_LINES, "training.png", "tensorboard", "val*", "test*", "train", "train_*")
 
 
 def plain(flags: dict) -> dict:
@@ -73,6 +74,7 @@ class RunFolder:
         earlier = None if in_place else self.move_earlier_run_aside()
         if in_place and resumed and resumed.name == "previous.ckpt":
             self.move_damaged_checkpoint_aside()
+        keep_lost_lines_in(self.folder)
         self.write_config(config.get("first_epoch", 0), log_runs)
         self.write_rows()
         for log in self.logs:  # last, so that a folder of theirs is not taken for one of an earlier run

@@ -1,5 +1,6 @@
 """Figures and styles of all plots, and plots of scores over the T frames of a sequence."""
 
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -8,12 +9,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 # The palette of Okabe and Ito, distinguishable with any color vision. Line styles differ as well, for black-and-white prints.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 STYLES = ["-", "--", "-.", ":"]
 GRAY = "#777777"
+# Fonts of Linux, Windows and macOS with Chinese, Japanese or Korean characters: all families whose names begin with one of these.
+OTHER_FONTS = ("Noto Sans CJK", "Noto Sans TC", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans", "WenQuanYi",
+               "Droid Sans Fallback", "Microsoft JhengHei", "Microsoft YaHei", "SimHei", "Yu Gothic", "Meiryo", "MS Gothic",
+               "Malgun Gothic", "PingFang", "Heiti", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS")  # fmt: skip
 PRINT_DPI = 180  # of plots that are shown at half their size; they stay sharp in print
 
 
@@ -35,9 +43,53 @@ def line_style(i: int) -> dict[str, Any]:
     return {"color": COLORS[i % len(COLORS)], "linestyle": STYLES[i % len(STYLES)], "linewidth": 1.5}
 
 
-def escape_dollars(text: str) -> str:
-    """Return a text with its dollar signs escaped: matplotlib would read a pair of them as a formula."""
-    return text.replace("$", r"\$")
+def drawable(text: str) -> str:
+    """Return a text that matplotlib draws as it is.
+
+    Dollar signs are escaped, because a pair of them would be read as a formula. A character that no font has becomes an escape,
+    such as \\u821e for a Chinese one.
+    """
+    _, lacking = further_fonts(text)
+    escaped = "".join(char.encode("unicode_escape").decode() if char in lacking else char for char in text)
+    return escaped.replace("$", r"\$")
+
+
+def further_fonts(text: str) -> tuple[list[str], set[str]]:
+    """Return the families of OTHER_FONTS that a text needs besides the usual one, and its characters that none of them has."""
+    lacking = {*text} - characters_of(findfont(FontProperties())) - {"\n"}
+    families = []
+    for family, path in other_fonts().items() if lacking else ():
+        if lacking & characters_of(path):
+            lacking -= characters_of(path)
+            families.append(family)
+    return families, lacking
+
+
+@functools.cache
+def characters_of(path: str) -> frozenset[str]:
+    """Return the characters of the font in a file; none if it cannot be read."""
+    try:
+        return frozenset(map(chr, FT2Font(path).get_charmap()))
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
+@functools.cache
+def other_fonts() -> dict[str, str]:
+    """Return the installed families of OTHER_FONTS in that order, each with the file of its regular font."""
+    upright = [font for font in fontManager.ttflist if font.style == "normal"]
+    upright.sort(key=lambda font: (font.name, font.weight in (400, "normal"), font.fname))
+    files = {font.name: font.fname for font in upright}  # the last one of a name counts
+    return {name: path for start in OTHER_FONTS for name, path in files.items() if name.startswith(start)}
+
+
+def save_figure(figure: Figure, file: Path | BinaryIO) -> None:
+    """Write a figure, each of its texts in fonts that have the characters."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if families := further_fonts(text.get_text())[0]:
+            text.set_fontfamily([*text.get_fontfamily(), *families])  # tried in this order
+    figure.savefig(file)
 
 
 def finish_axes(ax: Axes, title: str, x: str, y: str, *, log: bool = False, legend: dict[str, Any] | None = None) -> None:
@@ -45,7 +97,7 @@ def finish_axes(ax: Axes, title: str, x: str, y: str, *, log: bool = False, lege
 
     With `log` the y axis is logarithmic, unless a value is negative, like the loss with --distortion log_mse.
     """
-    ax.set(title=escape_dollars(title), xlabel=x, ylabel=y)
+    ax.set(title=drawable(title), xlabel=x, ylabel=y)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     lines = [np.asarray(line.get_ydata(), dtype=float) for line in ax.lines]
     if log and any((values > 0).any() for values in lines) and not any((values < 0).any() for values in lines):
@@ -78,10 +130,10 @@ def draw_psnr_per_frame(
     """
     figure, (ax,) = new_figure(1, 1, size)
     for i, (name, values) in enumerate(curves.items()):
-        label = escape_dollars(f"{name}, mean {decibels(mean_of(values))}")
+        label = drawable(f"{name}, mean {decibels(mean_of(values))}")
         ax.plot(np.arange(len(values)) + 1, values, **line_style(i), label=label)
     finish_axes(ax, title, "predicted frame", "PSNR, dB")
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 class AxesPosition(NamedTuple):
@@ -124,7 +176,7 @@ def draw_psnr_of_groups(
         ax.set_ylim(limits)
     below = {"ncol": 2, "loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "frameon": False}
     finish_axes(ax, title, "frame", "PSNR, dB", legend=below if marks else None)
-    figure.savefig(file)
+    save_figure(figure, file)
     box = ax.get_position()
     return AxesPosition(*(round(float(side), 4) for side in (box.x0, box.x1, 1 - box.y1, 1 - box.y0, *ax.get_xlim())))
 
@@ -135,7 +187,7 @@ def draw_group(ax: Axes, name: str, runs: np.ndarray, i: int, *, first: int) -> 
     style = line_style(i) | ({"linewidth": 1.0} if len(frames) > 100 else {})
     for values in runs if len(runs) > 1 else []:
         ax.plot(frames, values, color=style["color"], linewidth=0.5, alpha=0.4)
-    ax.plot(frames, mean, **style, label=escape_dollars(f"{name}, {decibels(mean_of(mean))}"))
+    ax.plot(frames, mean, **style, label=drawable(f"{name}, {decibels(mean_of(mean))}"))
 
 
 def psnr_limits(
@@ -164,9 +216,9 @@ def draw_frames(rows: dict[str, list[np.ndarray]], columns: list[str], captions:
             ax.imshow(image, interpolation="nearest")
             ax.grid(visible=False)
             ax.set(xticks=[], yticks=[])
-            ax.set_xlabel(escape_dollars(captions[row][column]), fontsize="x-small", labelpad=2)
+            ax.set_xlabel(drawable(captions[row][column]), fontsize="x-small", labelpad=2)
             if row == 0:
-                ax.set_title(escape_dollars(columns[column]), fontsize="small")
+                ax.set_title(drawable(columns[column]), fontsize="small")
             if column == 0:
-                ax.set_ylabel(escape_dollars(name), fontsize="small")
-    figure.savefig(file)
+                ax.set_ylabel(drawable(name), fontsize="small")
+    save_figure(figure, file)

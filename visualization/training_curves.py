@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from visualization.plots import COLORS, PRINT_DPI, escape_dollars, finish_axes, line_style, mean_of, new_figure
+from visualization.plots import COLORS, PRINT_DPI, drawable, finish_axes, line_style, mean_of, new_figure, save_figure
 
 FEW_POINTS = 15  # a curve with fewer points gets markers, so that a single epoch is visible
 THIN = {"linewidth": 0.7, "alpha": 0.45}  # style of single runs of a group
@@ -85,7 +85,7 @@ def draw_training(runs: dict[str, Rows], path: Path, *, curves: dict[str, Rows] 
     figure, axes = new_figure(2, 4, (18, 8))
     for ax, panel in zip(axes, PANELS):
         draw_panel(ax, panel, runs, {name: [name] for name in runs}, curves or {})
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def draw_one_panel(
@@ -105,7 +105,7 @@ def draw_one_panel(
     draw_panel(ax, panel, runs, groups, curves or {})
     if limits:
         ax.set_ylim(limits)
-    figure.savefig(file)
+    save_figure(figure, file)
 
 
 def draw_panel(ax: Axes, panel: Panel, runs: dict[str, Rows], groups: dict[str, list[str]], curves: dict[str, Rows]) -> None:
@@ -117,7 +117,7 @@ def draw_panel(ax: Axes, panel: Panel, runs: dict[str, Rows], groups: dict[str, 
     """
     single = len(runs) == 1
     for i, (group, names) in enumerate(groups.items()):
-        label: str | None = escape_dollars(group)
+        label: str | None = drawable(group)
         style = line_style(i)
         if panel.value == "val_psnr_per_frame":
             best = [found for name in names if (found := best_validation(runs[name]))]

@@ -13,8 +13,6 @@ from torch.nn import functional
 from data.clips import Sequence
 from utils import UserError, optional_package, to_model, video_to_bytes
 
-VIDEOS = {"gif": ("gif",), "mp4": ("mp4",), "both": ("gif", "mp4")}  # suffixes of the files, by value of the flags for videos
-
 GAP = 2  # white pixels between two images
 ZOOM = 4  # largest factor by which frames are enlarged, so that single pixels of the course's 64 x 32 are visible
 MAX_ENLARGED_WIDTH = 256  # of a frame, in pixels
@@ -56,13 +54,6 @@ def save_mp4(path: Path, video: Tensor, *, fps: float) -> None:
     even = functional.pad(video, (0, width % 2, 0, height % 2), mode="replicate")
     frames = video_to_bytes(even).transpose(0, 2, 3, 1)
     imageio.imwrite(path, frames, plugin="pyav", codec="libx264", fps=fps, out_pixel_format="yuv420p")
-
-
-def video_kinds(value: str, *, flag: str) -> tuple[str, ...]:
-    """Return the suffixes of the files for a key of VIDEOS. Raises UserError if a package for them is missing."""
-    if "mp4" in VIDEOS[value]:
-        optional_package("av", flag=f"{flag} {value}")
-    return VIDEOS[value]
 
 
 def save_videos(path: Path, video: Tensor, *, fps: float, kinds: tuple[str, ...]) -> None:

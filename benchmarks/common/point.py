@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the root of the repository
 
-import runtime.openmp  # noqa: F401  (must precede torch)
+import runtime.startup  # noqa: F401  (must precede torch)
 
 # isort: split
 import contextlib
@@ -29,7 +29,7 @@ from data.dance import DanceClips, DanceSplit
 from dataloader import ClipBatches, build_loader
 from runtime.cli import COUNT, Parser
 from runtime.devices import find_device
-from utils import one_line_errors
+from runtime.program import one_line_errors
 
 
 def file_split(path: Path) -> DanceSplit:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from runtime.output import LOST_OUTPUT
+
 ROOT = Path(__file__).resolve().parents[2]
 # A program is asked to stop by closing its standard input. The system does so when the parent ends, however it ends. The program
 # has a session of its own, because Ctrl-C in a terminal would reach it twice: directly and through the parent. On Windows,
@@ -25,8 +27,9 @@ program = __import__(sys.argv[2])
 threading.Thread(target=stop_when_asked, daemon=True).start()
 program.main(sys.argv[3:])
 """
+DONE_STATUSES = (0, LOST_OUTPUT)  # with the second one, all is done, but the log lacks lines
 # Exit statuses of a program that was asked to stop: finished, Ctrl-C, SIGTERM handled, killed by SIGTERM, killed on Windows.
-STOP_STATUSES = (0, 130, 143, -signal.SIGTERM, 3)
+STOP_STATUSES = (*DONE_STATUSES, 130, 143, -signal.SIGTERM, 3)
 
 
 class Process:
@@ -59,7 +62,7 @@ class Process:
 
     def failed(self) -> bool:
         """Return whether the program ended with an unexpected status."""
-        return self.exit_status() not in (None, *(STOP_STATUSES if self.stop_requested else (0,)))
+        return self.exit_status() not in (None, *(STOP_STATUSES if self.stop_requested else DONE_STATUSES))
 
     def failure_reason(self) -> str:
         """Return the error that the program printed, else its last line, else its exit status."""

@@ -9,8 +9,9 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from runtime.files import locked, write_whole
+from runtime.output import LOST_OUTPUT
 from runtime.signals import Interrupt, Stopped
-from tools.comparing.processes import Process, process_environments
+from tools.comparing.processes import DONE_STATUSES, Process, process_environments
 from tools.comparing.run_state import RunState, count_epochs, describe_scores, lock_run, read_results, read_state, test_mark_path
 from tools.comparing.spec import Comparison, PlannedRun
 from tools.reporting.report import make_report
@@ -47,7 +48,7 @@ class Job:
         status = self.process.exit_status()
         if status is None:
             return False
-        if status != 0:
+        if status not in DONE_STATUSES:
             return True
         if self.stage == "test":
             write_whole(test_mark_path(self.run), json.dumps(read_results(self.run).get("test")).encode())
@@ -61,7 +62,8 @@ class Job:
         if self.process.failed():
             return f"{self.stage} failed ({self.process.log}): {self.process.failure_reason()}"
         minutes, seconds = divmod(int(time.monotonic() - self.start_time), 60)
-        return f"done in {minutes}m{seconds:02d}s, {describe_scores(self.run)}"
+        lacking = " (log.txt lacks lines)" if self.process.exit_status() == LOST_OUTPUT else ""
+        return f"done in {minutes}m{seconds:02d}s, {describe_scores(self.run)}{lacking}"
 
 
 class Scheduler:

@@ -5,7 +5,6 @@ import contextlib
 import io
 import re
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +14,14 @@ else:
     import tomli as tomllib
 
 from runtime.cli import SEED
+from runtime.files import comparable_name, is_device_name
 from training.flags import parse_trainer_flags
 from utils import UserError
 
 KEYS = ("title", "question", "seeds", "flags", "settings")
 # Flags that the comparison sets itself or that would keep a run from training, with their second spellings.
 RESERVED_FLAGS = {"DR", "data_root", "save_root", "log_dir", "seed", "resume", "overwrite", "test", "help", "h", "print_config"}
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # a valid folder name on every system
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 class PlannedRun(NamedTuple):
@@ -65,7 +65,8 @@ def load_comparison(
                 raise UserError(f"--only {name}: expected settings of {path}: {', '.join(settings)}")
         settings = {name: flags for name, flags in settings.items() if name in only}
     requested = table | {"settings": settings, "seeds": table.get("seeds") if seeds is None else seeds}
-    runs = plan_runs(requested, path=path, data=data, out=out, extra_flags=extra_flags)
+    names = list(table["settings"]) if isinstance(table.get("settings"), dict) else []
+    runs = plan_runs(requested, path=path, names=names, data=data, out=out, extra_flags=extra_flags)
     all_seeds = [run.seed for run in runs]
     if not seed_problems(table.get("seeds")):
         all_seeds = [*table["seeds"], *all_seeds]
@@ -73,13 +74,18 @@ def load_comparison(
     for name, flags in table["settings"].items():
         one_setting = table | {"settings": {name: flags}, "seeds": list(dict.fromkeys(all_seeds))}
         with contextlib.suppress(UserError):
-            all_runs += plan_runs(one_setting, path=path, data=data, out=out, extra_flags=extra_flags)
+            all_runs += plan_runs(one_setting, path=path, names=names, data=data, out=out, extra_flags=extra_flags)
     return Comparison(table.get("title", path.stem), table.get("question", ""), runs, all_runs)
 
 
-def plan_runs(table: dict[str, Any], *, path: Path, data: Path, out: Path, extra_flags: list[str]) -> list[PlannedRun]:
-    """Return all runs of the table from the file at `path`. Raises UserError with all problems."""
-    if problems := [*table_problems(table), *reserved_flag_problems("after --", extra_flags)]:
+def plan_runs(
+    table: dict[str, Any], *, path: Path, names: list[str], data: Path, out: Path, extra_flags: list[str]
+) -> list[PlannedRun]:
+    """Return all runs of the table from the file at `path`, which has settings with these `names`.
+
+    Raises UserError with all problems.
+    """
+    if problems := [*table_problems(table, names), *reserved_flag_problems("after --", extra_flags)]:
         raise UserError(f"{path}: not a valid comparison:", problems)
     flags: dict[str, list[str]] = {}
     for name, own in table["settings"].items():
@@ -104,22 +110,37 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: expected TOML: {error}") from None
 
 
-def table_problems(table: dict[str, Any]) -> list[str]:
-    """Return the problems with the form of a comparison, one per line. check_flags() checks the values of flags."""
+def table_problems(table: dict[str, Any], names: list[str]) -> list[str]:
+    """Return the problems with the form of a comparison, one per line. check_flags() checks the values of flags.
+
+    The table may lack some of the settings with these `names`.
+    """
     problems = [f"{key}: unknown key; expected one of {', '.join(KEYS)}" for key in table if key not in KEYS]
     problems += [f"{key}: expected text" for key in ("title", "question") if not isinstance(table.get(key, ""), str)]
     problems += seed_problems(table.get("seeds"))
     settings = table.get("settings")
     if not isinstance(settings, dict) or not settings:
         return [*problems, "settings: expected tables [settings.NAME] of flags, one per setting"]
-    folders = Counter(name.lower() for name in settings)  # some file systems ignore case
-    for name in settings:
-        if not NAME.fullmatch(name) or folders[name.lower()] > 1:
-            problems.append(f"[settings.{name!r}]: expected a unique name of letters, digits and _ . + -")
+    problems += [problem for name in settings if (problem := name_problem(name, names))]
     problems += flag_table_problems("[flags]", table.get("flags", {}))
     for name, flags in settings.items():
         problems += flag_table_problems(f"[settings.{name}]", flags)
     return problems
+
+
+def name_problem(name: str, names: list[str]) -> str | None:
+    """Return why the folder of a setting cannot have this name, next to those of the other settings; None if it can."""
+    if not NAME.fullmatch(name):
+        return f"[settings.{name!r}]: expected a name of letters, digits and _ . + -"
+    if is_device_name(name):
+        return f"[settings.{name}]: expected a name that a folder can have on Windows, got that of a device"
+    same = [other for other in names if other != name and comparable_name(other) == comparable_name(name)]
+    if same:
+        return (
+            f"[settings.{name}]: expected a name of its own, got one that differs from {same[0]} only in upper and lower case; "
+            "on Windows and macOS both would be one folder"
+        )
+    return None
 
 
 def flag_table_problems(where: str, flags: Any) -> list[str]:

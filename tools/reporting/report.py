@@ -17,11 +17,10 @@ from tools.reporting.sequences import sequence_blocks
 from utils import UserError
 
 IMAGE_PATTERNS = ("curve_*.png", "coins_*.png", "psnr_*.png", "frames_seq*.png", "video_seq*.gif")  # of a report's images
-DEFAULT_TITLE = "Video prediction with a conditional VAE"
 
 
 def make_report(
-    folders: Sequence[Path], out: Path, *, title: str = DEFAULT_TITLE, question: str = "", split: str = "test", show: int = 5
+    folders: Sequence[Path], out: Path, *, title: str, question: str = "", split: str = "test", show: int = 5
 ) -> None:
     """Write the report on some run folders to `out`, and print a summary. Raises UserError for runs that are not comparable.
 

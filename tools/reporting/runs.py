@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tasks import TASKS, Task
+from tools.reporting.folders import check_run_folder, read_epochs
 from tools.reporting.scores import SplitScores, load_json, read_scores
 from training.metrics_log import read_curves, read_metrics
 from training.resume import FREE_FLAGS
@@ -94,20 +95,13 @@ def natural_key(name: str) -> list[str | int]:
 
 def read_run(folder: Path, name: str, split: str) -> Run:
     """Read a run folder. Raises UserError if the folder does not contain a run."""
-    if not folder.is_dir():
-        if folder.exists():
-            raise UserError(f"{folder}: expected the --save_root of a training run, got a file")
-        raise UserError(f"{folder}: no such folder; expected the --save_root of a training run")
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: expected the --save_root of a training run, got a folder without config.json")
+    check_run_folder(folder)
     config = load_json(folder / "config.json")
     flags = config.get("flags")
     if not isinstance(flags, dict) or str(flags.get("model")) not in TASKS:
         raise UserError(f"{folder / 'config.json'}: expected a file that Trainer.py writes, got one without a known --model")
     check_numbers(config | flags, folder / "config.json")
-    rows = read_metrics(folder / "metrics.jsonl")
-    if not rows:
-        raise UserError(f"{folder / 'metrics.jsonl'}: expected at least one epoch, got none")
+    rows = read_epochs(folder)
     timings = read_metrics(folder / "timings.jsonl") if (folder / "timings.jsonl").is_file() else []
     results = folder / split
     scores, test_settings = read_scores(results / "scores.json")
