@@ -19,6 +19,7 @@ from torch import Tensor
 from data.clips import Clips, Sequence, content_hash, standard_scale
 from data.frame_cache import CachedFrames
 from data.frame_store import FrameStore, decode
+from data.image_files import print_remarks
 from data.images import SUFFIXES, contiguous_segments, find_dataset, scan_images
 from data.issues import FrameIssues, Issues, SkippedFrames
 from utils import RANK, UserError
@@ -253,6 +254,7 @@ class RobotSplit(FrameStore):
         skipped = issues_of(folder, recordings).raise_or_skip(skip_bad)
         sequences = long_segments(folder, recordings, shortest=shortest)
         assert cached is not None  # without any usable frame, raise_or_skip() or long_segments() raises
+        print_remarks(cached.remarks, folder.parent)
         columns = next(recording.conditions.shape[1] for recording in long if recording.conditions is not None)
         tables = []
         for recording in long:
