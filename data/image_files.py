@@ -160,7 +160,7 @@ def over_white(image: Image.Image) -> tuple[Image.Image, bool]:
         if not (image.mode in WITH_ALPHA or palette_alpha or "transparency" in image.info):
             return image.convert("RGB"), False
         with_alpha = image.convert("LA") if image.mode == "La" else image
-        with_alpha = with_alpha.convert("RGBA")
+        with_alpha = with_alpha if with_alpha.mode == "RGBA" else with_alpha.convert("RGBA")
     except (ValueError, OSError):
         raise ValueError(f"expected RGB, gray, palette or CMYK pixels, got {image.mode}; convert it to RGB") from None
     transparent = bool(np.asarray(with_alpha.getchannel("A")).min() < 255)

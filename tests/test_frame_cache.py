@@ -15,7 +15,9 @@ from PIL import Image
 
 from data import frame_cache
 from data.frame_cache import BadImages, CachedFrames, cached_frames, read_image
+from data.image_files import FolderRemark
 from tests.helpers.images import write_image
+from tests.helpers.png_files import RGBA, write_png
 from tests.helpers.settings import ROOT
 from utils import UserError
 
@@ -139,6 +141,21 @@ def test_the_digest_is_that_of_the_pixels(paths, tmp_path):
     elsewhere = [Path(shutil.copy(path, tmp_path / f"copy-{path.name}")) for path in paths]
     found = {open_or_build(files).digest for files in (paths, paths, elsewhere)}
     assert found == {hashlib.sha256(pixels).hexdigest()}
+
+
+def test_remarks_on_images_are_known_without_decoding_them_again(paths, monkeypatch):
+    """They are in the cache file, relative to the data set, which may be moved together with its cache."""
+    folder = paths[0].parent
+    for name in ("a/0.png", "b/c/0.png"):
+        (folder / name).parent.mkdir(parents=True)
+        paths.append(write_png(folder / name, [[[0, 0, 0, 0]]], depth=8, kind=RGBA))
+    expected = [FolderRemark("transparent", 2, "")]
+    assert open_or_build(paths).remarks == expected
+    monkeypatch.setattr(frame_cache, "read_image", lambda *_, **__: pytest.fail("an image was decoded"))
+    assert open_or_build(paths).remarks == expected
+    monkeypatch.undo()
+    assert open_or_build(paths[:-1]).remarks == [FolderRemark("transparent", 1, "a")]
+    assert open_or_build(paths[:5]).remarks == []
 
 
 def damage(path: Path) -> None:
