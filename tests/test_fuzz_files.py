@@ -180,9 +180,12 @@ def as_pil_reads(path: Path) -> np.ndarray | None:
     try:
         with Image.open(path) as image:
             image.load()
-            turned = ImageOps.exif_transpose(image)
     except Exception:
         return None
+    try:
+        turned = ImageOps.exif_transpose(image)
+    except Exception:  # damaged metadata
+        turned = image
     if image.mode.startswith("I"):
         gray = np.rint(np.asarray(turned).astype(float) / 65535 * 255).astype(np.uint8)
         opaque = np.asarray(turned) != image.info.get("transparency", -1)
