@@ -14,6 +14,7 @@ from data.clips import Clips, Sequence, content_hash, standard_scale
 from data.entries import own_entries, own_files
 from data.frame_cache import BadImages, cached_frames
 from data.frame_store import FrameStore, decode
+from data.image_files import FolderRemark, print_remarks
 from data.images import SUFFIXES, contiguous_segments, find_dataset, holds_images, report_ignored, scan_images
 from data.issues import FrameIssues, Issues, SkippedFrames
 from data.layouts import FOR_ROBOT, dance_parts, holds_actions, spelling_hint
@@ -114,6 +115,7 @@ class DanceSplit(FrameStore):
             files.issues.add(numbers[index % len(numbers)], problem)
         skipped = Issues(files.folder, files.issues.messages(), files.skipped()).raise_or_skip(skip_bad)
         assert cached is not None  # without any frame, raise_or_skip() raises
+        print_remarks(cached.remarks, files.folder.parent)
         usable = [position for position, number in enumerate(numbers) if number not in files.issues.by_number]
         images = cast("np.memmap", cached.images.reshape(2, len(numbers), *cached.images.shape[1:]))
         return cls(folder=files.folder, numbers=np.array(numbers, dtype=np.int64), usable=np.array(usable, dtype=np.int64),
@@ -272,13 +274,16 @@ def scan_sequence(folder: Path, name: str) -> SequenceFiles:
     return SequenceFiles(name, first_frame, poses, ground_truth, [*issues.messages(), *problems])
 
 
-def load_test_sequence(
-    files: SequenceFiles, *, root: Path, height: int, width: int, cache_dir: Path | None
-) -> tuple[Sequence | None, list[str]]:  # fmt: skip
-    """Load a test sequence of the data set `root`. Return it, or None if it has problems, and these problems.
+class LoadedSequence(NamedTuple):
+    """A test sequence with everything that was found in its files."""
 
-    Raises UserError if the frame cache cannot be written.
-    """
+    sequence: Sequence | None  # None if there are problems
+    problems: list[str]
+    remarks: list[FolderRemark]
+
+
+def load_test_sequence(files: SequenceFiles, *, root: Path, height: int, width: int, cache_dir: Path | None) -> LoadedSequence:
+    """Load a test sequence of the data set `root`. Raises UserError if the frame cache cannot be written."""
     problems, cached = files.problems, None
     try:
         if files.paths:
@@ -286,10 +291,11 @@ def load_test_sequence(
     except BadImages as error:
         problems = [*problems, *error.problems]
     if problems or cached is None:
-        return None, problems
+        return LoadedSequence(None, problems, [])
     images = torch.from_numpy(cached.images.copy())
     end = 1 + len(files.poses)
-    return Sequence(files.name, images[:1], images[1:end], images[end:] if files.ground_truth else None), []
+    sequence = Sequence(files.name, images[:1], images[1:end], images[end:] if files.ground_truth else None)
+    return LoadedSequence(sequence, [], cached.remarks)
 
 
 def load_test_sequences(root: Path, *, height: int, width: int, cache_dir: Path | None = None) -> list[Sequence]:
@@ -308,16 +314,19 @@ def load_test_sequences(root: Path, *, height: int, width: int, cache_dir: Path 
     report_ignored(folder, [path for part in dance_parts(folder) for path in own_files(folder / part, SUFFIXES)])
     sequences: list[Sequence] = []
     problems: list[str] = []
+    remarks: list[FolderRemark] = []
     for name, problem in names.items():
         if problem:
             problems.append(problem)
             continue
         files = scan_sequence(folder, name)
-        sequence, found = load_test_sequence(files, root=folder.parent, height=height, width=width, cache_dir=cache_dir)
-        problems += found
-        if sequence is not None:
-            sequences.append(sequence)
+        loaded = load_test_sequence(files, root=folder.parent, height=height, width=width, cache_dir=cache_dir)
+        problems += loaded.problems
+        remarks += loaded.remarks
+        if loaded.sequence is not None:
+            sequences.append(loaded.sequence)
     if problems:
         bad = len(names) - len(sequences)
         raise UserError(f"{folder}: {bad} of {len(names)} sequences cannot be used; fix them:", problems)
+    print_remarks(remarks, folder.parent)
     return sequences

@@ -23,12 +23,13 @@ from numpy.lib.format import write_array_header_1_0
 from PIL import Image
 from tqdm import tqdm
 
+from data.image_files import REMARKS, FolderRemark, open_upright
 from runtime.files import check_writable
 from utils import UserError
 
 FOLDER = ".frame_cache"
 IMAGES_PER_TASK = 32
-FORMAT = 2  # of the file and of the resize rule below; increase it with every change, so that old files are not used
+FORMAT = 3  # of the file and of the rules for reading and resizing; increase it with every change, so that old files are not used
 ABANDONED = 3600  # seconds without a write after which an unfinished cache file is considered abandoned
 LENGTH_BYTES = 8  # of the trailer's length
 
@@ -39,6 +40,7 @@ class CachedFrames(NamedTuple):
     images: np.memmap  # (N, 3, H, W) uint8, read-only
     digest: str  # sha256 of all pixels
     bad: dict[int, str]  # why an image could not be decoded, by its index; it is black in `images`
+    remarks: list[FolderRemark]  # on images that are unusual; the folders are relative to the data set
 
 
 class BadImages(UserError):
@@ -50,33 +52,54 @@ class BadImages(UserError):
         self.bad = bad
 
 
-def read_image(path: Path, *, height: int, width: int) -> np.ndarray:
-    """Read one image of any size and mode -> (3, H, W) uint8 RGB.
+class Frame(NamedTuple):
+    """An image, decoded and resized."""
 
-    The result is exactly the course's: PIL's convert("RGB"), then torchvision's Resize on the PIL image, which is PIL's bilinear
-    filter with antialiasing. Compared with it, the result of another filter has a PSNR of only about 40 dB. Raises ValueError
-    with the reason if the file cannot be decoded.
+    pixels: np.ndarray  # (3, H, W) uint8 RGB
+    remarks: tuple[str, ...]  # what is unusual about the file; keys of REMARKS
+
+
+class Batch(NamedTuple):
+    """Several images, decoded and resized."""
+
+    pixels: bytes  # of one image after another; an image with an error is black
+    bad: dict[int, str]  # the errors by index
+    remarks: list[tuple[str, int]]  # what is unusual about a file, and its index
+
+
+def read_image(path: Path, *, height: int, width: int) -> Frame:
+    """Read one image of any size and mode.
+
+    The pixels are those of open_upright(), for ordinary images the course's convert("RGB"). They are resized as the course does,
+    with torchvision's Resize on the PIL image, which is PIL's bilinear filter with antialiasing. Compared with it, the result of
+    another filter has a PSNR of only about 40 dB. Raises ValueError with the reason if the file cannot be used.
     """
-    try:
-        with Image.open(path) as image:
-            resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what PIL raises on a damaged file
-        # Without the path, which PIL repeats: callers add it, and a cache may be moved together with its images.
-        reason = getattr(error, "strerror", None) or str(error).replace(f" {str(path)!r}", "")
-        raise ValueError(f"cannot be read as an image ({reason}); expected an intact PNG") from None
-    return np.asarray(resized).transpose(2, 0, 1)
+    image, remarks = open_upright(path)
+    return Frame(np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)).transpose(2, 0, 1), remarks)
 
 
-def read_images(paths: list[Path], *, height: int, width: int) -> tuple[bytes, dict[int, str]]:
-    """Return the pixels of several images one after another, and the errors by index. An image with an error is black."""
-    pixels, bad = [], {}
-    for index, path in enumerate(paths):
+def read_images(paths: list[Path], *, height: int, width: int, first_index: int = 0) -> Batch:
+    """Read several images, whose indices begin with `first_index`."""
+    pixels, bad, remarks = [], {}, []
+    for index, path in enumerate(paths, start=first_index):
         try:
-            pixels.append(read_image(path, height=height, width=width).tobytes())
+            frame = read_image(path, height=height, width=width)
+            pixels.append(frame.pixels.tobytes())
+            remarks += [(remark, index) for remark in frame.remarks]
         except ValueError as error:
             pixels.append(bytes(3 * height * width))
             bad[index] = str(error)
-    return b"".join(pixels), bad
+    return Batch(b"".join(pixels), bad, remarks)
+
+
+def summarize_remarks(remarks: list[tuple[str, int]], paths: list[Path], root: Path) -> list[FolderRemark]:
+    """Return each kind of remark once, with the number of images and the folder around them relative to `root`."""
+    summary = []
+    for kind in REMARKS:
+        folders = [os.path.relpath(paths[index].parent, root) for remark, index in remarks if remark == kind]
+        if folders:
+            summary.append(FolderRemark(kind, len(folders), os.path.commonpath(folders)))
+    return summary
 
 
 def fingerprint_of(paths: list[Path], *, root: Path, height: int, width: int) -> str:
@@ -140,7 +163,7 @@ def cached_frames(
                 raise BadImages(paths, cached.bad)
             return cached
     chosen = writable_folder(folders)
-    build_cache(paths, chosen / filename, shape, fingerprint, skip_bad=skip_bad)
+    build_cache(paths, chosen / filename, shape, fingerprint, root, skip_bad=skip_bad)
     # Files of the same split and size with another fingerprint belong to images that have changed since.
     for stale in chosen.glob(f"{name}-{height}x{width}-*.npy"):
         if stale.name != filename:
@@ -153,7 +176,7 @@ def cached_frames(
 
 def still_bad(paths: list[Path], bad: dict[int, str], shape: tuple[int, ...]) -> dict[int, str]:
     """Return those of the `bad` images that still cannot be decoded: an error of a network disk may have been temporary."""
-    return read_images([paths[index] for index in bad], height=shape[2], width=shape[3])[1]
+    return read_images([paths[index] for index in bad], height=shape[2], width=shape[3]).bad
 
 
 def open_cache(path: Path, shape: tuple[int, ...], fingerprint: str) -> CachedFrames | None:
@@ -169,7 +192,8 @@ def open_cache(path: Path, shape: tuple[int, ...], fingerprint: str) -> CachedFr
             file.seek(end - length)
             trailer = json.loads(file.read(length))
         bad = {int(index): reason for index, reason in trailer["bad"].items()}
-        return CachedFrames(images, trailer["sha256"], bad) if trailer["fingerprint"] == fingerprint else None
+        remarks = [FolderRemark(*remark) for remark in trailer["remarks"]]
+        return CachedFrames(images, trailer["sha256"], bad, remarks) if trailer["fingerprint"] == fingerprint else None
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):  # a foreign file may cause any of these
         return None
 
@@ -202,7 +226,9 @@ def writer_is_dead(part: str) -> bool:
         return False
 
 
-def build_cache(paths: list[Path], path: Path, shape: tuple[int, ...], fingerprint: str, *, skip_bad: bool) -> None:
+def build_cache(
+    paths: list[Path], path: Path, shape: tuple[int, ...], fingerprint: str, root: Path, *, skip_bad: bool
+) -> None:  # fmt: skip
     """Decode all images into a file next to `path`, then move it there. No file remains after an error.
 
     Raises UserError if the file cannot be written and, unless `skip_bad`, BadImages if some images cannot be decoded.
@@ -214,14 +240,17 @@ def build_cache(paths: list[Path], path: Path, shape: tuple[int, ...], fingerpri
             write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             digest = hashlib.sha256()
             bad: dict[int, str] = {}
+            remarks: list[tuple[str, int]] = []
             with contextlib.closing(decode_in_order(paths, shape, path.name.split("-")[0])) as batches:
-                for pixels, bad_of_batch in batches:
-                    file.write(pixels)
-                    digest.update(pixels)
-                    bad |= bad_of_batch
+                for batch in batches:
+                    file.write(batch.pixels)
+                    digest.update(batch.pixels)
+                    bad |= batch.bad
+                    remarks += batch.remarks
             if bad and not skip_bad:
                 raise BadImages(paths, bad)
-            trailer = json.dumps({"fingerprint": fingerprint, "sha256": digest.hexdigest(), "bad": bad}).encode()
+            content = {"fingerprint": fingerprint, "sha256": digest.hexdigest(), "bad": bad}
+            trailer = json.dumps(content | {"remarks": summarize_remarks(remarks, paths, root)}).encode()
             file.write(trailer + len(trailer).to_bytes(LENGTH_BYTES, "little"))
             file.flush()
             os.fsync(file.fileno())  # without it, a power failure may leave a file of the right length with gaps
@@ -239,8 +268,8 @@ def build_cache(paths: list[Path], path: Path, shape: tuple[int, ...], fingerpri
             partial.unlink()
 
 
-def decode_in_order(paths: list[Path], shape: tuple[int, ...], name: str) -> Generator[tuple[bytes, dict[int, str]], None, None]:
-    """Yield the pixels of all images in order, several images at a time, and their errors by index. All cores are used."""
+def decode_in_order(paths: list[Path], shape: tuple[int, ...], name: str) -> Generator[Batch, None, None]:
+    """Yield all images in order, several at a time. All cores are used."""
     _, _, height, width = shape
     # Threads, not processes: PIL releases the interpreter lock while it decodes and resizes, and processes start slowly on
     # Windows.
@@ -248,11 +277,14 @@ def decode_in_order(paths: list[Path], shape: tuple[int, ...], name: str) -> Gen
     try:
         # A task has many images, because handing over a single one takes a third as long as decoding it.
         starts = range(0, len(paths), IMAGES_PER_TASK)
-        tasks = [paths[start : start + IMAGES_PER_TASK] for start in starts]
+
+        def read(start: int) -> Batch:
+            task = paths[start : start + IMAGES_PER_TASK]
+            return read_images(task, height=height, width=width, first_index=start)
+
         with tqdm(total=len(paths), desc=f"decoding {name}", unit="img", leave=False, disable=None) as bar:
-            results = pool.map(lambda task: read_images(task, height=height, width=width), tasks)
-            for start, task, (pixels, bad) in zip(starts, tasks, results):
-                yield pixels, {start + index: reason for index, reason in bad.items()}
-                bar.update(len(task))
+            for start, batch in zip(starts, pool.map(read, starts)):
+                yield batch
+                bar.update(min(IMAGES_PER_TASK, len(paths) - start))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -21,6 +21,7 @@ from data.csv_tables import cut_notice, print_notice, read_table
 from data.entries import is_system
 from data.frame_cache import CachedFrames
 from data.frame_store import FrameStore, decode
+from data.image_files import print_remarks
 from data.images import IMAGE_NAME, SUFFIXES, contiguous_segments, find_dataset, listing, report_ignored, scan_images
 from data.issues import FrameIssues, Issues, SkippedFrames
 from data.layouts import ACTIONS, FOR_DANCE, POSITIONS, dance_parts, holds_actions, spelling_hint
@@ -286,6 +287,7 @@ class RobotSplit(FrameStore):
         if cut := [path for recording in recordings for path in recording.cut]:
             print_notice(cut_notice(cut, folder))
         assert cached is not None  # without any usable frame, raise_or_skip() or long_segments() raises
+        print_remarks(cached.remarks, folder.parent)
         columns = next(recording.conditions.shape[1] for recording in long if recording.conditions is not None)
         tables = []
         for recording in long:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageSequence
 
+from data.image_files import read_upright
 from data.images import SUFFIXES, numbered_images
 from utils import UserError, optional_package
 from visualization.videos import DEFAULT_DURATION, gif_frames
@@ -51,18 +52,6 @@ def open_footage(path: Path) -> Footage:
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder; expected a video, a GIF or a folder of images")
     return open_animated_image(path) if path.suffix.lower() in ANIMATED else open_video(path)
-
-
-def read_upright(path: Path) -> np.ndarray:
-    """Return an image in its upright orientation, (H, W, 3) uint8. Raises UserError if it cannot be read."""
-    try:
-        with Image.open(path) as file:
-            image: Image.Image = file
-            if image.mode.startswith("I;16"):  # convert() would clip it at 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({error})") from None
 
 
 def open_animated_image(path: Path) -> Footage:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from data.entries import own_entries
+from data.image_files import read_upright
 from data.images import SUFFIXES, numbered_images
 from poses.cropping import Box, View
-from poses.footage import read_upright
 from utils import UserError
 
 NOISE = 8  # levels of 255; pixels of a JPEG's background differ by up to that much
@@ -48,7 +47,8 @@ class PoseImages(NamedTuple):
             raise UserError(f"{self.folder}: expected {len(numbers)} pose images, one for each frame taken, got {count}")
         if number_steps(list(self.images)).tolist() != number_steps(numbers).tolist():
             raise UserError(f"{self.folder}: expected a pose image for each frame, got gaps in other places of their numbers")
-        sizes = sorted({image_size(path) for path in self.paths})
+        paths = tqdm(self.paths, desc=f"checking {self.folder.name}", unit="image", leave=False, disable=None)
+        sizes = sorted({read_upright(path).shape[1::-1] for path in paths})
         own_width, own_height = sizes[0]
         if len(sizes) > 1 or abs(own_width / own_height / (width / height) - 1) > SHAPE_TOLERANCE:
             got = ", ".join(f"{w} x {h}" for w, h in sizes[:3])
@@ -92,12 +92,3 @@ def number_steps(numbers: Sequence[int]) -> np.ndarray:
     differences = np.diff(numbers)
     values, counts = np.unique(differences, return_counts=True)
     return differences / values[np.argmax(counts)] if len(values) else differences
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Return width and height of an image without decoding it. Raises UserError if it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({error})") from None

@@ -15,8 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.entries import own_entries
+from data.image_files import read_upright
 from data.images import numbered_images
-from poses.footage import open_footage, read_upright
+from poses.footage import open_footage
 from poses.keypoint_files import read_keypoints, read_sequence
 from poses.pose_images import holds_pose_images
 from poses.scan import PeopleFinder

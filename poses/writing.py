@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from data.image_files import read_upright
 from data.images import numbered_images
 from poses.cropping import Box, to_window
-from poses.footage import read_upright
 from poses.pose_images import PoseImages
 from poses.scan import Video
 from poses.skeleton import draw_pose

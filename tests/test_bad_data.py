@@ -71,7 +71,7 @@ def test_no_clip_contains_a_skipped_frame(damaged):
     split = DanceSplit.load(damaged, "train", **SIZE, skip_bad=True)
     clips = clips_of(split, length=4, margin=1)
     read = {
-        n: [read_image(damaged / "train" / f"train_{kind}" / f"frame{n:06d}.png", **SIZE) for kind in ("img", "label")]
+        n: [read_image(damaged / "train" / f"train_{kind}" / f"frame{n:06d}.png", **SIZE).pixels for kind in ("img", "label")]
         for n in GOOD
     }
     starts = [n for n in GOOD if all(m in read for m in range(n, n + 4))]
@@ -193,7 +193,8 @@ def test_a_damaged_sequence_is_cut_into_contiguous_ones(robot, rows, capsys):
     for window, (seed, first) in zip(windows, [(0, 0), (0, 5), (0, 10), (100, 0), (100, 3)]):
         assert window.conditions.tolist() == [[first + t, seed] for t in range(3)]
         images = [
-            read_image(robot / "train" / "traj" / str(seed // 100) / f"{first + t}.png", height=32, width=32) for t in range(3)
+            read_image(robot / "train" / "traj" / str(seed // 100) / f"{first + t}.png", height=32, width=32).pixels
+            for t in range(3)
         ]
         assert np.array_equal(window.ground_truth, np.stack(images))
     clips = RobotClips(split=split, length=3, clips_per_epoch=6, partial=1.0, seed=1, shift=0)

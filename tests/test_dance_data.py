@@ -39,7 +39,7 @@ def test_labels_are_paired_with_frames_by_number(tmp_path):
         write_image(tmp_path / "train" / "train_img" / f"frame{i}.png", seed=i)
         write_image(tmp_path / "train" / "train_label" / f"{i:06d}.png", seed=100 + i)
     images = DanceSplit.load(tmp_path, "train", **SIZE).images
-    expected = [frame_cache.read_image(tmp_path / "train" / "train_label" / f"{i:06d}.png", **SIZE) for i in (9, 10, 11)]
+    expected = [frame_cache.read_image(tmp_path / "train" / "train_label" / f"{i:06d}.png", **SIZE).pixels for i in (9, 10, 11)]
     assert np.array_equal(images[1], np.stack(expected))
 
 

@@ -15,7 +15,9 @@ from PIL import Image
 
 from data import frame_cache
 from data.frame_cache import BadImages, CachedFrames, cached_frames, read_image
+from data.image_files import FolderRemark
 from tests.helpers.images import write_image
+from tests.helpers.png_files import RGBA, write_png
 from tests.helpers.settings import ROOT
 from utils import UserError
 
@@ -43,7 +45,7 @@ def test_an_image_is_resized_as_the_course_does(tmp_path, mode, size):
     path = write_image(tmp_path / "image.png", size=size, mode=mode)
     course = transforms.Compose([transforms.Resize((32, 64)), transforms.ToTensor()])
     expected = (course(Image.open(path).convert("RGB")).numpy() * 255).round().astype(np.uint8)
-    assert np.array_equal(read_image(path, height=32, width=64), expected)
+    assert np.array_equal(read_image(path, height=32, width=64).pixels, expected)
 
 
 def test_the_cache_holds_the_images_in_order(paths):
@@ -78,7 +80,7 @@ def test_a_changed_file_leads_to_a_new_cache(paths, change):
         flags = {"height": 16, "width": 32}
     frames = load(paths, **flags)
     assert len(frames) == len(paths)
-    assert np.array_equal(frames[2], read_image(paths[2], height=frames.shape[2], width=frames.shape[3]))
+    assert np.array_equal(frames[2], read_image(paths[2], height=frames.shape[2], width=frames.shape[3]).pixels)
     # A cache of another size is kept next to the old one; a cache of changed images replaces the old one.
     assert len(cache_files(paths)) == (2 if change == "size" else 1)
 
@@ -141,6 +143,21 @@ def test_the_digest_is_that_of_the_pixels(paths, tmp_path):
     assert found == {hashlib.sha256(pixels).hexdigest()}
 
 
+def test_remarks_on_images_are_known_without_decoding_them_again(paths, monkeypatch):
+    """They are in the cache file, relative to the data set, which may be moved together with its cache."""
+    folder = paths[0].parent
+    for name in ("a/0.png", "b/c/0.png"):
+        (folder / name).parent.mkdir(parents=True)
+        paths.append(write_png(folder / name, [[[0, 0, 0, 0]]], depth=8, kind=RGBA))
+    expected = [FolderRemark("transparent", 2, "")]
+    assert open_or_build(paths).remarks == expected
+    monkeypatch.setattr(frame_cache, "read_image", lambda *_, **__: pytest.fail("an image was decoded"))
+    assert open_or_build(paths).remarks == expected
+    monkeypatch.undo()
+    assert open_or_build(paths[:-1]).remarks == [FolderRemark("transparent", 1, "a")]
+    assert open_or_build(paths[:5]).remarks == []
+
+
 def damage(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
@@ -160,7 +177,7 @@ def test_all_damaged_images_are_named_and_no_file_remains(paths):
 def test_damaged_images_can_be_skipped(paths, monkeypatch):
     """They are black, and only they are decoded again. Without skip_bad, the same cache is refused."""
     damage(paths[3])
-    expected = [np.zeros((3, 32, 64), np.uint8) if i == 3 else read_image(paths[i], height=32, width=64) for i in range(5)]
+    expected = [np.zeros((3, 32, 64), np.uint8) if i == 3 else read_image(paths[i], height=32, width=64).pixels for i in range(5)]
     first = open_or_build(paths, skip_bad=True)
     assert np.array_equal(first.images, np.stack(expected)) and list(first.bad) == [3]
     tried, decode = [], read_image
@@ -186,7 +203,7 @@ def test_an_image_that_becomes_readable_enters_the_cache(paths, monkeypatch, ski
     assert open_or_build(paths, skip_bad=True).bad == {2: "cannot be read"}
     monkeypatch.undo()
     cached = open_or_build(paths, skip_bad=skip_bad)
-    assert cached.bad == {} and np.array_equal(cached.images[2], decode(paths[2], height=32, width=64))
+    assert cached.bad == {} and np.array_equal(cached.images[2], decode(paths[2], height=32, width=64).pixels)
 
 
 def test_a_broken_link_is_a_damaged_image(paths):

@@ -1,26 +1,21 @@
 """Measure how fast image files become frames: into the frame cache, and by decoding and resizing alone, the upper limit."""
 
+import functools
 import os
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from PIL import Image
-
-from data.frame_cache import cached_frames
+from data.frame_cache import cached_frames, read_image
 
 
 def decoding_rate(paths: list[Path], *, height: int, width: int) -> float:
     """Return the images/s that PIL decodes and resizes in a pool of threads like the frame cache's; the frames are discarded."""
 
-    def decode(path: Path) -> None:
-        with Image.open(path) as image:
-            image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
-
     begin = time.perf_counter()
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        list(pool.map(decode, paths))
+        list(pool.map(functools.partial(read_image, height=height, width=width), paths))
     return len(paths) / (time.perf_counter() - begin)
 
 
