@@ -1,0 +1,67 @@
+"""The table of refused data in docs/troubleshooting.md is complete, and its messages are the real ones."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.helpers import refusal_table
+from tests.helpers.refusal_table import PAGE, TITLE, messages, table
+from tests.helpers.refused_data import GROUPS
+from tests.helpers.settings import ROOT
+
+READERS = [*sorted((ROOT / "data").glob("*.py")), *sorted((ROOT / "poses").glob("*.py")), ROOT / "dataloader.py"]
+# Messages of these modules that no data can cause, by a part of them, with the reason.
+NOT_ABOUT_DATA: dict[str, str] = {}
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, dict[str, str]]:
+    return messages(GROUPS)
+
+
+def skeleton(node: ast.AST) -> str:
+    """Return the regular expression of the texts that an f-string can become."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.escape(" ".join(node.value.split(" ")))
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(skeleton, node.values))
+    return ".*"
+
+
+def texts_of_messages() -> Iterator[tuple[str, str]]:
+    """Yield the place and the regular expression of every f-string that reads like a message or a part of one."""
+    for path in READERS:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                words = "".join(part.value for part in node.values if isinstance(part, ast.Constant))
+                if ("expected" in words or "; " in words or ": " in words) and len(words.split()) > 2:
+                    yield f"{path.relative_to(ROOT).as_posix()}:{node.lineno}: {ast.unparse(node)}", skeleton(node)
+
+
+def test_the_table_is_what_the_programs_print(found):
+    """To write it again: python -m tests.helpers.refusal_table."""
+    assert TITLE + PAGE.read_text(encoding="utf-8").split(TITLE)[1] == table(found)
+
+
+def test_every_message_about_data_is_in_the_table(found):
+    rows = [message for group in found.values() for message in group.values()]
+    missing = [
+        place
+        for place, pattern in texts_of_messages()
+        if not any(re.search(pattern, row) for row in rows) and not any(part in place for part in NOT_ABOUT_DATA)
+    ]
+    assert not missing, "\n  ".join(["", *missing])
+
+
+def test_every_message_has_a_way_out_on_one_line(found):
+    """In the words of the project: where, what was expected or what is wrong, and what to do."""
+    for rows in found.values():
+        for fault, message in rows.items():
+            assert re.search(r"; |expected", message) and "\n" not in message, fault
+
+
+def test_a_case_that_is_read_without_a_word_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="nothing: read without a word"):
+        refusal_table.message_of(refusal_table.Case("nothing", lambda folder: None), tmp_path)
