@@ -12,7 +12,7 @@ import torch
 
 from evaluation.image_metrics import psnr, ssim
 from runtime.program import one_line_errors
-from tests.helpers.refusals import refused, refused_with_list
+from tests.helpers.refusals import refused
 from tools import plot_curves
 from utils import UserError, command_line, counted, optional_package, seed_for, to_model, video_to_bytes
 
@@ -118,12 +118,20 @@ def failing_with(error: Exception):
     return main
 
 
+def printed_errors(capsys, error: Exception) -> list[str]:
+    """Return the lines, without their indent, that a program prints which raises the error."""
+    with pytest.raises(SystemExit) as stop:
+        failing_with(error)([])
+    assert stop.value.code == 1
+    return [line.removeprefix("  ") for line in capsys.readouterr().err.splitlines()]
+
+
 @pytest.mark.parametrize("count", [20, 21, 2001])
 def test_a_long_list_of_problems_continues_in_a_file(tmp_path, monkeypatch, capsys, count):
     """2,001 bad files once printed 2,002 lines. The file has all of them, at their full length."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     problems = [f"{number}.png: {'x' * 400}" for number in range(count)]
-    message, printed = refused_with_list(capsys, failing_with(UserError(f"data: {count} frames cannot be used:", problems)), [])
+    message, *printed = printed_errors(capsys, UserError(f"data: {count} frames cannot be used:", problems))
     assert message == f"error: data: {count} frames cannot be used:"
     assert [line.split(":")[0] for line in printed[:20]] == [f"{number}.png" for number in range(20)]
     assert all(len(line) == 300 and " ... " in line for line in printed[:20])
@@ -138,7 +146,7 @@ def test_a_long_list_of_problems_continues_in_a_file(tmp_path, monkeypatch, caps
 
 def test_a_long_list_without_a_place_for_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-    _, printed = refused_with_list(capsys, failing_with(UserError("data: bad frames:", map(str, range(25)))), [])
+    _, *printed = printed_errors(capsys, UserError("data: bad frames:", map(str, range(25))))
     assert printed[20:] == ["and 5 more; the whole list cannot be written to a temporary file (No such file or directory)"]
 
 
