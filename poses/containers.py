@@ -67,9 +67,7 @@ def boxes(data: Bytes) -> Iterator[tuple[int, bytes, int]]:
 
 def find_break_in_boxes(data: Bytes) -> int | None:
     """Return the position at which an mp4 or mov file breaks off. Other data after its last box do not count."""
-    last, position, end = b"", 0, 0
-    for position, kind, end in boxes(data):
-        last = kind
+    position, last, end = next(reversed([*boxes(data)]), (0, b"", 0))
     if last in MEDIA_BOXES and end > len(data):
         return len(data) if last == b"mdat" else position
     if last == b"moof":  # its data follow in another box

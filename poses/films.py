@@ -13,6 +13,7 @@ import numpy as np
 from poses.containers import find_break, has_box
 from utils import UserError, counted, optional_package
 
+WITH_SIZES = ("mov", "avi", "asf")  # formats with packets whose size is known, so that incomplete ones are seen
 WITH_DURATION = ("matroska", "flv", "asf")  # formats whose header states the duration
 ATTACHED_PICTURE = 1024  # AV_DISPOSITION_ATTACHED_PIC
 SOLE_THREAD = 1
@@ -51,7 +52,7 @@ class Film:
 
     def __init__(self, path: Path, *, allow_truncated: bool):
         """Survey the file. Raises UserError if it is no video and, unless `allow_truncated`, if a part of it is missing."""
-        self.path, self.allow_truncated = path, allow_truncated
+        self.path, self.allow_truncated, self.ended_early = path, allow_truncated, False
         self.av = optional_package("av", flag=f"{path}: a video")
         if not path.stat().st_size:
             raise UserError(f"{path}: is empty; expected a video such as an mp4")
@@ -72,6 +73,8 @@ class Film:
         """Return why FFmpeg cannot read the file, without its numbers."""
         if has_box(self.path, b"moov") is False:
             return "it breaks off before its index, the box moov: the recording or the copy was not finished"
+        if find_break(self.path) is not None:
+            return "it breaks off"
         text = getattr(error, "strerror", None) or str(error)
         return "no format that FFmpeg knows" if "Invalid data" in text else text
 
@@ -84,6 +87,7 @@ class Film:
             raise UserError(f"{found}; expected a complete video")
         if not self.allow_truncated:
             raise UserError(f"{found}; copy it again, or use only the frames before with --allow_truncated")
+        self.ended_early = True
         print(f"{found}; only these are used (--allow_truncated)", file=sys.stderr)
 
     def frames(self) -> Iterator[np.ndarray]:
@@ -107,21 +111,19 @@ class Film:
         if self.length is None:
             self.length = count
 
-    def decode(self) -> Iterator[np.ndarray]:
+    def decode(self) -> Iterator[Any]:
         """Yield the frames, decoded by several threads. Raises Damage.
 
         FFmpeg's threads swallow the errors in the last packets. So the last frames are only trusted if their number is right;
         otherwise, they are decoded again by a single thread.
         """
-        count = 0
-        for frame in self.decoded_frames(0):
+        for count, frame in enumerate(self.decoded_frames(0)):
             if frame is None:
-                yield from itertools.islice(self.decoded_frames(SOLE_THREAD), count, None)  # type: ignore[misc]
+                yield from itertools.islice(self.decoded_frames(SOLE_THREAD), count, None)
                 return
             yield frame
-            count += 1
 
-    def decoded_frames(self, threads: int) -> Iterator[np.ndarray | None]:
+    def decoded_frames(self, threads: int) -> Iterator[Any]:
         """Yield the frames; 0 threads stand for as many as there are cores. Raises Damage.
 
         With several threads, None in place of the last frames says that there are too few of them.
@@ -175,9 +177,10 @@ def survey(av: Any, path: Path) -> Survey:
         fps = float(stream.average_rate or 0) or None
         end = find_break(path)
         packets, stop = read_packets(av, container, stream, end)
-        is_ts = container.format.name.startswith("mpegts")
-        if end is not None and stop is None:
-            stop = max(0, len(packets) - is_ts)  # of MPEG-TS, the last packet has no length
+        if end is not None:
+            stop = len(packets) if stop is None else stop
+            if not container.format.name.startswith(WITH_SIZES):  # the part before the break may be damaged, too
+                stop = max(0, stop - 1)
         start = next((i for i, packet in enumerate(packets) if packet.key), 0)
         is_mov = container.format.name.startswith("mov")
         index = list(getattr(stream, "index_entries", ())) if is_mov or container.format.name == "avi" else []
@@ -240,4 +243,6 @@ def read_packets(av: Any, container: Any, stream: Any, end: int | None) -> tuple
         after_end = end is not None and packet.pos is not None and packet.pos >= end
         if started and (packet.is_corrupt or after_end):
             return packets, len(packets)
-        packets.append(Packet(packet.pts, packet.dts, packet.size, packet.is_keyframe, bool(getattr(packet, "is_discard", False))))
+        packets.append(
+            Packet(packet.pts, packet.dts, packet.size, packet.is_keyframe, bool(getattr(packet, "is_discard", False)))
+        )

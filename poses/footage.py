@@ -1,6 +1,7 @@
 """The frames of a video in any form: a video file, an animated image, or a folder of images (H x W frame size)."""
 
 import itertools
+import math
 import struct
 import sys
 from collections import Counter
@@ -30,8 +31,8 @@ class Footage(NamedTuple):
     expected: int | None  # frames according to the file's header; some headers lack the number, some are wrong
     decode: Callable[[], Iterator[np.ndarray]]
     numbers: list[int] | None = None  # of the images in a folder; a gap in them is a gap in the video
-    total: int | None = None  # frames of the whole film, if only a part of it can be read and the number is known
-    partial: bool = False  # only a part can be read, which was allowed
+    total: int | None = None  # frames of the whole film according to its header, if known exactly
+    ends_early: Callable[[], bool] = lambda: False  # whether only a part could be read, which was allowed
 
     def frames(self) -> Iterator[np.ndarray]:
         """Yield all frames (H, W, 3) uint8.
@@ -117,20 +118,20 @@ def open_animated_image(path: Path, *, allow_truncated: bool) -> Footage:
         except (OSError, ValueError, SyntaxError, IndexError, struct.error) as error:
             raise UserError(f"{path}: is damaged ({error}); expected a complete animated image") from None
 
-    return Footage(path, fps, sum(1 for _ in shown_images(delays, fps)), decode, partial=end is not None)
+    return Footage(path, fps, sum(1 for _ in shown_images(delays, fps)), decode, ends_early=lambda: end is not None)
 
 
 def choose_fps(delays: list[float]) -> float:
     """Return the frames per second of an animation whose images are shown for these milliseconds.
 
-    The delay of a frame is the shortest one of at least two images and a tenth of all. So a single odd delay does not multiply the
-    frames, and images that stand for several equal frames do not hide the rate. GIF rounds delays to hundredths of a second; the
-    mean over all images undoes that.
+    The delay of a frame is the shortest one of at least two images and a tenth of all. So a single odd delay does not multiply
+    the frames, and images that stand for several equal frames do not hide the rate. GIF rounds delays to hundredths of a second;
+    the mean over all images undoes that.
     """
     counts = Counter(delays)
     usual = [delay for delay, count in counts.items() if count >= max(2, len(delays) / 10)]
     base = min(usual or delays)
-    frames = [round(delay / base) for delay in delays]
+    frames = [math.ceil(delay / base - 0.5) for delay in delays]  # 30 ms are one frame of 20 ms, rounded, and not two
     regular = [(delay, n) for delay, n in zip(delays, frames) if n and abs(delay - n * base) <= ROUNDING]
     return 1000 * sum(n for _, n in regular) / sum(delay for delay, _ in regular)
 
@@ -141,4 +142,4 @@ def open_video(path: Path, *, allow_truncated: bool) -> Footage:
         raise UserError(f"{path}: not a video; expected a video, a GIF or a folder of images")
     film = Film(path, allow_truncated=allow_truncated)
     survey = film.survey
-    return Footage(path, survey.fps, survey.frames, film.frames, total=survey.total if film.is_partial else None, partial=film.is_partial)
+    return Footage(path, survey.fps, survey.frames, film.frames, total=survey.total, ends_early=lambda: film.ended_early)

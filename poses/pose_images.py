@@ -37,6 +37,10 @@ class PoseImages(NamedTuple):
         """The images in the order of their numbers."""
         return list(self.images.values())
 
+    def first(self, count: int) -> PoseImages:
+        """Return the first `count` of these images."""
+        return self._replace(images=dict(list(self.images.items())[:count]))
+
     def matched_to(self, numbers: Sequence[int], *, height: int, width: int) -> PoseImages:
         """Return these images with their scale relative to frames of height x width pixels with these `numbers`.
 

@@ -1,5 +1,6 @@
 """A data set in the LAB4_Dataset layout, made from videos of a person (N frames, J joints)."""
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,7 +87,8 @@ def find_poses(args: Namespace, videos: list[Video]) -> tuple[list[Scan], list[P
         if isinstance(video.poses, PoseImages):
             (folder / f"{i}.csv").unlink(missing_ok=True)  # of other settings
             numbers = video.numbers(found.length) if video.footage.numbers else range(found.length)
-            poses.append(video.poses.matched_to(numbers, height=found.height, width=found.width))
+            images = video.poses.first(found.length) if video.footage.ends_early() else video.poses
+            poses.append(images.matched_to(numbers, height=found.height, width=found.width))
         else:
             tracked = track(args, video, video.poses, found)
             write_keypoints(folder / f"{i}.csv", video.numbers(found.length), tracked)
@@ -101,10 +103,25 @@ def track(args: Namespace, video: Video, keypoints: Path | None, found: Scan) ->
     """
     people = found.people
     if keypoints is not None:
-        people = video.take(read_people(keypoints, found.total, video.footage.numbers), found.length)
+        people = video.take(people_of_video(keypoints, video, found), found.length)
     poses = track_person(people, found.cuts, how=args.person, confidence=args.confidence, fill=args.fill, smoothing=args.smooth)
     check_inside(poses, found, keypoints, video.path)
     return poses
+
+
+def people_of_video(keypoints: Path, video: Video, found: Scan) -> list[np.ndarray]:
+    """Return the people (P, J, 3) of each frame in a file of keypoints.
+
+    Those of a film that ends early may belong to the frames that could be read, or to the whole film. Raises UserError.
+    """
+    try:
+        return read_people(keypoints, found.total, video.footage.numbers)
+    except UserError:
+        if not video.footage.ends_early():
+            raise
+    if video.footage.total is None:
+        print(f"{keypoints}: frame 0 is taken for the first frame of {video.path.name}, whose length is unknown", file=sys.stderr)
+    return read_people(keypoints, video.footage.total)
 
 
 def check_inside(poses: np.ndarray, found: Scan, keypoints: Path | None, video: Path) -> None:

@@ -141,7 +141,7 @@ def over_white(image: Image.Image) -> tuple[Image.Image, bool]:
     if not image.has_transparency_data:
         return image.convert("RGB"), False
     with_alpha = image.convert("RGBA")
-    transparent = with_alpha.getextrema()[3][0] < 255
+    transparent = bool(np.asarray(with_alpha.getchannel("A")).min() < 255)
     if transparent:
         with_alpha = Image.alpha_composite(Image.new("RGBA", image.size, "white"), with_alpha)
     return with_alpha.convert("RGB"), transparent
