@@ -15,7 +15,7 @@ from data.frame_cache import BadImages, cached_frames
 from data.frame_store import FrameStore, decode
 from data.images import contiguous_segments, find_dataset, scan_images
 from data.issues import FrameIssues, Issues, SkippedFrames
-from utils import UserError
+from utils import UserError, counted
 
 
 def unpaired(
@@ -275,5 +275,5 @@ def load_test_sequences(root: Path, *, height: int, width: int, cache_dir: Path 
             sequences.append(sequence)
     if problems:
         bad = len(names) - len(sequences)
-        raise UserError(f"{folder}: {bad} of {len(names)} sequences cannot be used; fix them:", problems)
+        raise UserError(f"{folder}: {bad} of {counted(len(names), 'sequence')} cannot be used; fix them:", problems)
     return sequences

@@ -21,7 +21,7 @@ from data.frame_cache import CachedFrames
 from data.frame_store import FrameStore, decode
 from data.images import SUFFIXES, contiguous_segments, find_dataset, scan_images
 from data.issues import FrameIssues, Issues, SkippedFrames
-from utils import RANK, UserError
+from utils import RANK, UserError, counted
 
 ACTIONS, POSITIONS = "actions.csv", "endeffector_positions.csv"
 LARGEST_VALUE = float(np.finfo(np.float32).max)  # of a condition
@@ -61,7 +61,7 @@ def read_table(path: Path, numbers: list[int]) -> tuple[np.ndarray | None, list[
         return None, [f"{path}: expected comma-separated numbers, got a file that cannot be read ({error.strerror})"]
     problems = []
     if len(lines) not in (len(numbers), numbers[-1] - numbers[0] + 1):
-        problems.append(f"{path}: expected a row for each of {len(numbers)} frames, got {len(lines)} rows")
+        problems.append(f"{path}: expected a row for each of {counted(len(numbers), 'frame')}, got {counted(len(lines), 'row')}")
     table: list[list[float]] = []
     for row, line in enumerate(lines, start=1):
         try:

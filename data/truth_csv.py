@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils import UserError
+from utils import UserError, counted
 
 
 def read_frames(path: Path) -> np.ndarray:
@@ -60,8 +60,8 @@ def read_ground_truth(path: Path, lengths: list[int], *, height: int, width: int
     rows = read_frames(path)
     if rows.shape != (sum(lengths), 3 * height * width):
         raise UserError(
-            f"{path}: expected {sum(lengths)} frames of {3 * height * width} values (3 x {height} x {width}), "
-            f"got {rows.shape[0]} frames of {rows.shape[1]}"
+            f"{path}: expected {counted(sum(lengths), 'frame')} of {3 * height * width} values (3 x {height} x {width}), "
+            f"got {counted(rows.shape[0], 'frame')} of {rows.shape[1]}"
         )
     return list(torch.from_numpy(rows).reshape(-1, 3, height, width).split(lengths))
 

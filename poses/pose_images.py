@@ -14,7 +14,7 @@ from tqdm import tqdm
 from data.images import SUFFIXES, numbered_images
 from poses.cropping import Box, View
 from poses.footage import read_upright
-from utils import UserError
+from utils import UserError, counted
 
 NOISE = 8  # levels of 255; pixels of a JPEG's background differ by up to that much
 SHAPE_TOLERANCE = 0.03  # relative difference of width / height that rounding a small size causes
@@ -48,7 +48,9 @@ class PoseImages(NamedTuple):
         """
         if len(self.images) != len(numbers):
             count = len(self.images)
-            raise UserError(f"{self.folder}: expected {len(numbers)} pose images, one for each frame taken, got {count}")
+            raise UserError(
+                f"{self.folder}: expected {counted(len(numbers), 'pose image')}, one for each frame taken, got {count}"
+            )
         if number_steps(list(self.images)).tolist() != number_steps(numbers).tolist():
             raise UserError(f"{self.folder}: expected a pose image for each frame, got gaps in other places of their numbers")
         sizes = sorted({image_size(path) for path in self.paths})

@@ -181,12 +181,16 @@ def summarize(scans: list[Scan], segments: list[Segment], blank: int, aspect: st
     test_count = sum(segment.split == "test" for segment in segments)
     total = sum(found.length for found in scans)
     tests = f"{counts['test']} in {counted(test_count, 'test sequence')}"
-    lines = [f"{counts['train']} frames for training, {counts['val']} for validation, {tests}"]
+    lines = [f"{counted(counts['train'], 'frame')} for training, {counts['val']} for validation, {tests}"]
     if unused := total - sum(counts.values()):
         lines.append(f"{counted(unused, 'frame')} between the splits, or alone between cuts, not used")
     if cuts := sum(len(found.cuts) for found in scans):
-        lines.append(f"{cuts} {'cut' if cuts == 1 else 'cuts'} between scenes found (--cut); no clip crosses one")
-    lines.append(f"{blank} of {total} frames show no person and have a blank pose image" if blank else "every frame has a pose")
+        lines.append(f"{counted(cuts, 'cut')} between scenes found (--cut); no clip crosses one")
+    lines.append(
+        f"{blank:,} of {counted(total, 'frame')} {'shows' if blank == 1 else 'show'} no person: blank pose images"
+        if blank
+        else "every frame has a pose"
+    )
     for box in dict.fromkeys(windows):
         size = f"{box.right - box.left:.0f} x {box.bottom - box.top:.0f}"
         lines.append(f"window: {size} pixels from {box.left:.0f}, {box.top:.0f} ({aspect}, see --crop and --aspect)")

@@ -1,5 +1,6 @@
 """Films that break off or are damaged: refused with the number of frames, or read up to the break with --allow_truncated."""
 
+import os
 import random
 
 import numpy as np
@@ -16,7 +17,7 @@ from utils import UserError
 
 pytest.importorskip("av", reason="reading video files needs the package av")
 
-CUTS = 20  # of each film; the whole hunt is CUTS = 1000
+CUTS = int(os.environ.get("FUZZ_CUTS", "20"))  # of each film
 CUT_BETWEEN_PARTS = {"fragments.mp4": FRAMES // 8 - 1, "a.ts": FRAMES}  # cuts between two parts of these cannot be seen
 
 
@@ -201,12 +202,12 @@ def test_an_animation_cut_at_any_byte_is_refused(tmp_path, suffix, capsys):
         assert f"breaks off after {len(part)} image" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("suffix", ["gif", "apng", "webp"])
+@pytest.mark.parametrize("suffix", ["gif", "apng"])
 def test_transparent_pixels_of_an_animation_are_white(tmp_path, suffix, capsys):
     images = [Image.new("RGBA", (16, 8), (0, 0, 0, 0)) for _ in range(3)]
     for i, image in enumerate(images):
         image.paste((250, 0, 0, 255), (2 * i, 0, 2 * i + 4, 8))
-    more = {"disposal": 2} if suffix == "gif" else {"lossless": True} if suffix == "webp" else {"format": "PNG", "disposal": 1}
+    more = {"disposal": 2} if suffix == "gif" else {"format": "PNG", "disposal": 1}
     images[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=images[1:], duration=40, **more)
     for i, found in enumerate(read(tmp_path / f"a.{suffix}")):
         assert (found[:, 2 * i : 2 * i + 4] == (250, 0, 0)).all() and (found[:, 12:] == 255).all()

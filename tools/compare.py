@@ -25,7 +25,7 @@ from runtime.files import check_writable, claim, write_whole
 from tools.comparing.run_state import read_state
 from tools.comparing.runner import run_comparison
 from tools.comparing.spec import Comparison, load_comparison
-from utils import UserError, command_line, one_line_errors
+from utils import UserError, command_line, counted, one_line_errors
 
 
 def copy_file(path: Path, out: Path, command: list[str]) -> None:
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
         options.file, data=options.DR, out=options.out, seeds=options.seeds, only=options.only, extra_flags=extra_flags
     )
     tests = has_tests(options.DR)
-    print(f"{comparison.title}: {len(comparison.runs)} runs. {comparison.question}", flush=True)
+    print(f"{comparison.title}: {counted(len(comparison.runs), 'run')}. {comparison.question}", flush=True)
     if options.dry_run:
         print_states(comparison)
         return
