@@ -1,6 +1,7 @@
 """The end of video files: whether a file has all the bytes that its own structure announces."""
 
 import mmap
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -136,14 +137,19 @@ def find_break_in_ebml(data: Bytes) -> int | None:
 
 
 def find_break_in_flv(data: Bytes) -> int | None:
-    """Return the position of the first tag of an FLV file that breaks off or is not a tag."""
+    """Return the position of the first tag of an FLV file that breaks off or is not a tag.
+
+    If only whole tags are missing, return the end of the file.
+    """
     position = int.from_bytes(data[5:9], "big") + 4
     while position < len(data):
         end = position + 15 + int.from_bytes(data[position + 1 : position + 4], "big")
         if data[position] & 31 not in (8, 9, 18) or end > len(data):
             return position
         position = end
-    return None
+    place = data.find(b"filesize\0", 0, 2**16) + 9  # a number in the metadata, 0 while a recording has no end
+    is_cut = 9 < place <= len(data) - 8 and struct.unpack(">d", data[place : place + 8])[0] > len(data)
+    return len(data) if is_cut else None
 
 
 def find_break_in_asf(data: Bytes) -> int | None:

@@ -8,10 +8,20 @@ import pytest
 from PIL import Image
 
 from poses.footage import open_footage
+from poses.transfer import pose_images
 from tests.helpers.films import FRAMES as DANCE_FRAMES
-from tests.helpers.films import frame, write_gif, write_keypoints
+from tests.helpers.films import body, frame, pose, write_gif, write_keypoints
 from tests.helpers.refusals import refused
-from tests.helpers.video_files import FILMS, FRAMES, hide_first_frames, noisy_frames, write_film, write_sound, write_video
+from tests.helpers.video_files import (
+    FILMS,
+    FRAMES,
+    hide_first_frames,
+    noisy_frames,
+    write_cover,
+    write_film,
+    write_sound,
+    write_video,
+)
 from tools import prepare_video
 from utils import UserError
 
@@ -153,6 +163,26 @@ def test_of_two_video_streams_the_first_is_taken(tmp_path, capsys):
     assert "a.mkv: 2 video streams (32 x 32, 32 x 32 pixels); the first one is used" in capsys.readouterr().err
 
 
+def test_a_cover_picture_is_not_the_film(tmp_path, capsys):
+    write_cover(tmp_path / "a.mp4", noisy_frames(FRAMES))
+    assert [image.shape for image in read(tmp_path / "a.mp4")] == [(32, 32, 3)] * FRAMES and not capsys.readouterr().err
+    with pytest.raises(UserError, match="expected a video stream, got only a cover picture and audio"):
+        open_footage(write_cover(tmp_path / "song.mp4", None))
+
+
+def test_the_poses_of_a_part_of_a_film_can_drive_a_model(tmp_path):
+    class Finder:
+        def find_people(self, image):
+            return np.stack([pose(**body(0))])
+
+    write_film(tmp_path, "a.mkv")
+    path = cut(tmp_path / "a.mkv", 0.6)
+    with pytest.raises(UserError, match="breaks off after"):
+        pose_images(path, like=None, height=32, width=64, detector=Finder)
+    count = len(read(path, allow_truncated=True))
+    assert len(pose_images(path, like=None, height=32, width=64, detector=Finder, allow_truncated=True)) == count < FRAMES
+
+
 # Animated images.
 
 
@@ -190,7 +220,7 @@ def test_the_rate_of_an_animation(tmp_path, delays, fps, count, suffix, capsys):
 def test_an_animation_cut_at_any_byte_is_refused(tmp_path, suffix, capsys):
     path = write_animation(tmp_path / f"a.{suffix}", [40] * 12, **({"format": "PNG"} if suffix == "apng" else {}))
     frames, whole = read(path), path.read_bytes()
-    for length in random.Random(suffix).sample(range(1, len(whole)), CUTS):
+    for length in random.Random(suffix).sample(range(1, len(whole)), min(CUTS, len(whole) - 1)):
         path.write_bytes(whole[:length])
         with pytest.raises(UserError, match=r"breaks off|cannot be read as an animated image"):
             open_footage(path)

@@ -91,6 +91,30 @@ def write_sound(path: Path) -> Path:
     return path
 
 
+def write_cover(path: Path, frames: np.ndarray | None) -> Path:
+    """Write a red cover picture as the first video stream, then a film of these frames, or a second of silence."""
+    import av
+
+    with av.open(str(path), "w") as file:
+        cover = file.add_stream("mjpeg", rate=25)
+        cover.height, cover.width, cover.pix_fmt = 16, 16, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        track = file.add_stream("aac", rate=8000, layout="mono") if frames is None else file.add_stream("libx264", rate=25)
+        if frames is not None:
+            track.height, track.width, track.pix_fmt = *frames.shape[1:3], "yuv420p"
+        red = np.full((16, 16, 3), (255, 0, 0), np.uint8)
+        file.mux(cover.encode(av.VideoFrame.from_ndarray(red, format="rgb24")))
+        file.mux(cover.encode())
+        for frame in [] if frames is None else frames:
+            file.mux(track.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        if frames is None:
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            sound.sample_rate = 8000
+            file.mux(track.encode(sound))
+        file.mux(track.encode())
+    return path
+
+
 def change_header(path: Path, kind: bytes, change: Callable[[bytearray, int], None]) -> None:
     """Call change(content, position) with the position after the name of a box of an mp4, and write the content."""
     content = bytearray(path.read_bytes())

@@ -7,6 +7,7 @@ import numpy as np
 from tools.reporting.blocks import Figure, FigureRow
 from tools.reporting.groups import Group
 from tools.reporting.tables import listed
+from utils import counted
 from visualization.plots import draw_psnr_of_groups
 from visualization.training_curves import PANELS, draw_one_panel
 

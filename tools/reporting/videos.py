@@ -62,9 +62,8 @@ def load_videos(groups: list[Group], sequence: str) -> list[Video]:
             length = len(psnr) + run.context
         if len(parts) <= len(inputs) or parts.shape[1] != length:
             expected = f"{' | '.join([*inputs, 'prediction'])} in {counted(length, 'frame')}"
-            raise UserError(
-                f"{path}: expected {expected}, got {counted(len(parts), 'image')} in {counted(parts.shape[1], 'frame')}; run Tester.py again"
-            )
+            got = f"{counted(len(parts), 'image')} in {counted(parts.shape[1], 'frame')}"
+            raise UserError(f"{path}: expected {expected}, got {got}; run Tester.py again")
         if not videos:
             videos += [Video(name, part, None) for name, part in zip(inputs, parts)]
         scored = None if psnr is None else np.concatenate([np.full(run.context, np.nan), psnr])
