@@ -82,6 +82,8 @@ def add_input_flags(parser: Parser) -> None:
         help="poses of another video: a video, keypoints, a folder of pose images, a data set of prepare_video.py")  # fmt: skip
     add("--pose_fit", choices=["person", "none"],
         help="person: move and scale the poses to the person in the training data (default: person)")  # fmt: skip
+    add("--allow_truncated", action="store_true", default=None,
+        help="use the frames of the video of --pose_from before its break if it is damaged or incomplete")  # fmt: skip
     add("--pose_weights", type=location, metavar="FILE", help="weights of the pose detector (default: downloaded once)")
     add("--first_frame", type=location, metavar="IMAGE", help="image to use as the first frame")
 

@@ -295,7 +295,7 @@ class Trainer:
         """Write last.ckpt and raise Stopped."""
         if not self.save("last.ckpt"):
             self.run_folder.rescue()
-        finished = f"after {self.epoch} epochs"
+        finished = f"after {counted(self.epoch, 'epoch')}"
         if self.progress.clips:
             finished = f"in epoch {self.epoch + 1} of {self.args.num_epoch}"
         name = "Ctrl-C" if self.stop_signal == signal.SIGINT else signal.Signals(self.stop_signal).name
@@ -362,7 +362,9 @@ def train(args: argparse.Namespace, ranks: Ranks, start: StartPoint, run_folder:
         start = compare_data(trainer.data, args, start)
         trainer.resume(start)
         if trainer.epoch >= args.num_epoch and not (args.resume and start.continues_run):
-            raise UserError(f"--num_epoch {args.num_epoch}: expected more than the {trainer.epoch} epochs of {start.path}")
+            raise UserError(
+                f"--num_epoch {args.num_epoch}: expected more than the {counted(trainer.epoch, 'epoch')} of {start.path}"
+            )
     flags = plain(vars(trainer.args))
     ranks.assert_same(data=trainer.data, **{name: value for name, value in flags.items() if name not in LOCAL_FLAGS})
     earlier = run_folder.begin(flags, first_epoch=trainer.epoch, resumed=start.path, in_place=start.continues_run,

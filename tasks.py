@@ -64,6 +64,7 @@ def replace_dance_inputs(flags: Flags, sequences: list[Sequence]) -> list[Sequen
         like=training_poses(flags) if flags.pose_fit == "person" else None,
         height=flags.frame_H,
         width=flags.frame_W,
+        allow_truncated=bool(flags.allow_truncated),
         detector=lambda: Detector.load(
             flags.pose_weights, flag="--pose_weights", device=find_device(flags.device), side=DETECTOR_SIDE
         ),
@@ -169,7 +170,7 @@ DANCE = Task(
     sequences=dance_sequences,
     model_config=pose_cvae_config,
     tester_defaults={"amp": "auto", "fps": 20.0, "show": None, "pose_fit": "person"},
-    tester_only=("gt", "pose_from", "first_frame", "pose_fit", "pose_weights"),
+    tester_only=("gt", "pose_from", "first_frame", "pose_fit", "pose_weights", "allow_truncated"),
     replace_inputs=replace_dance_inputs,
     write_submission=write_dance_submission,
     condition_images="pose",

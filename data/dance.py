@@ -18,7 +18,7 @@ from data.image_files import FolderRemark, print_remarks
 from data.images import SUFFIXES, contiguous_segments, find_dataset, holds_images, report_ignored, scan_images
 from data.issues import FrameIssues, Issues, SkippedFrames
 from data.layouts import FOR_ROBOT, dance_parts, holds_actions, spelling_hint
-from utils import UserError
+from utils import UserError, counted
 
 
 def unpaired(
@@ -327,6 +327,6 @@ def load_test_sequences(root: Path, *, height: int, width: int, cache_dir: Path 
             sequences.append(loaded.sequence)
     if problems:
         bad = len(names) - len(sequences)
-        raise UserError(f"{folder}: {bad} of {len(names)} sequences cannot be used; fix them:", problems)
+        raise UserError(f"{folder}: {bad} of {counted(len(names), 'sequence')} cannot be used; fix them:", problems)
     print_remarks(remarks, folder.parent)
     return sequences

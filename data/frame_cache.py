@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from data.image_files import REMARKS, FolderRemark, open_upright
 from runtime.files import check_writable
-from utils import UserError
+from utils import UserError, counted
 
 FOLDER = ".frame_cache"
 IMAGES_PER_TASK = 32
@@ -48,7 +48,7 @@ class BadImages(UserError):
 
     def __init__(self, paths: list[Path], bad: dict[int, str]):
         problems = [f"{paths[index]}: {reason}" for index, reason in bad.items()]
-        super().__init__(f"{len(bad)} of {len(paths)} images cannot be decoded:", problems)
+        super().__init__(f"{len(bad)} of {counted(len(paths), 'image')} cannot be decoded:", problems)
         self.bad = bad
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from utils import UserError
+from utils import UserError, counted
 
 
 @dataclass
@@ -48,7 +48,7 @@ class SkippedFrames(NamedTuple):
 
     def summary(self, clip_length: int | None) -> str:
         """Return the counts as text, with the number of lost positions for clips of `clip_length` frames."""
-        text = f"skipped {self.frames} of {self.found} frames that cannot be used"
+        text = f"skipped {self.frames} of {counted(self.found, 'frame')} that cannot be used"
         if clip_length is None:
             return text
         remaining, intact = (
@@ -72,7 +72,7 @@ class Issues(NamedTuple):
         """
         if not self.messages:
             return None
-        count = f"{self.skipped.frames} of {self.skipped.found} frames cannot be used"
+        count = f"{self.skipped.frames} of {counted(self.skipped.found, 'frame')} cannot be used"
         if not skip_bad:
             way_out = "fix them" if skip_bad is None else "fix them, or skip them with --skip_bad"
             raise UserError(f"{self.folder}: {count}; {way_out}:", self.messages)

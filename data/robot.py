@@ -83,7 +83,8 @@ def read_values(path: Path, numbers: list[int]) -> Conditions:
     problems = []
     lines = table.lines
     if len(lines) not in (len(numbers), numbers[-1] - numbers[0] + 1):
-        problems.append(f"{path}: expected a row for each of {len(numbers)} frames, got {counted(len(lines), 'row')}")
+        expected = f"expected a row for each of {counted(len(numbers), 'frame')}"
+        problems.append(f"{path}: {expected}, got {counted(len(lines), 'row')}")
     fields = [line.fields for line in lines]
     usual = Counter(map(len, fields)).most_common(1)[0][0] if lines else 0
     rows: list[list[float]] = []

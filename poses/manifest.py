@@ -15,7 +15,7 @@ from poses.splits import SPLITS
 from runtime.files import check_writable, write_whole
 from utils import UserError
 
-FREE_FLAGS = ("out", "device", "weights", "overwrite")  # may differ when a run continues
+FREE_FLAGS = ("out", "device", "weights", "overwrite", "allow_truncated")  # may differ when a run continues
 # Settings that determine the frames in which people are searched. The search may take hours.
 SEARCH_SETTINGS = ("videos", "poses", "skip", "most", "every", "side", "inputs")
 INPUT_SUFFIXES = SUFFIXES | {".json", ".csv"}  # of the files in a folder that are read

@@ -14,7 +14,7 @@ from data.entries import own_entries
 from data.image_files import read_upright
 from data.images import SUFFIXES, numbered_images
 from poses.cropping import Box, View
-from utils import UserError
+from utils import UserError, counted
 
 NOISE = 8  # levels of 255; pixels of a JPEG's background differ by up to that much
 SHAPE_TOLERANCE = 0.03  # relative difference of width / height that rounding a small size causes
@@ -37,6 +37,10 @@ class PoseImages(NamedTuple):
         """The images in the order of their numbers."""
         return list(self.images.values())
 
+    def first(self, count: int) -> PoseImages:
+        """Return the first `count` of these images."""
+        return self._replace(images=dict(list(self.images.items())[:count]))
+
     def matched_to(self, numbers: Sequence[int], *, height: int, width: int) -> PoseImages:
         """Return these images with their scale relative to frames of height x width pixels with these `numbers`.
 
@@ -44,7 +48,9 @@ class PoseImages(NamedTuple):
         """
         if len(self.images) != len(numbers):
             count = len(self.images)
-            raise UserError(f"{self.folder}: expected {len(numbers)} pose images, one for each frame taken, got {count}")
+            raise UserError(
+                f"{self.folder}: expected {counted(len(numbers), 'pose image')}, one for each frame taken, got {count}"
+            )
         if number_steps(list(self.images)).tolist() != number_steps(numbers).tolist():
             raise UserError(f"{self.folder}: expected a pose image for each frame, got gaps in other places of their numbers")
         paths = tqdm(self.paths, desc=f"checking {self.folder.name}", unit="image", leave=False, disable=None)

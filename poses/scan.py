@@ -74,9 +74,12 @@ class Video(NamedTuple):
     poses: Path | PoseImages | None
 
     @classmethod
-    def load(cls, path: Path, poses: Path | None, selection: Selection) -> Video:
-        """Return the video at `path`. Raises UserError for a missing or unreadable file."""
-        footage = open_footage(path)
+    def load(cls, path: Path, poses: Path | None, selection: Selection, *, allow_truncated: bool = False) -> Video:
+        """Return the video at `path`, with `allow_truncated` the part before its break.
+
+        Raises UserError for a missing or unreadable file.
+        """
+        footage = open_footage(path, allow_truncated=allow_truncated)
         if poses is not None and not poses.exists():
             raise UserError(f"--poses {poses}: no such file or folder")
         return cls(footage, selection, PoseImages.load(poses) if poses and holds_pose_images(poses) else poses)

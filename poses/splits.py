@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils import UserError
+from utils import UserError, counted
 
 MIN_FRAMES = 10  # of a video
 NUMBERS_BETWEEN_VIDEOS = 1000  # frame numbers skipped, so that no clip runs from one video into the next
@@ -54,7 +54,9 @@ def share_out(video: int, length: int, *, val: float, test: float, gap: int) -> 
     first_val = end_val - max(2, round(val * length))
     end_train = first_val - gap
     if end_train < 2:
-        raise UserError(f"video {video + 1}: --val {val} and --test {test} leave too few of {length} frames for training")
+        raise UserError(
+            f"video {video + 1}: --val {val} and --test {test} leave too few of {counted(length, 'frame')} for training"
+        )
     return {"train": range(end_train), "val": range(first_val, end_val), "test": range(first_test, length)}
 
 

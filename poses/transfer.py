@@ -56,14 +56,22 @@ class Source(NamedTuple):
     draw: Callable[[int, Placement], Image.Image]
 
 
-def pose_images(path: Path, *, like: np.ndarray | None, height: int, width: int, detector: Callable[[], PeopleFinder]) -> Tensor:
+def pose_images(
+    path: Path,
+    *,
+    like: np.ndarray | None,
+    height: int,
+    width: int,
+    detector: Callable[[], PeopleFinder],
+    allow_truncated: bool = False,
+) -> Tensor:
     """Return pose images (T, 3, H, W) uint8 of the person at `path`.
 
     `path` is a data set of prepare_video.py, keypoints, a folder of pose images, or a video, for which `detector()` makes a
     Detector. The person gets the size and the place of the one in the pose images `like` (N, H, W, 3); None leaves both as they
-    are. Raises UserError if there are no poses at `path`.
+    are. `allow_truncated` accepts a video that breaks off. Raises UserError if there are no poses at `path`.
     """
-    source = open_source(path, height, width, detector)
+    source = open_source(path, height, width, detector, allow_truncated=allow_truncated)
     scale = min(height / source.height, width / source.width)
     placement = Placement(scale, (width - scale * source.width) / 2, (height - scale * source.height) / 2)
     target = None if like is None else measure_person(like)
@@ -101,8 +109,13 @@ def fit_person(placement: Placement, found: Person, target: Person) -> Placement
     return Placement(factor * placement.scale, right, down)
 
 
-def open_source(path: Path, height: int, width: int, detector: Callable[[], PeopleFinder]) -> Source:
-    """Return the poses at `path`. Raises UserError if there are none."""
+def open_source(
+    path: Path, height: int, width: int, detector: Callable[[], PeopleFinder], *, allow_truncated: bool = False
+) -> Source:
+    """Return the poses at `path`, with `allow_truncated` those before the break of a video.
+
+    Raises UserError if there are none.
+    """
     if not path.exists():
         raise UserError(f"--pose_from {path}: no such file or folder; expected a video, keypoints or pose images")
     if (path / "manifest.json").is_file():
@@ -111,7 +124,7 @@ def open_source(path: Path, height: int, width: int, detector: Callable[[], Peop
         return image_source(list(numbered_images(path).values()), height, width)
     if path.is_dir() or path.suffix.lower() in {".json", ".csv"}:
         return keypoint_source(read_sequence(path), None, height, width)
-    footage = open_footage(path)
+    footage = open_footage(path, allow_truncated=allow_truncated)
     finder, people = detector(), []
     bar = tqdm(footage.frames(), desc="looking for people", total=footage.expected, unit="frame", leave=False, disable=None)
     for frame in bar:

@@ -1,5 +1,6 @@
 """A data set in the LAB4_Dataset layout, made from videos of a person (N frames, J joints)."""
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,7 +97,8 @@ def find_poses(args: Namespace, videos: list[Video]) -> tuple[list[Scan], list[P
         if isinstance(video.poses, PoseImages):
             (folder / f"{i}.csv").unlink(missing_ok=True)  # of other settings
             numbers = video.numbers(found.length) if video.footage.numbers else range(found.length)
-            poses.append(video.poses.matched_to(numbers, height=found.height, width=found.width))
+            images = video.poses.first(found.length) if video.footage.ends_early() else video.poses
+            poses.append(images.matched_to(numbers, height=found.height, width=found.width))
         else:
             tracked = track(args, video, video.poses, found)
             write_keypoints(folder / f"{i}.csv", video.numbers(found.length), tracked)
@@ -111,10 +113,25 @@ def track(args: Namespace, video: Video, keypoints: Path | None, found: Scan) ->
     """
     people = found.people
     if keypoints is not None:
-        people = video.take(read_people(keypoints, found.total, video.footage.numbers), found.length)
+        people = video.take(people_of_video(keypoints, video, found), found.length)
     poses = track_person(people, found.cuts, how=args.person, confidence=args.confidence, fill=args.fill, smoothing=args.smooth)
     check_inside(poses, found, keypoints, video.path)
     return poses
+
+
+def people_of_video(keypoints: Path, video: Video, found: Scan) -> list[np.ndarray]:
+    """Return the people (P, J, 3) of each frame in a file of keypoints.
+
+    Those of a film that ends early may belong to the frames that could be read, or to the whole film. Raises UserError.
+    """
+    try:
+        return read_people(keypoints, found.total, video.footage.numbers)
+    except UserError:
+        if not video.footage.ends_early():
+            raise
+    if video.footage.total is None:
+        print(f"{keypoints}: frame 0 is taken for the first frame of {video.path.name}, whose length is unknown", file=sys.stderr)
+    return read_people(keypoints, video.footage.total)
 
 
 def check_inside(poses: np.ndarray, found: Scan, keypoints: Path | None, video: Path) -> None:
@@ -176,12 +193,16 @@ def summarize(scans: list[Scan], segments: list[Segment], blank: int, aspect: st
     test_count = sum(segment.split == "test" for segment in segments)
     total = sum(found.length for found in scans)
     tests = f"{counts['test']} in {counted(test_count, 'test sequence')}"
-    lines = [f"{counts['train']} frames for training, {counts['val']} for validation, {tests}"]
+    lines = [f"{counted(counts['train'], 'frame')} for training, {counts['val']} for validation, {tests}"]
     if unused := total - sum(counts.values()):
         lines.append(f"{counted(unused, 'frame')} between the splits, or alone between cuts, not used")
     if cuts := sum(len(found.cuts) for found in scans):
-        lines.append(f"{cuts} {'cut' if cuts == 1 else 'cuts'} between scenes found (--cut); no clip crosses one")
-    lines.append(f"{blank} of {total} frames show no person and have a blank pose image" if blank else "every frame has a pose")
+        lines.append(f"{counted(cuts, 'cut')} between scenes found (--cut); no clip crosses one")
+    lines.append(
+        f"{blank:,} of {counted(total, 'frame')} {'shows' if blank == 1 else 'show'} no person: blank pose images"
+        if blank
+        else "every frame has a pose"
+    )
     for box in dict.fromkeys(windows):
         size = f"{box.right - box.left:.0f} x {box.bottom - box.top:.0f}"
         lines.append(f"window: {size} pixels from {box.left:.0f}, {box.top:.0f} ({aspect}, see --crop and --aspect)")

@@ -52,6 +52,8 @@ def add_run_flags(parser: Parser) -> None:
         help="replace images that were made with other settings; people are not detected again")  # fmt: skip
     add("--skip", type=INDEX, default=0, metavar="N", help="skip the first N frames of each video")
     add("--most", type=COUNT, metavar="N", help="use at most N frames of each video (default: all)")
+    add("--allow_truncated", action="store_true",
+        help="use the frames before the break of a damaged or incomplete video, which is an error otherwise")  # fmt: skip
     add("--every", type=COUNT, default=1, metavar="N", help="use only every N-th frame")
 
 
@@ -116,7 +118,10 @@ def main(argv: list[str] | None = None) -> None:
                 "or choose another --out"
             )
     selection = Selection(args.skip, args.every, args.most)
-    videos = [Video.load(path, poses, selection) for path, poses in zip(args.videos, args.poses or [None] * len(args.videos))]
+    videos = [
+        Video.load(path, poses, selection, allow_truncated=args.allow_truncated)
+        for path, poses in zip(args.videos, args.poses or [None] * len(args.videos))
+    ]
     check_crop(args.crop, videos)
     settings = settings_of(args)
     if start_or_continue(args.out, settings, overwrite=args.overwrite):

@@ -1,6 +1,6 @@
 """Videos and filmstrips: GIF and mp4 files, videos next to each other (T frames, H x W frame size)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +16,8 @@ from utils import UserError, optional_package, to_model, video_to_bytes
 GAP = 2  # white pixels between two images
 ZOOM = 4  # largest factor by which frames are enlarged, so that single pixels of the course's 64 x 32 are visible
 MAX_ENLARGED_WIDTH = 256  # of a frame, in pixels
-DEFAULT_DURATION = 100  # milliseconds for which browsers show a GIF's frame that has no duration
+DEFAULT_DURATION = 100  # milliseconds for which browsers show a GIF's frame whose duration is too short or missing
+SHORTEST_DURATION = 20  # milliseconds that browsers accept as the duration of a frame
 FILMSTRIP_FRAMES = 10  # approximate number without --strip_every
 MAX_FILMSTRIP_WIDTH = 6000  # of an enlarged filmstrip, in pixels
 
@@ -110,17 +111,48 @@ def save_filmstrip(path: Path, prediction: Tensor, sequence: Sequence, *, every:
     Image.fromarray(np.ascontiguousarray(strip)).resize((width * zoom, height * zoom), Image.Resampling.NEAREST).save(path)
 
 
-def gif_frames(path: Path, *, fps: float) -> Iterator[np.ndarray]:
-    """Yield the frames (H, W, 3) uint8 of a GIF at `fps` frames per second: a frame that is shown twice as long comes twice."""
-    elapsed, count = 0, 0  # milliseconds, frames
+def delay_of(image: Image.Image) -> float:
+    """Return the milliseconds for which browsers show an image of an animation: 100 if the file says less than 20."""
+    delay = image.info.get("duration") or 0
+    return delay if delay >= SHORTEST_DURATION else DEFAULT_DURATION
+
+
+def shown_images(delays: Iterable[float], fps: float) -> Iterator[int]:
+    """Yield the image for each frame at `fps` frames per second: one that is shown twice as long comes twice."""
+    elapsed, count = 0.0, 0  # milliseconds, frames
+    for i, delay in enumerate(delays):
+        elapsed += delay
+        while (count + 0.5) * 1000 / fps < elapsed:  # the middle of the frame's time, because the ends are rounded
+            yield i
+            count += 1
+
+
+def over_white(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Return an image as RGB over white, and whether any pixel is transparent."""
+    if not image.has_transparency_data:
+        return image.convert("RGB"), False
+    with_alpha = image.convert("RGBA")
+    transparent = bool(np.asarray(with_alpha.getchannel("A")).min() < 255)
+    if transparent:
+        with_alpha = Image.alpha_composite(Image.new("RGBA", image.size, "white"), with_alpha)
+    return with_alpha.convert("RGB"), transparent
+
+
+def gif_frames(path: Path, *, fps: float, images: int | None = None) -> Iterator[np.ndarray]:
+    """Yield the frames (H, W, 3) uint8 of a GIF at `fps` frames per second, over white; `images`: only of the first ones."""
     with Image.open(path) as gif:
-        for i in range(getattr(gif, "n_frames", 1)):
-            gif.seek(i)
-            frame = np.asarray(gif.convert("RGB"))
-            elapsed += gif.info.get("duration") or DEFAULT_DURATION
-            while (count + 0.5) * 1000 / fps < elapsed:  # the middle of the frame's time, because the ends are rounded
-                yield frame
-                count += 1
+
+        def delays() -> Iterator[float]:
+            for i in range(getattr(gif, "n_frames", 1) if images is None else images):
+                gif.seek(i)
+                gif.load()  # some formats set the duration here
+                yield delay_of(gif)
+
+        shown = None
+        for i in shown_images(delays(), fps):
+            if i != shown:
+                shown, frame = i, np.asarray(over_white(gif)[0])
+            yield frame
 
 
 def read_comparison(path: Path, *, fps: float, height: int, width: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from tools.comparing.spec import PlannedRun
 from tools.reporting.groups import spread
 from training.metrics_log import read_metrics
 from training.resume import choose_start
-from utils import UserError
+from utils import UserError, counted
 
 
 class RunState(NamedTuple):
@@ -33,7 +33,7 @@ class RunState(NamedTuple):
         if self.epochs_done is None:
             return "not started"
         if not self.trained:
-            return f"{self.epochs_done} of {self.num_epoch} epochs"
+            return f"{self.epochs_done} of {counted(self.num_epoch, 'epoch')}"
         return "tested" if self.tested else "trained"
 
 

@@ -15,7 +15,7 @@ from tools.comparing.processes import DONE_STATUSES, Process, process_environmen
 from tools.comparing.run_state import RunState, count_epochs, describe_scores, lock_run, read_results, read_state, test_mark_path
 from tools.comparing.spec import Comparison, PlannedRun
 from tools.reporting.report import make_report
-from utils import UserError
+from utils import UserError, counted
 
 POLL_SECONDS = 0.3  # between two checks of the processes
 MACHINE_FLAGS = ("device", "amp", "cache_dir")  # the test has them too, because it runs on the same machine
@@ -201,4 +201,4 @@ def raise_failures(failures: dict[str, str], run_count: int) -> None:
     if failures:
         problems = [f"{name}: {failure}" for name, failure in failures.items()]
         way_out = "the same command retries them after a fix; other settings need another --out"
-        raise UserError(f"{len(failures)} of {run_count} runs failed; {way_out}:", problems)
+        raise UserError(f"{len(failures)} of {counted(run_count, 'run')} failed; {way_out}:", problems)

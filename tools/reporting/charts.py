@@ -7,6 +7,7 @@ import numpy as np
 from tools.reporting.blocks import Figure, FigureRow
 from tools.reporting.groups import Group
 from tools.reporting.tables import listed
+from utils import counted
 from visualization.plots import draw_psnr_of_groups
 from visualization.training_curves import PANELS, draw_one_panel
 
@@ -66,6 +67,6 @@ def mean_psnr_chart(groups: list[Group]) -> list[Figure]:
     if count < 2:
         return []
     file = io.BytesIO()
-    title = f"Mean of {count} sequences ({tested[0].results.name})"
+    title = f"Mean of {counted(count, 'sequence')} ({tested[0].results.name})"
     draw_psnr_of_groups(curves, {}, file, title=title, first=tested[0].context, marks={}, size=(5, 3.4))
     return [Figure("psnr_mean.png", file.getvalue(), f"PSNR per frame, {title}: {listed(list(curves))}")]

@@ -14,7 +14,7 @@ from tools.reporting.page import render_html, render_markdown
 from tools.reporting.runs import Run, read_runs
 from tools.reporting.sections import report_sections
 from tools.reporting.sequences import sequence_blocks
-from utils import UserError
+from utils import UserError, counted
 
 IMAGE_PATTERNS = ("curve_*.png", "coins_*.png", "psnr_*.png", "frames_seq*.png", "video_seq*.gif")  # of a report's images
 
@@ -42,7 +42,7 @@ def make_report(
     for note in notes:
         print(f"{note.text} {note.code}".strip())
     counts = f"{len(runs)} run{'s' * (len(runs) > 1)} in {len(groups)} setting{'s' * (len(groups) > 1)}"
-    print(f"wrote {out / 'report.html'} and report.md: {counts}, {len(sequences)} sequences with videos")
+    print(f"wrote {out / 'report.html'} and report.md: {counts}, {counted(len(sequences), 'sequence')} with videos")
 
 
 def read_earlier_answers(path: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tools.reporting.groups import Group
 from tools.reporting.runs import Run
-from utils import UserError
+from utils import UserError, counted
 from visualization.videos import join_videos, read_comparison
 
 LARGEST_SIDE = 128  # pixels of an embedded frame; larger frames are reduced, or a page would be many megabytes large
@@ -61,10 +61,9 @@ def load_videos(groups: list[Group], sequence: str) -> list[Video]:
         if psnr is not None:
             length = len(psnr) + run.context
         if len(parts) <= len(inputs) or parts.shape[1] != length:
-            expected = f"{' | '.join([*inputs, 'prediction'])} in {length} frames"
-            raise UserError(
-                f"{path}: expected {expected}, got {len(parts)} images in {parts.shape[1]} frames; run Tester.py again"
-            )
+            expected = f"{' | '.join([*inputs, 'prediction'])} in {counted(length, 'frame')}"
+            got = f"{counted(len(parts), 'image')} in {counted(parts.shape[1], 'frame')}"
+            raise UserError(f"{path}: expected {expected}, got {got}; run Tester.py again")
         if not videos:
             videos += [Video(name, part, None) for name, part in zip(inputs, parts)]
         scored = None if psnr is None else np.concatenate([np.full(run.context, np.nan), psnr])
