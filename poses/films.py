@@ -86,7 +86,7 @@ class Film:
         if not count:
             raise UserError(f"{found}; expected a complete video")
         if not self.allow_truncated:
-            raise UserError(f"{found}; copy it again, or use only the frames before with --allow_truncated")
+            raise UserError(f"{found}; copy it again, or use only these with --allow_truncated")
         self.ended_early = True
         print(f"{found}; only these are used (--allow_truncated)", file=sys.stderr)
 

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageSequence
 
-from data.image_files import read_upright
+from data.image_files import over_white, read_upright
 from data.images import SUFFIXES, numbered_images
 from poses.containers import count_images, find_break
 from poses.films import Film
 from utils import UserError, counted
-from visualization.videos import delay_of, gif_frames, over_white, shown_images
+from visualization.videos import delay_of, gif_frames, shown_images
 
 ANIMATED = {".gif", ".webp", ".apng"}  # suffixes of animated images that Pillow reads
 ROUNDING = 10  # milliseconds by which GIF rounds the time of an image

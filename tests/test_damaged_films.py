@@ -78,7 +78,7 @@ def test_the_message_names_the_frames(tmp_path, name, capsys):
     part = read(path, allow_truncated=True)
     total = "about 24" if name in ("a.mkv", "vp9.webm") else "24"
     found = f"{path}: breaks off after {len(part)} of {total} frames; "
-    assert str(refusal.value) == f"{found}copy it again, or use only the frames before with --allow_truncated"
+    assert str(refusal.value) == f"{found}copy it again, or use only these with --allow_truncated"
     assert capsys.readouterr().err == f"{found}only these are used (--allow_truncated)\n" and 0 < len(part) < 24
 
 

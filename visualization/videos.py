@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.clips import Sequence
+from data.image_files import over_white
 from utils import UserError, optional_package, to_model, video_to_bytes
 
 GAP = 2  # white pixels between two images
@@ -125,17 +126,6 @@ def shown_images(delays: Iterable[float], fps: float) -> Iterator[int]:
         while (count + 0.5) * 1000 / fps < elapsed:  # the middle of the frame's time, because the ends are rounded
             yield i
             count += 1
-
-
-def over_white(image: Image.Image) -> tuple[Image.Image, bool]:
-    """Return an image as RGB over white, and whether any pixel is transparent."""
-    if not image.has_transparency_data:
-        return image.convert("RGB"), False
-    with_alpha = image.convert("RGBA")
-    transparent = bool(np.asarray(with_alpha.getchannel("A")).min() < 255)
-    if transparent:
-        with_alpha = Image.alpha_composite(Image.new("RGBA", image.size, "white"), with_alpha)
-    return with_alpha.convert("RGB"), transparent
 
 
 def gif_frames(path: Path, *, fps: float, images: int | None = None) -> Iterator[np.ndarray]:
