@@ -183,7 +183,8 @@ def dance_sequences(flags: Flags, split: str) -> list[Sequence]:
     sequences = [s._replace(ground_truth=ground_truth.get(s.name, s.ground_truth)) for s in sequences]
     unknown = [sequence.name for sequence in sequences if sequence.ground_truth is None]
     if 0 < len(unknown) < len(sequences) and RANK == "0":
-        print(f"{root / 'test'}: no ground truth for sequence {listing(unknown)}; only the others are scored", file=sys.stderr)
+        names = f"{'sequence' if len(unknown) == 1 else 'sequences'} {listing(unknown)}"
+        print(f"{root / 'test'}: no ground truth for {names}; only the others are scored", file=sys.stderr)
     return sequences
 
 

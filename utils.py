@@ -59,6 +59,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else plural}"
 
 
+def pronoun(count: int) -> str:
+    """Return the word for one thing or for several that were counted: it, them."""
+    return "it" if count == 1 else "them"
+
+
 def optional_package(name: str, *, flag: str) -> ModuleType:
     """Import and return a package that only `flag` needs. Raises UserError with the command that installs it."""
     try:

@@ -42,8 +42,9 @@ class Table(NamedTuple):
 
     def ragged(self, line: Line, count: int, width: int, as_in: str) -> str:
         """Return the message about a line with `count` instead of `width` values."""
-        cut = "; the file was probably cut off" if line is self.lines[-1] and not self.closed and count < width else ""
-        return f"expected {width} values as in {as_in}, got {count}{cut}"
+        is_cut = line is self.lines[-1] and not self.closed and count < width
+        way_out = "the file was probably cut off, copy it again" if is_cut else "correct the line"
+        return f"expected {counted(width, 'value')} as in {as_in}, got {count}; {way_out}"
 
     def is_cut(self) -> bool:
         """Return whether the file seems to end within its last number.
@@ -73,7 +74,7 @@ def read_table(path: Path) -> Table:
     except UnicodeDecodeError:
         raise UserError(f"{path}: expected comma-separated values, got text that is not UTF-8; save it as UTF-8") from None
     except OSError as error:
-        raise UserError(f"{path}: expected comma-separated values, got a file that cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions, or copy it again") from None
     texts = text.split("\n")
     lines = [Line(number, line) for number, line in enumerate(texts, start=1) if line.strip()]
     if lines and (separator := other_separator(lines[0].text)):
@@ -102,10 +103,17 @@ def split_fields(text: str) -> list[str]:
     return [field.strip() for field in fields]
 
 
+def number_in(text: str) -> float:
+    """Return the number in a field. Raises ValueError for other content, and for 1_0, which Python alone reads as 10."""
+    if "_" in text or not text.isascii():
+        raise ValueError(f"{text!r} is not a number")
+    return float(text)
+
+
 def is_number(text: str) -> bool:
-    """Return whether a csv field is a number."""
+    """Return whether a field is a number."""
     try:
-        float(text)
+        number_in(text)
     except ValueError:
         return False
     return True
@@ -118,13 +126,12 @@ def count_digits(text: str) -> int:
 
 def whole_number(text: str) -> int:
     """Return the integer in a field, in any notation: 7, 7.0 and 7e0. Raises ValueError for other content."""
-    try:
-        return int(text)
-    except ValueError:
-        value = float(text)
-        if not value.is_integer():
-            raise ValueError(f"{text!r} is not an integer") from None
-        return int(value)
+    value = number_in(text)
+    if not value.is_integer():
+        raise ValueError(f"{text!r} is not an integer")
+    with contextlib.suppress(ValueError):
+        return int(text)  # exact, however many digits it has
+    return int(value)
 
 
 def cut_notice(paths: list[Path], place: Path) -> str:

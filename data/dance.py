@@ -18,7 +18,7 @@ from data.image_files import FolderRemark, print_remarks
 from data.images import SUFFIXES, contiguous_segments, find_dataset, holds_images, report_ignored, scan_images
 from data.issues import FrameIssues, Issues, SkippedFrames
 from data.layouts import FOR_ROBOT, dance_parts, holds_actions, spelling_hint
-from utils import UserError, counted
+from utils import UserError, counted, pronoun
 
 
 def unpaired(
@@ -30,9 +30,9 @@ def unpaired(
     """
     issues = FrameIssues()
     for number in sorted(set(frames) - set(poses) - ambiguous):
-        issues.add(number, f"{pose_folder}: no pose image for {frames[number].name}")
+        issues.add(number, f"{pose_folder}: no pose image for {frames[number].name}; add it, or remove the frame")
     for number in sorted(set(poses) - set(frames) - ambiguous):
-        issues.add(number, f"{frame_folder}: no frame for {poses[number].name}")
+        issues.add(number, f"{frame_folder}: no frame for {poses[number].name}; add it, or remove the pose image")
     return issues
 
 
@@ -147,10 +147,9 @@ class DanceClips(Clips):
             starts += [(first, index) for first in range(segment.start, segment.stop - length + 1)]
         if not starts:
             longest = max(map(len, self.segments), default=0)
-            raise UserError(
-                f"{split.folder}: expected a contiguous segment of at least --train_vi_len {length} frames, "
-                f"got at most {longest} (--partial {partial})"
-            )
+            way_out = f"choose a smaller --train_vi_len{', or a larger --partial' if partial < 1 else ''}"
+            expected = f"expected at least {length} consecutive frames (--train_vi_len)"
+            raise UserError(f"{split.folder}: {expected}, got at most {longest}; {way_out}")
         fitting = max(1, sum(map(len, self.segments)) // length)
         super().__init__(starts=starts, clips_per_epoch=fitting, seed=seed, shift=shift)
 
@@ -197,7 +196,7 @@ def load_validation_sequences(split: DanceSplit, *, length: int) -> list[Sequenc
                 name = f"{split.numbers[begin]}-{split.numbers[end - 1]}"
                 sequences.append(Sequence(name, frames[begin : begin + 1], poses[begin:end], frames[begin:end]))
     if not sequences:
-        raise UserError(f"{split.folder}: no two frames with consecutive numbers; expected a video to validate on")
+        raise UserError(f"{split.folder}: no two frames with consecutive numbers; expected those of a video, 0, 1, 2, ...")
     return sequences
 
 
@@ -224,7 +223,7 @@ def sequence_names(folder: Path) -> dict[str, str | None]:
     for name in sorted(numbered, key=lambda name: (int(name), name)):
         first = first_names.setdefault(int(name), name)
         same = f"{first}/ and {name}/ are both sequence {int(name)}"
-        names[name] = None if first == name else f"{folder}: {same}; expected each number once"
+        names[name] = None if first == name else f"{folder}: {same}; rename or remove one"
     return names | foreign
 
 
@@ -260,14 +259,15 @@ def scan_sequence(folder: Path, name: str) -> SequenceFiles:
         except UserError as error:
             others = " and ".join(f"{other.parent.name}/{name}" for other in existing if other != place)
             lacking = not place.is_dir() and others
-            problems.append(f"{place}: no such folder; expected one as there is {others}" if lacking else str(error))
+            problems.append(f"{place}: no such folder; add it, or remove {others}" if lacking else str(error))
     report_ignored(folder, ignored)
     first_frames, poses, ground_truth = images.values()
     if ground_truth and poses:  # without any pose image, one line says so
         ambiguous = set(issues.by_number)
         issues.add_all(unpaired(ground_truth, poses, frame_folder=gt_folder, pose_folder=pose_folder, ambiguous=ambiguous))
     if len(poses) == 1:
-        problems.append(f"{pose_folder}: expected a pose image for the first frame and at least one more, got 1 pose image")
+        expected = "expected a pose image for the first frame and at least one more"
+        problems.append(f"{pose_folder}: {expected}, got 1 pose image; add those of the frames to predict")
     # If there are several frames, the first frame is the one with the number of the first pose image.
     fallback = first_frames[min(first_frames)] if first_frames else None
     first_frame = first_frames.get(min(poses, default=0), fallback)
@@ -327,6 +327,6 @@ def load_test_sequences(root: Path, *, height: int, width: int, cache_dir: Path 
             sequences.append(loaded.sequence)
     if problems:
         bad = len(names) - len(sequences)
-        raise UserError(f"{folder}: {bad} of {counted(len(names), 'sequence')} cannot be used; fix them:", problems)
+        raise UserError(f"{folder}: {bad} of {counted(len(names), 'sequence')} cannot be used; fix {pronoun(bad)}:", problems)
     print_remarks(remarks, folder.parent)
     return sequences

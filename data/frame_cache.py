@@ -260,7 +260,7 @@ def build_cache(
             if open_cache(path, shape, fingerprint) is None:
                 raise
     except OSError as error:
-        size = f"{np.prod(shape) / 1e6:.0f} MB"
+        size = f"{max(1, round(np.prod(shape) / 1e6))} MB"
         raise UserError(f"{path.parent}: the frame cache of {size} cannot be written ({error.strerror or error}); "
                         "free some space, or choose another folder with --cache_dir") from None  # fmt: skip
     finally:

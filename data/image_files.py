@@ -31,6 +31,10 @@ HIGHEST_VALUE = {"I;12": 4095}  # of 16-bit pixels, by the mode in the file; all
 KEY_SCALE = {"1": 255, "L;2": 85, "L;4": 17}  # PIL scales gray values of fewer than 8 bits, but not the transparent one
 TRANSPARENT, ANIMATED = "transparent", "animated"
 REMARKS = {TRANSPARENT: "transparent pixels are laid over white", ANIMATED: "of an animation, only the first image is used"}
+WAYS_OUT = {
+    TRANSPARENT: "for another background, save opaque images",
+    ANIMATED: "to use the others, save each as an image of its own",
+}
 PRINTED: set[tuple[Path, str]] = set()  # folders and remarks
 
 
@@ -64,7 +68,7 @@ def open_upright(path: Path) -> UprightImage:
     except Exception as error:  # PIL raises errors of many kinds for a damaged file
         # Without the path, which PIL repeats: callers add it, and a cache may be moved together with its images.
         reason = getattr(error, "strerror", None) or str(error).replace(f" {str(path)!r}", "") or type(error).__name__
-        raise ValueError(f"cannot be read as an image ({' '.join(reason.split())}); expected an intact PNG") from None
+        raise ValueError(f"cannot be read as an image ({' '.join(reason.split())}); copy or save it again") from None
     rgb, transparent = over_white(to_eight_bits(file, raw_mode))
     if turn is not None:
         rgb = rgb.transpose(turn)
@@ -90,7 +94,7 @@ def remark_once(folder: Path, remark: str, name: str) -> None:
     """Print a remark on the image `name` of a folder, unless this process printed it for another image of the folder."""
     if (folder, remark) not in PRINTED and RANK == "0":
         PRINTED.add((folder, remark))
-        tqdm.write(f"{folder}: {REMARKS[remark]} (first in {name})", file=sys.stderr)
+        tqdm.write(f"{folder}: {REMARKS[remark]} (first in {name}); {WAYS_OUT[remark]}", file=sys.stderr)
 
 
 def print_remarks(remarks: Iterable[FolderRemark], root: Path) -> None:
@@ -100,7 +104,8 @@ def print_remarks(remarks: Iterable[FolderRemark], root: Path) -> None:
         own = [remark for remark in remarks if remark.kind == kind]
         if own and RANK == "0":  # every process reads the same images
             folder = root / os.path.commonpath([remark.folder for remark in own])
-            print(f"{folder}: {text} ({counted(sum(remark.images for remark in own), 'image')})", file=sys.stderr)
+            count = counted(sum(remark.images for remark in own), "image")
+            print(f"{folder}: {text} ({count}); {WAYS_OUT[kind]}", file=sys.stderr)
 
 
 def mode_in_file(file: Image.Image) -> str:

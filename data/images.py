@@ -11,9 +11,10 @@ import numpy as np
 from data.entries import own_entries
 from data.issues import FrameIssues
 from data.layouts import SPLITS, has_split, spelling_hint, task_hint
-from utils import RANK, UserError, counted
+from utils import RANK, UserError, counted, pronoun
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
+TYPES_READ = ".png, .jpg, .bmp, .webp or .tif"
 UNREAD_SUFFIXES = {
     ".gif", ".apng", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jfif", ".jpe", ".ppm", ".pgm", ".pbm", ".pnm", ".tga",
     ".exr", ".hdr", ".ico", ".dds", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw",
@@ -65,11 +66,11 @@ def missing_split(root: Path, folder: Path, split: str) -> UserError:
     files, folders = own_entries(folder)
     found = ", ".join(path.name for path in sorted([*files, *folders])[:5]) or "an empty folder"
     hint = task_hint(folder, split) or spelling_hint(folder, split)
+    above = root.resolve().parent
+    if not hint and (above / split).is_dir():
+        hint = f", got {found}; did you mean --DR {above}?"
     if not hint:
-        above = root.resolve().parent
-        hint = next((more for inner in folders if (more := spelling_hint(inner, split))), "")
-        hint = f"; did you mean --DR {above}?" if (above / split).is_dir() else hint
-        hint = f", got {found}{hint}"
+        hint = next((more for inner in folders if (more := spelling_hint(inner, split, f"{inner.name}/"))), f", got {found}")
     expected = "expected it there or one level below" if folder == root else f"expected it in {folder}"
     return UserError(f"--DR {root}: no folder {split}/; {expected}{hint}")
 
@@ -97,8 +98,7 @@ def scan_images(folder: Path) -> ImageScan:
     unread = [path for path in files if path.suffix.lower() not in SUFFIXES and IMAGE_NAME.match(path.name)]
     unread += [path for path in folders if IMAGE_NAME.match(path.name) or holds_images(path)]
     if not paths:
-        got = f", got {listing([path.name for path in unread])}; convert them to PNG" if unread else ""
-        raise UserError(f"{folder}: holds no images; expected files named like frame000001.png{got}")
+        raise no_images(folder, unread, is_folder={*folders})
     issues = FrameIssues()
     images: dict[int, Path] = {}
     for path in paths:
@@ -106,15 +106,29 @@ def scan_images(folder: Path) -> ImageScan:
         if not digits:
             issues.add_file(path.name, f"{path}: no frame number in the name; expected one like frame000001.png")
         elif (number := int(digits[-1])) > HIGHEST_NUMBER:
-            issues.add_file(path.name, f"{path}: expected a frame number of at most {HIGHEST_NUMBER}, got {digits[-1][:30]}")
+            issues.add_file(
+                path.name, f"{path}: expected a frame number of at most {HIGHEST_NUMBER}, got {digits[-1][:30]}; rename it"
+            )
         elif number in images:
             same = f"{images[number].name} and {path.name} are both frame {number}"
-            issues.add(number, f"{folder}: {same}; expected each number once")
+            issues.add(number, f"{folder}: {same}; rename or remove one")
         else:
             images[number] = path
     ignored = add_unread(unread, images, issues, is_folder={*folders})
     # If several images have the same number, none of them is known to be the right one.
     return ImageScan({number: images[number] for number in sorted(images) if number not in issues.by_number}, issues, ignored)
+
+
+def no_images(folder: Path, unread: list[Path], *, is_folder: set[Path]) -> UserError:
+    """Return the error about a folder without images of a type that is read; `unread` look like images or hold some."""
+    files = [path.name for path in unread if path not in is_folder]
+    got = ""
+    if files:
+        got = f", got {listing(files)}; convert {pronoun(len(files))} to PNG"
+    elif unread:
+        inner = [f"{path.name}/" for path in unread]
+        got = f", got {listing(inner)}; move the images out of {pronoun(len(inner))}"
+    return UserError(f"{folder}: holds no images; expected files named like frame000001.png{got}")
 
 
 def holds_images(folder: Path) -> bool:
@@ -134,7 +148,7 @@ def add_unread(unread: list[Path], images: dict[int, Path], issues: FrameIssues,
         elif path in is_folder:
             issues.add(number, f"{path}: expected an image, got a folder; rename it, or move it out of {path.parent.name}/")
         else:
-            got = f"expected .png, .jpg, .bmp, .webp or .tif, got {path.suffix or path.name}"
+            got = f"expected {TYPES_READ}, got {path.suffix or path.name}"
             way_out = "convert" if path.suffix.lower() in UNREAD_SUFFIXES else "rename"
             issues.add(number, f"{path}: {got}; {way_out} it, or move it out of {path.parent.name}/")
     return ignored
@@ -144,7 +158,7 @@ def report_ignored(folder: Path, ignored: Iterable[Path]) -> None:
     """Print one line on stderr about the files and folders at or below `folder` that are not read, if there are any."""
     names = [path.relative_to(folder).as_posix() + "/" * path.is_dir() for path in ignored]
     if names and RANK == "0":  # every process finds the same
-        print(f"{folder}: not read as frames: {listing(names)}", file=sys.stderr)
+        print(f"{folder}: not read as frames: {listing(names)}; expected numbered {TYPES_READ}", file=sys.stderr)
 
 
 def listing(names: list[str]) -> str:
@@ -157,7 +171,8 @@ def numbered_images(folder: Path) -> dict[int, Path]:
     """Return the images of a folder as scan_images() does. Raises UserError if there is any issue."""
     images, issues, ignored = scan_images(folder)
     if issues:
-        raise UserError(f"{folder}: {counted(len(issues), 'image')} without a usable frame number; fix:", issues.messages())
+        count = f"{counted(len(issues), 'image')} without a usable frame number"
+        raise UserError(f"{folder}: {count}; fix {pronoun(len(issues))}:", issues.messages())
     report_ignored(folder, ignored)
     return images
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from utils import UserError, counted
+from utils import UserError, counted, pronoun
+
+WITHOUT_SKIPPING = "to list the reasons, run without --skip_bad"
 
 
 @dataclass
@@ -50,11 +52,12 @@ class SkippedFrames(NamedTuple):
         """Return the counts as text, with the number of lost positions for clips of `clip_length` frames."""
         text = f"skipped {self.frames} of {counted(self.found, 'frame')} that cannot be used"
         if clip_length is None:
-            return text
+            return f"{text}; {WITHOUT_SKIPPING}"
         remaining, intact = (
             sum(max(0, length - clip_length + 1) for length in lengths) for lengths in (self.segments, self.intact_segments)
         )
-        return f"{text}, and with them {intact - remaining} of {intact} possible starts of a clip"
+        lost = f"with {pronoun(self.frames)} {intact - remaining} of {intact} possible starts of a clip"
+        return f"{text}, and {lost}; {WITHOUT_SKIPPING}"
 
 
 class Issues(NamedTuple):
@@ -74,8 +77,9 @@ class Issues(NamedTuple):
             return None
         count = f"{self.skipped.frames} of {counted(self.skipped.found, 'frame')} cannot be used"
         if not skip_bad:
-            way_out = "fix them" if skip_bad is None else "fix them, or skip them with --skip_bad"
+            them = pronoun(self.skipped.frames)
+            way_out = f"fix {them}" if skip_bad is None else f"fix {them}, or skip {them} with --skip_bad"
             raise UserError(f"{self.folder}: {count}; {way_out}:", self.messages)
         if not self.skipped.segments:
-            raise UserError(f"{self.folder}: {count} and none remains; fix some of them:", self.messages)
+            raise UserError(f"{self.folder}: {count} and --skip_bad leaves none; fix at least one:", self.messages)
         return self.skipped

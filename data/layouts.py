@@ -51,10 +51,13 @@ def task_hint(root: Path, split: str) -> str:
     return f"; got {other}/ as in the data of {'a dance' if is_dance else 'a robot'}; {FOR_DANCE if is_dance else FOR_ROBOT}"
 
 
-def spelling_hint(folder: Path, name: str) -> str:
-    """Return the entry of a folder whose name differs from `name` in the case of letters only, as a hint, or ""."""
+def spelling_hint(folder: Path, name: str, prefix: str = "") -> str:
+    """Return the entry of a folder whose name differs from `name` in the case of letters only, as a hint, or "".
+
+    `prefix` is the part of its path that the message does not name yet.
+    """
     entries = own_entries(folder) if folder.is_dir() else ([], [])
     for path in itertools.chain(*entries):
         if path.name != name and path.name.lower() == name.lower():
-            return f"; got {path.name}, rename it to {name}"
+            return f"; got {prefix}{path.name}, rename it to {name}"
     return ""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from data.clips import Clips, Sequence, content_hash, standard_scale
-from data.csv_tables import cut_notice, print_notice, read_table
+from data.csv_tables import cut_notice, number_in, print_notice, read_table
 from data.entries import is_system
 from data.frame_cache import CachedFrames
 from data.frame_store import FrameStore, decode
@@ -25,9 +25,10 @@ from data.image_files import print_remarks
 from data.images import IMAGE_NAME, SUFFIXES, contiguous_segments, find_dataset, listing, report_ignored, scan_images
 from data.issues import FrameIssues, Issues, SkippedFrames
 from data.layouts import ACTIONS, FOR_DANCE, POSITIONS, dance_parts, holds_actions, spelling_hint
-from utils import RANK, UserError, counted
+from utils import RANK, UserError, counted, pronoun
 
 LARGEST_VALUE = float(np.finfo(np.float32).max)  # of a condition
+FEWER_FRAMES = "ask for fewer frames (--n_past, --n_future, --n_eval)"
 
 
 def natural_order(path: Path) -> list:
@@ -83,14 +84,14 @@ def read_values(path: Path, numbers: list[int]) -> Conditions:
     problems = []
     lines = table.lines
     if len(lines) not in (len(numbers), numbers[-1] - numbers[0] + 1):
-        expected = f"expected a row for each of {counted(len(numbers), 'frame')}"
-        problems.append(f"{path}: {expected}, got {counted(len(lines), 'row')}")
+        expected = f"expected {counted(len(numbers), 'row')}, one for each frame"
+        problems.append(f"{path}: {expected}, got {len(lines)}; add or remove rows")
     fields = [line.fields for line in lines]
     usual = Counter(map(len, fields)).most_common(1)[0][0] if lines else 0
     rows: list[list[float]] = []
     for line, texts in zip(lines, fields):
         try:
-            rows.append([float(text) for text in texts])
+            rows.append([number_in(text) for text in texts])
         except ValueError:
             problems.append(f"{path}: line {line.number}: expected comma-separated numbers, got {line.text[:60]!r}")
             continue
@@ -168,7 +169,8 @@ def scan_recording(folder: Path, name: str) -> Recording:
     for before, after in zip(numbers, numbers[1:]):
         if after - before > 1:  # a row of conditions could belong to another frame
             gap = f"frame {before + 1}" if after - before == 2 else f"frames {before + 1} to {after - 1}"
-            problems.append(f"{folder}: no {gap} between {before} and {after}; expected consecutive frame numbers")
+            way_out = f"add {pronoun(after - before - 1)}, or divide the sequence there"
+            problems.append(f"{folder}: no {gap} between {before} and {after}; {way_out}")
             missing += after - before - 1
     conditions: np.ndarray | None = None
     cut: list[Path] = []
@@ -244,9 +246,11 @@ def long_segments(folder: Path, recordings: list[Recording], *, shortest: int) -
         if len(recording.frames) >= shortest:
             begin += len(recording.frames)
     if not sequences:
-        raise UserError(f"{folder}: every sequence is shorter than {shortest} frames: {listing(short)}")
+        found = f"every sequence is shorter than {shortest} frames: {listing(short)}"
+        raise UserError(f"{folder}: {found}; {FEWER_FRAMES}")
     if short and RANK == "0":  # every process finds the same
-        print(f"{folder}: skipped sequences shorter than {shortest} frames: {listing(short)}", file=sys.stderr)
+        skipped = f"skipped sequences shorter than {shortest} frames: {listing(short)}"
+        print(f"{folder}: {skipped}; to use them, {FEWER_FRAMES}", file=sys.stderr)
     return sequences
 
 

@@ -66,7 +66,9 @@ def check_header(path: Path, header: list[str], width: int, begin: int, end: int
     """Raise UserError for a header that does not fit rows of `width` values, or whose pixels are not in ascending order."""
     missing = width - len(header)  # R leaves out the name of the first column
     if missing not in (0, 1) or (missing and header[0].lower() == "id"):
-        raise UserError(f"{path}: expected rows with {len(header)} values as in the header, got rows with {width}")
+        raise UserError(
+            f"{path}: expected rows with {len(header)} values as in the header, got rows with {width}; correct the header"
+        )
     if header[0].lower() in ("id", "") and begin == 0:
         raise UserError(f"{path}: {EXPECTED}, got {end - 1} after the id, which is not a multiple of the three channels")
     numbers = [int(found[-1][:18]) for name in header[begin - missing : end - missing] if (found := re.findall(r"\d+", name))]
@@ -89,7 +91,7 @@ def read_pixels(path: Path, columns: Columns) -> np.ndarray:
                     raise UserError(f"{path}: {EXPECTED}, {got}") from None
         raise UserError(f"{path}: {EXPECTED}, got something else ({error})") from None
     if values.size == 0:
-        raise UserError(f"{path}: {EXPECTED}, got rows of {len(columns.rows[0].fields)} values")
+        raise UserError(f"{path}: {EXPECTED}, got rows of {counted(len(columns.rows[0].fields), 'value')}")
     good = (values >= 0) & (values <= 255) & (values == np.rint(values))
     if not good.all():
         row, column = np.argwhere(~good)[0].tolist()
@@ -120,10 +122,10 @@ def row_order(path: Path, columns: Columns) -> np.ndarray | None:
     ordered = sorted(ids)
     for before, after in zip(ordered, ordered[1:]):
         if after != before + 1:
-            raise UserError(f"{path}: expected consecutive ids, got none between {before} and {after}")
+            raise UserError(f"{path}: expected consecutive ids, got none between {before} and {after}; add the missing rows")
     if ids == ordered:
         return None
-    print_notice(f"{path}: the rows are not in the order of their ids and are sorted by them")
+    print_notice(f"{path}: the rows are not in the order of their ids; they are sorted by them")
     return np.array(sorted(range(len(ids)), key=ids.__getitem__))
 
 
@@ -135,7 +137,9 @@ def read_ground_truth(path: Path, lengths: list[int], *, height: int, width: int
     rows = read_frames(path)
     if rows.shape != (sum(lengths), 3 * height * width):
         expected = f"expected {counted(sum(lengths), 'frame')} of {3 * height * width} values (3 x {height} x {width})"
-        raise UserError(f"{path}: {expected}, got {counted(rows.shape[0], 'frame')} of {rows.shape[1]}")
+        fits = rows.shape[1] == 3 * height * width
+        way_out = "it needs the frames of all sequences" if fits else "set --frame_H and --frame_W to its frame size"
+        raise UserError(f"{path}: {expected}, got {counted(rows.shape[0], 'frame')} of {rows.shape[1]}; {way_out}")
     return list(torch.from_numpy(rows).reshape(-1, 3, height, width).split(lengths))
 
 
@@ -149,7 +153,7 @@ def find_ground_truth(
     """
     if gt is not None:
         if not gt.is_file():
-            raise UserError(f"--gt {gt}: no such file")
+            raise UserError(f"--gt {gt}: no such file; {EXPECTED}")
         return dict(zip(lengths, read_ground_truth(gt, list(lengths.values()), height=height, width=width)))
     files = {}
     for folder in (root.parent / "Demo_Test", root / "Demo_Test"):

@@ -165,7 +165,7 @@ def test_curves_continue_after_a_point_that_fails(capsys, rendered, tmp_path):
             "problem"}  # fmt: skip
     assert [set(row) for row in rows] == [keys] * 3
     assert [(row["curve"], row["x"]) for row in rows] == [("clip", 500), ("clip", 3), ("frames", 70)]
-    assert rows[0]["seconds"] is None and "at least --train_vi_len 500 frames, got at most 20" in rows[0]["problem"]
+    assert rows[0]["seconds"] is None and "at least 500 consecutive frames (--train_vi_len), got at most 20" in rows[0]["problem"]
     for row in rows[1:]:
         assert row["problem"] is None and row["seconds"] > 0 and row["start_up"] > 0
         assert row["peak_mib"] >= row["imports_mib"] > 50  # torch alone takes more

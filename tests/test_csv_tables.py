@@ -103,9 +103,13 @@ def test_a_row_of_another_length_is_refused_with_its_line(table, change, got):
     lines = [*form.lines[:2], "", change(form.lines[2]), *form.lines[3:]]
     path.write_text("\n".join(lines) + "\n")
     width = form.lines[0].count(",") + 1
-    with pytest.raises(UserError, match=rf"table\.csv: line 4: expected {width} values as in [a-z0-9 ]+, got {width + got}$"):
+    with pytest.raises(
+        UserError, match=rf"table\.csv: line 4: expected {width} values as in [a-z0-9 ]+, got {width + got}; correct the line$"
+    ):
         if form.read is read_robot and change("x") == "x,":
-            raise UserError(f"table.csv: line 4: expected {width} values as in x, got {width + 1}")  # an empty field comes first
+            raise UserError(
+                f"table.csv: line 4: expected {width} values as in x, got {width + 1}; correct the line"
+            )  # an empty field comes first
         form.read(path)
 
 
@@ -140,8 +144,19 @@ def test_the_first_row_of_a_robot_table_may_be_the_short_one(tmp_path):
     """All other rows were once blamed."""
     (tmp_path / "actions.csv").write_text("1,2\n1,2,3\n1,2,3\n")
     assert read_values(tmp_path / "actions.csv", [0, 1, 2]).problems == [
-        f"{tmp_path / 'actions.csv'}: line 1: expected 3 values as in most lines, got 2"
+        f"{tmp_path / 'actions.csv'}: line 1: expected 3 values as in most lines, got 2; correct the line"
     ]
+
+
+def test_numbers_that_only_python_reads_are_refused(tmp_path):
+    """1_5 was read as 15 and a full-width digit as a digit; no spreadsheet means that."""
+    (tmp_path / "actions.csv").write_text("1,2\n1_5,2\n\uff11,2\n", encoding="utf-8")
+    assert read_values(tmp_path / "actions.csv", [0, 1, 2]).problems == [
+        f"{tmp_path / 'actions.csv'}: line 2: expected comma-separated numbers, got '1_5,2'",
+        f"{tmp_path / 'actions.csv'}: line 3: expected comma-separated numbers, got '\uff11,2'",
+    ]
+    with pytest.raises(ValueError, match="is not a number"):
+        whole_number("1_5")
 
 
 @pytest.mark.parametrize("text, value", [("7", 7), ("7.0", 7), ("7e0", 7), ("-3", -3), ("9007199254740993", 9007199254740993)])

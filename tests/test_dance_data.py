@@ -12,7 +12,7 @@ from data import frame_cache
 from data.clips import shift_images
 from data.dance import DanceSplit, load_test_sequences, load_validation_sequences, sequence_folders
 from tests.helpers.dance import SIZE, clips_of
-from tests.helpers.images import write_image
+from tests.helpers.images import WHAT_IS_READ, write_image
 from utils import UserError
 
 
@@ -47,7 +47,10 @@ def test_labels_are_paired_with_frames_by_number(tmp_path):
 def test_a_frame_without_its_partner_is_named(dataset, kind):
     other = {"img": "label", "label": "img"}[kind]
     next(iter(sorted((dataset / "train" / f"train_{other}").iterdir()))).unlink()
-    with pytest.raises(UserError, match=rf"train: 1 of 40 frames .*:\n  .*train_{other}: no .* for frame000000\.png$"):
+    with pytest.raises(
+        UserError,
+        match=rf"train: 1 of 40 frames .*:\n  .*train_{other}: no .* for frame000000\.png; add it, or remove the (frame|pose image)$",
+    ):
         DanceSplit.load(dataset, "train", **SIZE)
 
 
@@ -147,7 +150,9 @@ def test_partial_takes_the_first_part_of_the_frames(split):
 
 
 def test_a_clip_longer_than_every_segment_is_refused(split):
-    with pytest.raises(UserError, match=r"segment of at least --train_vi_len 21 frames, got at most 20"):
+    with pytest.raises(
+        UserError, match=r"at least 21 consecutive frames \(--train_vi_len\), got at most 20; choose a smaller --train_vi_len"
+    ):
         clips_of(split, length=21)
 
 
@@ -218,7 +223,7 @@ def test_images_in_other_places_of_a_split_are_listed_in_one_line(dataset, capsy
         (dataset / "train" / part / "frame000005.gif").touch()
     assert DanceSplit.load(dataset, "train", **SIZE).digest == before.digest
     expected = "train_img/frame000005.gif, train_img/old/, train_label/frame000005.gif, train_label/old/"
-    assert capsys.readouterr().err == f"{dataset / 'train'}: not read as frames: {expected}\n"
+    assert capsys.readouterr().err == f"{dataset / 'train'}: not read as frames: {expected}; {WHAT_IS_READ}\n"
 
 
 @pytest.mark.parametrize("broken", ["missing root", "no split", "empty folder"])

@@ -10,6 +10,7 @@ from data.clips import sequences_hash
 from data.dance import DanceSplit, load_test_sequences
 from dataloader import dance_sequences
 from tests.helpers.dance import SIZE
+from tests.helpers.images import WHAT_IS_READ
 from utils import UserError
 
 
@@ -45,17 +46,17 @@ def remove(dataset, *folders: str) -> None:
 
 
 @pytest.mark.parametrize("missing, problem", [
-    (["test_label/1"], "test_label/1: no such folder; expected one as there is test_img/1 and test_gt/1"),
-    (["test_img/1"], "test_img/1: no such folder; expected one as there is test_label/1 and test_gt/1"),
-    (["test_img/1", "test_label/1"], "test_img/1: no such folder; expected one as there is test_gt/1"),
-    (["test_label/1", "test_gt"], "test_label/1: no such folder; expected one as there is test_img/1"),
+    (["test_label/1"], "test_label/1: no such folder; add it, or remove test_img/1 and test_gt/1"),
+    (["test_img/1"], "test_img/1: no such folder; add it, or remove test_label/1 and test_gt/1"),
+    (["test_img/1", "test_label/1"], "test_img/1: no such folder; add it, or remove test_gt/1"),
+    (["test_label/1", "test_gt"], "test_label/1: no such folder; add it, or remove test_img/1"),
 ])  # fmt: skip
 def test_a_sequence_that_one_of_the_folders_lacks_is_refused(dataset, missing, problem):
     """A sequence without poses once vanished, and with it its rows of submission.csv."""
     remove(dataset, *missing)
     with pytest.raises(UserError) as raised:
         load_test_sequences(dataset, **SIZE)
-    assert str(raised.value).splitlines()[0] == f"{dataset / 'test'}: 1 of 2 sequences cannot be used; fix them:"
+    assert str(raised.value).splitlines()[0] == f"{dataset / 'test'}: 1 of 2 sequences cannot be used; fix it:"
     problems = [line.replace("\\", "/") for line in raised.value.problems]
     assert problems[0].endswith(problem) and len(problems) == sum(not part.startswith("test_gt") for part in missing)
 
@@ -63,7 +64,7 @@ def test_a_sequence_that_one_of_the_folders_lacks_is_refused(dataset, missing, p
 def test_an_empty_sequence_folder_is_refused(dataset):
     for path in (dataset / "test" / "test_label" / "1").iterdir():
         path.unlink()
-    with pytest.raises(UserError, match=r"1 of 2 sequences cannot be used; fix them:\n  .*test_label.1: holds no images"):
+    with pytest.raises(UserError, match=r"1 of 2 sequences cannot be used; fix it:\n  .*test_label.1: holds no images"):
         load_test_sequences(dataset, **SIZE)
 
 
@@ -73,7 +74,7 @@ def test_a_sequence_without_a_number_is_refused(dataset):
         (dataset / "test" / part / "1").rename(dataset / "test" / part / "dance")
     with pytest.raises(UserError) as raised:
         load_test_sequences(dataset, **SIZE)
-    assert str(raised.value).splitlines()[0] == f"{dataset / 'test'}: 1 of 2 sequences cannot be used; fix them:"
+    assert str(raised.value).splitlines()[0] == f"{dataset / 'test'}: 1 of 2 sequences cannot be used; fix it:"
     (problem,) = raised.value.problems
     assert problem.endswith("dance: expected a number as the name of a sequence, such as 0/; rename it in every folder")
     remove(dataset, "test_img/0", "test_label/0", "test_gt/0")
@@ -85,7 +86,7 @@ def test_a_sequence_without_a_number_is_refused(dataset):
 def test_a_number_that_occurs_twice_among_the_sequences_is_refused(dataset, parts):
     for part in parts:
         shutil.copytree(dataset / "test" / part / "1", dataset / "test" / part / "01")
-    with pytest.raises(UserError, match=r"test: 01/ and 1/ are both sequence 1; expected each number once"):
+    with pytest.raises(UserError, match=r"test: 01/ and 1/ are both sequence 1; rename or remove one"):
         load_test_sequences(dataset, **SIZE)
 
 
@@ -101,7 +102,7 @@ def test_foreign_folders_and_hidden_ones_are_no_sequences(dataset, capsys):
     assert capsys.readouterr().err == ""
     shutil.copy(next((dataset / "test" / "test_img" / "1").glob("*.png")), dataset / "test" / "test_label" / "7.png")
     assert sequences_hash(load_test_sequences(dataset, **SIZE)) == sequences_hash(before)
-    assert capsys.readouterr().err == f"{dataset / 'test'}: not read as frames: test_label/7.png\n"
+    assert capsys.readouterr().err == f"{dataset / 'test'}: not read as frames: test_label/7.png; {WHAT_IS_READ}\n"
 
 
 def test_a_hidden_file_does_not_make_a_ground_truth(dataset):

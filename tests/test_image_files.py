@@ -253,7 +253,7 @@ def test_a_mode_that_cannot_be_converted_is_refused(tmp_path, monkeypatch):
 
 def test_what_is_no_image_is_refused(tmp_path):
     (tmp_path / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    assert re.search(r"0\.png: cannot be read as an image \(.+\); expected an intact PNG$", refusal(tmp_path / "0.png"))
+    assert re.search(r"0\.png: cannot be read as an image \(.+\); copy or save it again$", refusal(tmp_path / "0.png"))
     (tmp_path / "1.png").mkdir()
     assert "1.png: cannot be read as an image (" in refusal(tmp_path / "1.png")
 
@@ -264,7 +264,10 @@ def test_of_an_animation_the_first_image_is_used(tmp_path, capsys, suffix):
     for number in (3, 4):
         images[0].save(tmp_path / f"{number}.{suffix}", save_all=True, append_images=images[1:], lossless=True)
         assert read_upright(tmp_path / f"{number}.{suffix}").tolist() == [[[255, 0, 0]] * 2]
-    assert capsys.readouterr().err == f"{tmp_path}: of an animation, only the first image is used (first in 3.{suffix})\n"
+    assert (
+        capsys.readouterr().err
+        == f"{tmp_path}: of an animation, only the first image is used (first in 3.{suffix}); to use the others, save each as an image of its own\n"
+    )
 
 
 def test_the_further_views_of_a_phones_photograph_are_not_mentioned(tmp_path):
@@ -279,7 +282,10 @@ def test_a_film_of_transparent_images_says_so_once(tmp_path, capsys):
     footage = open_footage(tmp_path)
     for _ in range(2):  # prepare_video.py reads every film several times
         assert [frame.tolist() for frame in footage.frames()] == [[[[9, 8, 7]]], *[[[W]]] * 3]
-    assert capsys.readouterr().err == f"{tmp_path}: transparent pixels are laid over white (first in 1.png)\n"
+    assert (
+        capsys.readouterr().err
+        == f"{tmp_path}: transparent pixels are laid over white (first in 1.png); for another background, save opaque images\n"
+    )
 
 
 def test_pose_images_may_lie_on_their_side(tmp_path):

@@ -11,6 +11,7 @@ from data.robot import RobotSplit
 from tests.helpers.dance import SIZE
 
 TEXT = "transparent pixels are laid over white"
+OPAQUE, SINGLE = "for another background, save opaque images", "to use the others, save each as an image of its own"
 
 
 def make_transparent(path, alpha: int = 0) -> None:
@@ -34,14 +35,14 @@ def test_pose_images_with_a_transparent_background_are_white_there(dataset, caps
     for _ in range(2):
         poses = load_train(dataset).images[1]
         assert (poses[..., :31] == 255).all() and (poses[..., 33:] == 0).all()
-        assert capsys.readouterr().err == f"{folder}: {TEXT} (40 images)\n"
+        assert capsys.readouterr().err == f"{folder}: {TEXT} (40 images); {OPAQUE}\n"
 
 
 def test_frames_and_poses_share_a_line(dataset, capsys):
     for name in ("train_img/frame000003.png", "train_label/frame001030.png"):
         make_transparent(dataset / "train" / name)
     load_train(dataset)
-    assert capsys.readouterr().err == f"{dataset / 'train'}: {TEXT} (2 images)\n"
+    assert capsys.readouterr().err == f"{dataset / 'train'}: {TEXT} (2 images); {OPAQUE}\n"
 
 
 @pytest.mark.parametrize("case", ["opaque", "another process"])
@@ -58,7 +59,10 @@ def test_an_animation_in_a_data_set_has_a_line_of_its_own(dataset, capsys):
     images = [Image.new("RGBA", (64, 32), color) for color in [(255, 0, 0, 0), (0, 255, 0, 255)]]
     images[0].save(folder / "frame000003.png", save_all=True, append_images=images[1:])
     assert (load_train(dataset).images[0, 3] == 255).all()
-    expected = [f"{folder}: {TEXT} (1 image)", f"{folder}: of an animation, only the first image is used (1 image)"]
+    expected = [
+        f"{folder}: {TEXT} (1 image); {OPAQUE}",
+        f"{folder}: of an animation, only the first image is used (1 image); {SINGLE}",
+    ]
     assert capsys.readouterr().err.splitlines() == expected
 
 
@@ -66,7 +70,7 @@ def test_all_test_sequences_share_a_line(dataset, capsys):
     for name in ("test_img/0", "test_label/0", "test_label/1"):
         make_transparent(min((dataset / "test" / name).iterdir()))
     sequences = load_test_sequences(dataset, **SIZE)
-    assert capsys.readouterr().err == f"{dataset / 'test'}: {TEXT} (3 images)\n"
+    assert capsys.readouterr().err == f"{dataset / 'test'}: {TEXT} (3 images); {OPAQUE}\n"
     assert (sequences[0].context_frames[..., :31] == 255).all()
 
 
@@ -80,7 +84,7 @@ def test_all_robot_sequences_share_a_line(rendered_robot, tmp_path, capsys):
         (folder / "actions.csv").write_text("1\n" * 4)
     split = RobotSplit.load(root, "train", height=32, width=32, shortest=4)
     assert [int(image.min()) for image in split.images] == [0] * 4 + [255] * 8
-    assert capsys.readouterr().err == f"{root / 'train' / 'traj'}: {TEXT} (8 images)\n"
+    assert capsys.readouterr().err == f"{root / 'train' / 'traj'}: {TEXT} (8 images); {OPAQUE}\n"
 
 
 def test_a_first_frame_is_laid_over_white(rendered, trained, tmp_path, capsys):
@@ -88,6 +92,6 @@ def test_a_first_frame_is_laid_over_white(rendered, trained, tmp_path, capsys):
     argv = ["--DR", rendered, "--ckpt_path", trained, "--save_root", tmp_path / "out", "--device", "cpu",
             "--pose_from", rendered / "test" / "test_label" / "0", "--first_frame", tmp_path / "me.png"]  # fmt: skip
     Tester.main([str(part) for part in argv])
-    assert capsys.readouterr().err == f"{tmp_path}: {TEXT} (first in me.png)\n"
+    assert capsys.readouterr().err == f"{tmp_path}: {TEXT} (first in me.png); {OPAQUE}\n"
     (strip,) = (tmp_path / "out").glob("strip_seq*.png")
     assert (np.asarray(Image.open(strip))[-40:-20, :20] == 255).all()  # the first frame in the row of predictions

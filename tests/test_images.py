@@ -8,7 +8,7 @@ from PIL import Image
 
 from data.frame_cache import read_images
 from data.images import numbered_images, scan_images
-from tests.helpers.images import write_image
+from tests.helpers.images import WHAT_IS_READ, write_image
 from utils import UserError
 
 
@@ -61,7 +61,7 @@ def test_a_frame_of_a_type_that_is_not_read_is_an_issue(tmp_path, name, message)
     assert list(images) == [4, 6] and list(issues.by_number) == [5] and not ignored
     assert message in issues.messages()[0]
     with pytest.raises(
-        UserError, match=f"^{re.escape(str(tmp_path))}: 1 image without a usable frame number; fix:\n  .*{message}"
+        UserError, match=f"^{re.escape(str(tmp_path))}: 1 image without a usable frame number; fix it:\n  .*{message}"
     ):
         numbered_images(tmp_path)
 
@@ -86,7 +86,8 @@ def test_other_images_that_are_not_read_are_listed_in_one_line(tmp_path, capsys)
     (tmp_path / "old" / "9.png").touch()
     assert list(numbered_images(tmp_path)) == [4, 5]
     assert (
-        capsys.readouterr().err == f"{tmp_path}: not read as frames: 4.png.part, 5.gif, preview.gif, x.heic, y.heic and 2 more\n"
+        capsys.readouterr().err
+        == f"{tmp_path}: not read as frames: 4.png.part, 5.gif, preview.gif, x.heic, y.heic and 2 more; {WHAT_IS_READ}\n"
     )
 
 
@@ -118,7 +119,15 @@ def test_a_folder_with_the_name_of_an_image_is_not_an_image(tmp_path, capsys):
     assert message == f"{tmp_path / 'dir5.png'}: expected an image, got a folder; rename it, or move it out of {tmp_path.name}/"
     (tmp_path / "5.png").touch()
     assert list(numbered_images(tmp_path)) == [4, 5, 6]
-    assert capsys.readouterr().err == f"{tmp_path}: not read as frames: dir5.png/\n"
+    assert capsys.readouterr().err == f"{tmp_path}: not read as frames: dir5.png/; {WHAT_IS_READ}\n"
+
+
+def test_images_one_folder_deeper_are_named(tmp_path):
+    """The way out was to convert the folder to PNG."""
+    (tmp_path / "train_img").mkdir()
+    (tmp_path / "train_img" / "0.png").touch()
+    with pytest.raises(UserError, match=r"holds no images; .*, got train_img/; move the images out of it$"):
+        numbered_images(tmp_path)
 
 
 def test_a_folder_of_images_of_another_type_says_so(tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 from data.robot import RobotClips, RobotSplit, fixed_windows
 from dataloader import ClipBatches, build_loader
-from tests.helpers.images import write_image
+from tests.helpers.images import WHAT_IS_READ, write_image
 from utils import UserError
 
 SIZE = {"height": 32, "width": 32}
@@ -101,7 +101,7 @@ def test_what_is_no_sequence_is_listed_in_one_line(data, capsys):
         (train / "traj_0_to_255.tfrecords" / place).touch()
     assert clips_of(split_of(data)).content_hash == before
     expected = [f"traj_0_to_255.tfrecords/{name}" for name in ("11/", "12/0.heic", "9/4.heic", "10/preview.gif")]
-    assert capsys.readouterr().err == f"{train}: not read as frames: {', '.join(expected)}\n"
+    assert capsys.readouterr().err == f"{train}: not read as frames: {', '.join(expected)}; {WHAT_IS_READ}\n"
 
 
 @pytest.mark.parametrize("name, expected", [
@@ -190,7 +190,7 @@ def spoil(folder, fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault, message", [
-    ("no csv", "actions.csv: no such file"), ("few rows", "row for each of 7 frames, got 6 rows"), ("many rows", "row for each of 6 frames, got 7 rows"), ("not text", "got text that is not UTF-8"),
+    ("no csv", "actions.csv: no such file"), ("few rows", "expected 7 rows, one for each frame, got 6"), ("many rows", "expected 6 rows, one for each frame, got 7"), ("not text", "got text that is not UTF-8"),
     ("words", "line 3: expected comma-separated numbers, got 'up,down"),
     ("ragged", "line 3: expected 4 values as in most lines, got 3"), ("nan", "line 3: expected finite numbers up to 3.4e.38, got nan in '1,nan,3,4'"), ("huge", "line 3: expected finite numbers up to 3.4e.38, got 1e39 in '1,1e39,3,4'"), ("gap", "no frame 2 between 1 and 3"),
     ("other width", "expected 7 condition values a frame as in traj_0_to_255.tfrecords/9, got 4"), ("damaged image", "2.png: cannot be read"),

@@ -148,7 +148,7 @@ def test_rows_in_another_order_are_sorted_by_their_ids(tmp_path, capsys, notatio
         assert all(np.array_equal(found[str(i)].numpy(), video) for i, video in enumerate(truth))
         scores.append(grader_psnr(predicted, [found[name].numpy() for name in names])[:2])
     assert scores[0] == scores[1]
-    notice = "the rows are not in the order of their ids and are sorted by them"
+    notice = "the rows are not in the order of their ids; they are sorted by them"
     assert capsys.readouterr().err == f"{tmp_path / 'gt.csv'}: {notice}\n"
 
 
@@ -166,7 +166,7 @@ def test_ids_may_begin_anywhere_and_have_other_columns_next_to_them(tmp_path, fi
 
 @pytest.mark.parametrize("content, message", [
     ("id,0,1,2\n0,1,2,3\n1,1,2,3\n0,1,2,3\n", "expected each id once, got 0 in line 2 and in line 4; number the rows of all sequences 0, 1, 2, ..."),
-    ("id,0,1,2\n0,1,2,3\n2,1,2,3\n", "expected consecutive ids, got none between 0 and 2"),
+    ("id,0,1,2\n0,1,2,3\n2,1,2,3\n", "expected consecutive ids, got none between 0 and 2; add the missing rows"),
     ("id,0,1,2\n0,1,2,3\n1.5,1,2,3\n", "line 3: expected an integer as the id, got '1.5'"),
     ("id,0,1,2\nfirst,1,2,3\n", "line 2: expected an integer as the id, got 'first'"),
     ("id,0,2,1\n0,1,2,3\n", "expected pixel columns in ascending order, got 1 after 2; sort them"),
@@ -176,7 +176,7 @@ def test_ids_may_begin_anywhere_and_have_other_columns_next_to_them(tmp_path, fi
     ("id,0,1,2\n0,1,x,3\n", "expected one row of integers 0..255 per frame, got 'x' in line 2, column 3"),
     ("id,0,1,2\n", "expected one row of integers 0..255 per frame, got a header without rows"),
     ("", "expected one row of integers 0..255 per frame, got an empty file"),
-    ("id,0,1,2\n0,1,2,3,4\n", "expected rows with 4 values as in the header, got rows with 5"),
+    ("id,0,1,2\n0,1,2,3,4\n", "expected rows with 4 values as in the header, got rows with 5; correct the header"),
     ("id,0,1,2\n0,1,2,x\n", "expected one row of integers 0..255 per frame, got 2 after the id, which is not a multiple of the three channels"),
     ("1,2,3,x\n2,3,4,5\n", "expected one row of integers 0..255 per frame, got text and numbers in the last column"),
 ])  # fmt: skip

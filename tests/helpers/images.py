@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+WHAT_IS_READ = "expected numbered .png, .jpg, .bmp, .webp or .tif"  # of a message
+
 
 def write_image(path: Path, *, size: tuple[int, int] = (64, 32), mode: str = "RGB", seed: int = 0) -> Path:
     """Write a noise image of any PIL mode; `size` is (width, height). Returns its path."""

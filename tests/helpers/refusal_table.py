@@ -7,6 +7,7 @@ A case makes faulty data in an empty folder and reads them as a program does. It
 
 import contextlib
 import io
+import os
 import shutil
 import sys
 import tempfile
@@ -44,7 +45,8 @@ def message_of(case: Case, folder: Path) -> str:
         text = printed.getvalue()
     except UserError as error:
         text = str(error)
-    lines = [line.strip() for line in text.replace(f"{folder}/", "").replace(str(folder), ".").splitlines() if line.strip()]
+    text = text.replace(os.sep, "/").replace(f"{folder.as_posix()}/", "").replace(folder.as_posix(), ".")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise ValueError(f"{case.fault}: read without a word")
     return " ".join(lines)
