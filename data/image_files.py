@@ -66,14 +66,21 @@ def open_upright(path: Path) -> UprightImage:
             turn = TURN_UPRIGHT.get(orientation_of(file))
             animated = file.format != "MPO" and images_in(file) > 1  # MPO: a phone's photograph with further views of it
     except Exception as error:  # PIL raises errors of many kinds for a damaged file
-        # Without the path, which PIL repeats: callers add it, and a cache may be moved together with its images.
-        reason = getattr(error, "strerror", None) or str(error).replace(f" {str(path)!r}", "") or type(error).__name__
-        raise ValueError(f"cannot be read as an image ({' '.join(reason.split())}); copy or save it again") from None
+        raise ValueError(f"cannot be read as an image ({reason_of(error, path)}); copy or save it again") from None
     rgb, transparent = over_white(to_eight_bits(file, raw_mode))
     if turn is not None:
         rgb = rgb.transpose(turn)
     present = {TRANSPARENT: transparent, ANIMATED: animated}
     return UprightImage(rgb, tuple(remark for remark in REMARKS if present[remark]))
+
+
+def reason_of(error: Exception, path: Path) -> str:
+    """Return why PIL cannot read a file, on one line.
+
+    It is without the path, which PIL repeats: callers add it, and a cache may be moved together with its images.
+    """
+    reason = getattr(error, "strerror", None) or str(error).replace(f" {str(path)!r}", "") or type(error).__name__
+    return " ".join(reason.split())
 
 
 def read_upright(path: Path) -> np.ndarray:

@@ -39,11 +39,7 @@ class Detector:
         published = KeypointRCNN_ResNet50_FPN_Weights.COCO_V1
         state = download_weights(published, flag) if weights is None else read_weights(weights, published.url, flag)
         model = build(side)
-        try:
-            model.load_state_dict(state)  # renames the older names in the published file of 2019
-        except RuntimeError:
-            expected = f"expected the file at {published.url}"
-            raise UserError(f"{flag} {weights}: the weights of another network; {expected}") from None
+        fill(model, state, f"{flag} {weights}", published.url)
         return cls(model=model.to(device).eval(), device=device)
 
     @torch.inference_mode()
@@ -77,6 +73,14 @@ def read_weights(path: Path, url: str, flag: str) -> dict[str, torch.Tensor]:
         return {str(name): value.float() for name, value in state.items()}
     except Exception:  # torch raises errors of many kinds for a file of another format
         raise UserError(f"{flag} {path}: not a file of weights; expected the file at {url}") from None
+
+
+def fill(model: torch.nn.Module, state: dict[str, torch.Tensor], place: str, url: str) -> None:
+    """Give the model its weights. Raises UserError, which names `place` and the `url` of the expected file, for others."""
+    try:
+        model.load_state_dict(state)  # renames the older names in the published file of 2019
+    except RuntimeError:
+        raise UserError(f"{place}: the weights of another network; expected the file at {url}") from None
 
 
 def build(side: int) -> torch.nn.Module:

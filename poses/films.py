@@ -55,11 +55,12 @@ class Film:
         self.path, self.allow_truncated, self.ended_early = path, allow_truncated, False
         self.av = optional_package("av", flag=f"{path}: a video")
         if not path.stat().st_size:
-            raise UserError(f"{path}: is empty; expected a video such as an mp4")
+            raise UserError(f"{path}: expected a video such as an mp4, got an empty file; copy it again")
         try:
             self.survey = survey(self.av, path)
         except (self.av.FFmpegError, OSError) as error:
-            raise UserError(f"{path}: cannot be read as a video ({self.reason(error)}); expected one such as an mp4") from None
+            way_out = "copy it again, or convert it to mp4"
+            raise UserError(f"{path}: cannot be read as a video ({self.reason(error)}); {way_out}") from None
         self.length: int | None = None  # frames, after they were read once
         if self.is_partial and not (allow_truncated and self.survey.frames):
             self.end_early(self.survey.frames)
@@ -76,6 +77,8 @@ class Film:
         if find_break(self.path) is not None:
             return "it breaks off"
         text = getattr(error, "strerror", None) or str(error)
+        if "End of file" in text:
+            return "it breaks off"
         return "no format that FFmpeg knows" if "Invalid data" in text else text
 
     def end_early(self, count: int) -> None:
@@ -84,9 +87,9 @@ class Film:
         frames = f"{count:,} of {total}" if total else counted(count, "frame")
         found = f"{self.path}: {'breaks off' if self.survey.is_cut else 'is damaged'} after {frames}"
         if not count:
-            raise UserError(f"{found}; expected a complete video")
+            raise UserError(f"{found}; copy it again")
         if not self.allow_truncated:
-            raise UserError(f"{found}; copy it again, or use only these with --allow_truncated")
+            raise UserError(f"{found}; copy it again, or use only these frames with --allow_truncated")
         self.ended_early = True
         print(f"{found}; only these are used (--allow_truncated)", file=sys.stderr)
 
@@ -214,11 +217,12 @@ def choose_stream(container: Any, path: Path) -> Any:
     streams = [stream for stream in container.streams.video if stream not in pictures]
     if not streams:
         kinds = {"a cover picture" if stream in pictures else stream.type for stream in container.streams}
-        found = " and ".join(sorted(kinds)) or "no stream at all"
-        raise UserError(f"{path}: expected a video stream, got only {found}; convert or choose another file")
+        found = f"only {' and '.join(sorted(kinds))}" if kinds else "no stream at all"
+        raise UserError(f"{path}: expected a video stream, got {found}; convert or choose another file")
     if len(streams) > 1:
         sizes = ", ".join(f"{stream.width} x {stream.height}" for stream in streams)
-        print(f"{path}: {len(streams)} video streams ({sizes} pixels); the first one is used", file=sys.stderr)
+        used = f"of {len(streams)} video streams, only the first is used ({sizes} pixels)"
+        print(f"{path}: {used}; to use another, save it as a file of its own", file=sys.stderr)
     return streams[0]
 
 

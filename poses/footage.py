@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageSequence
 
-from data.image_files import over_white, read_upright
+from data.image_files import REMARKS, TRANSPARENT, WAYS_OUT, over_white, read_upright, reason_of
 from data.images import SUFFIXES, numbered_images
 from poses.containers import count_images, find_break
 from poses.films import Film
@@ -45,12 +45,11 @@ class Footage(NamedTuple):
             size = size or frame.shape
             if frame.shape != size:
                 expected, got = (f"{shape[1]} x {shape[0]}" for shape in (size, frame.shape))
-                raise UserError(
-                    f"{self.path}: expected {expected} pixels in every frame, as in the first, got {got} in frame {number}"
-                )
+                found = f"expected {expected} pixels in every frame, as in the first, got {got} in frame {number}"
+                raise UserError(f"{self.path}: {found}; give all frames one size")
             yield frame
         if size is None:
-            raise UserError(f"{self.path}: contains no frame; expected a video")
+            raise UserError(f"{self.path}: holds no frames; expected a video")
 
 
 def open_footage(path: Path, *, allow_truncated: bool = False) -> Footage:
@@ -73,14 +72,14 @@ def open_animated_image(path: Path, *, allow_truncated: bool) -> Footage:
     Raises UserError if it cannot be read or, unless `allow_truncated`, breaks off.
     """
     if not path.stat().st_size:
-        raise UserError(f"{path}: is empty; expected an animated image")
+        raise UserError(f"{path}: expected an animated image, got an empty file; copy it again")
     found = count_images(path)
     end = None if found is None or found.whole else found.complete
     if (found is None and find_break(path) is not None) or end == 0:
-        raise UserError(f"{path}: breaks off; expected a complete animated image")
+        raise UserError(f"{path}: breaks off; copy it again")
     if end is not None and not allow_truncated:
         frames = counted(end, "image")
-        raise UserError(f"{path}: breaks off after {frames}; copy it again, or use only these with --allow_truncated")
+        raise UserError(f"{path}: breaks off after {frames}; copy it again, or use only these images with --allow_truncated")
     delays, transparent = [], False
     try:
         with Image.open(path) as image:
@@ -90,24 +89,29 @@ def open_animated_image(path: Path, *, allow_truncated: bool) -> Footage:
                 transparent |= over_white(page)[1]
                 delays.append(delay_of(page))
     except Exception as error:  # Pillow raises errors of many kinds for a damaged file
-        raise UserError(f"{path}: cannot be read as an animated image ({error})") from None
+        raise unreadable(path, error) from None
     fps = choose_fps(delays)
     if end is not None:
         print(f"{path}: breaks off after {counted(end, 'image')}; only these are used (--allow_truncated)", file=sys.stderr)
     lost = len(delays) - len({*shown_images(delays, fps)})
     if lost:
-        text = f"{counted(lost, 'image')} of {len(delays)} shorter than a frame and not used"
+        text = f"{lost} of {counted(len(delays), 'image')} {'is' if lost == 1 else 'are'} shorter than a frame and not used"
         print(f"{path}: read at {fps:.4g} frames per second; {text}", file=sys.stderr)
     if transparent:
-        print(f"{path}: transparent pixels are laid over white", file=sys.stderr)
+        print(f"{path}: {REMARKS[TRANSPARENT]}; {WAYS_OUT[TRANSPARENT]}", file=sys.stderr)
 
     def decode() -> Iterator[np.ndarray]:
         try:
             yield from gif_frames(path, fps=fps, images=end)
         except (OSError, ValueError, SyntaxError, IndexError, struct.error) as error:
-            raise UserError(f"{path}: is damaged ({error}); expected a complete animated image") from None
+            raise unreadable(path, error) from None
 
     return Footage(path, fps, sum(1 for _ in shown_images(delays, fps)), decode, ends_early=lambda: end is not None)
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """Return the error about an animated image that Pillow cannot read."""
+    return UserError(f"{path}: cannot be read as an animated image ({reason_of(error, path)}); copy or save it again")
 
 
 def choose_fps(delays: list[float]) -> float:
@@ -128,7 +132,9 @@ def choose_fps(delays: list[float]) -> float:
 def open_video(path: Path, *, allow_truncated: bool) -> Footage:
     """Return a video file, read with PyAV. Raises UserError if it cannot be read or, unless `allow_truncated`, breaks off."""
     if path.suffix.lower() in NOT_VIDEO:
-        raise UserError(f"{path}: not a video; expected a video, a GIF or a folder of images")
+        is_image = path.suffix.lower() in SUFFIXES
+        way_out = "pass the folder that holds it" if is_image else "choose a video, and pass keypoints with --poses"
+        raise UserError(f"{path}: expected a video, a GIF or a folder of images, got {path.suffix}; {way_out}")
     film = Film(path, allow_truncated=allow_truncated)
     survey = film.survey
     return Footage(path, survey.fps, survey.frames, film.frames, total=survey.total, ends_early=lambda: film.ended_early)

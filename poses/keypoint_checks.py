@@ -35,7 +35,8 @@ def people_by_number(entries: Sequence[Entry], path: Path) -> dict[int, np.ndarr
     found: dict[int, Entry] = {}
     for number, entry in zip(numbers, entries):
         if number in found:
-            raise UserError(f"{path}: {found[number].place} and {entry.place} are both frame {number}; expected each frame once")
+            same = f"{found[number].place} and {entry.place} are both frame {number}"
+            raise UserError(f"{path}: {same}; {'correct' if isinstance(entry.name, int) else 'rename'} or remove one")
         found[number] = entry
     return {number: entry.people for number, entry in found.items()}
 
@@ -48,10 +49,10 @@ def frame_numbers(names: list[str], path: Path) -> list[int]:
     numbers = [re.findall(r"\d+", name) for name in names]
     for name, own in zip(names, numbers):
         if not own:
-            raise UserError(f"{path}: expected a name with the number of its frame, got {name[:40]!r}")
+            raise UserError(f"{path}: expected a frame number in every name, got {name[:40]!r}; rename it")
         if len(own) != len(numbers[0]):
             got = f"{names[0][:40]!r} with {counted(len(numbers[0]), 'number')} and {name[:40]!r} with {len(own)}"
-            raise UserError(f"{path}: expected names that differ only in the number of the frame, got {got}")
+            raise UserError(f"{path}: expected names that differ only in the number of the frame, got {got}; rename them")
     columns = [[digits.lstrip("0") or "0" for digits in column] for column in zip(*numbers)]
     varying = [column for i, column in enumerate(columns) if len(set(column)) > 1 and column not in columns[:i]]
     unique = [column for column in varying if len(set(column)) == len(names)]
@@ -63,7 +64,8 @@ def frame_numbers(names: list[str], path: Path) -> list[int]:
     chosen = (unique if len(varying) > 1 else varying or columns[-1:])[0]
     for name, digits in zip(names, chosen):
         if len(digits) > MAX_DIGITS:
-            raise UserError(f"{path}: expected a frame number of at most {MAX_DIGITS} digits, got {digits[:40]} in {name[:60]!r}")
+            got = f"got {digits[:40]} in {name[:60]!r}; rename it"
+            raise UserError(f"{path}: expected a frame number of at most {MAX_DIGITS} digits, {got}")
     return [int(digits) for digits in chosen]
 
 
@@ -73,14 +75,15 @@ def check_points(points: np.ndarray, place: str) -> np.ndarray:
     Raises UserError, which names `place`, for values that no detector returns.
     """
     if not np.isfinite(points).all():
-        raise UserError(f"{place}: expected finite numbers, got {points[~np.isfinite(points)][0]}")
+        got = f"got {points[~np.isfinite(points)][0]}; for a joint that was not found, use 0"
+        raise UserError(f"{place}: expected finite numbers, {got}")
     found = np.where(points[:, 2:] > 0, points, 0)
     coordinates, confidences = found[:, :2], found[:, 2]
     if np.abs(coordinates).max(initial=0) > LARGEST_COORDINATE:
         largest = coordinates.flat[np.abs(coordinates).argmax()]
-        raise UserError(f"{place}: expected coordinates in pixels, at most {LARGEST_COORDINATE:.0f}, got {largest:g}")
+        raise UserError(f"{place}: expected coordinates in pixels, at most {LARGEST_COORDINATE:.0f}, got {largest:g}; correct it")
     if confidences.max(initial=0) > LARGEST_COORDINATE:
-        raise UserError(f"{place}: expected confidences from 0 to 1, got {confidences.max():g}")
+        raise UserError(f"{place}: expected confidences from 0 to 1, got {confidences.max():g}; correct it")
     return found.astype(np.float32)
 
 
@@ -97,11 +100,11 @@ def check_units(found: dict[int, np.ndarray], path: Path) -> None:
     share = float((sizes <= 1).mean()) if len(sizes) else 1.0
     if share >= FRACTION_SHARE:
         got = "no coordinate above 1" if share == 1 else f"{share:.0%} of the coordinates between -1 and 1"
-        raise UserError(f"{path}: expected pixels of the video, got {got}: these are fractions of its size")
+        way_out = "these are fractions of its size; multiply them by its width and height"
+        raise UserError(f"{path}: expected pixels of the video, got {got}: {way_out}")
     if (negative := float((joints[:, :2] < 0).any(axis=1).mean())) > 0.5:
-        raise UserError(
-            f"{path}: expected pixels from the upper left corner, got {negative:.0%} of the joints left of or above it"
-        )
+        got = f"got {negative:.0%} of the joints left of or above it; shift them"
+        raise UserError(f"{path}: expected pixels from the upper left corner, {got}")
     if joints[:, 2].max() <= HIGHEST_CONFIDENCE:
         return
     if (median := float(np.median(joints[:, 2]))) > HIGHEST_CONFIDENCE:
@@ -109,4 +112,4 @@ def check_units(found: dict[int, np.ndarray], path: Path) -> None:
         raise UserError(f"{path}: expected confidences from 0 to 1, {got}")
     for number, people in found.items():
         if (highest := people[..., 2].max(initial=0)) > HIGHEST_CONFIDENCE:
-            raise UserError(f"{path}: expected confidences from 0 to 1, got {highest:g} in frame {number}")
+            raise UserError(f"{path}: expected confidences from 0 to 1, got {highest:g} in frame {number}; correct it")

@@ -45,15 +45,16 @@ def joint_names(path: Path, header: list[str]) -> list[str]:
     """Return the joints whose columns a csv file has. Raises UserError."""
     for name in header:
         if name and header.count(name) > 1:
-            raise UserError(f"{path}: expected each column once, got {name[:40]} twice")
+            raise UserError(f"{path}: expected each column once, got {name[:40]} twice; rename or remove one")
     names = [name for name in JOINTS if {f"{name}_x", f"{name}_y"} & {*header}]
     if "frame" not in header or not names:
         got = ", ".join(name[:40] for name in header[:MAX_NAMED])
-        raise UserError(f"{path}: {EXPECTED}, got columns {got}{', ...' if len(header) > MAX_NAMED else ''}")
+        more = ", ..." if len(header) > MAX_NAMED else ""
+        raise UserError(f"{path}: {EXPECTED}, got {got}{more}; rename the columns")
     for name in names:
         for part in "xy":
             if f"{name}_{part}" not in header:
-                raise UserError(f"{path}: expected columns {name}_x and {name}_y, got none called {name}_{part}")
+                raise UserError(f"{path}: expected columns {name}_x and {name}_y, got no {name}_{part}; add it")
     return names
 
 
@@ -73,7 +74,7 @@ def frame_of(line: Line, text: str, path: Path) -> int:
     try:
         return whole_number(text)
     except ValueError:
-        raise UserError(f"{path}: line {line.number}: expected a frame number, got {text[:40]!r}") from None
+        raise UserError(f"{path}: line {line.number}: expected a frame number, got {text[:40]!r}; correct the line") from None
 
 
 def point(fields: list[str], column: dict[str, int], name: str, place: str) -> tuple[float, float, float]:
@@ -84,7 +85,7 @@ def point(fields: list[str], column: dict[str, int], name: str, place: str) -> t
         try:
             values.append(float(text or 0))
         except ValueError:
-            raise UserError(f"{place}: expected a number as {name}_{part}, got {text[:40]!r}") from None
+            raise UserError(f"{place}: expected a number as {name}_{part}, got {text[:40]!r}; correct the line") from None
     x, y, confidence = values
     return x, y, confidence if fields[column[f"{name}_x"]] and fields[column[f"{name}_y"]] else 0.0
 

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from data.csv_tables import print_notice
-from data.entries import own_files
+from data.entries import own_entries, own_files
+from data.images import listing
 from poses.keypoint_checks import Entry, check_points, check_units, people_by_number
 from poses.keypoint_csv import read_csv
 from poses.skeleton import JOINTS, poses_from_points
-from utils import UserError
+from utils import UserError, counted
 
 PAIRS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 COCO = ["nose", *(f"{side}_{part}" for part in PAIRS for side in ("left", "right"))]  # 17 keypoints
@@ -49,7 +50,8 @@ def read_people(path: Path, frames: int | None = None, numbers: list[int] | None
     frames = frames or highest + 1
     if lowest < 0 or highest - first >= frames:
         wrong = lowest if lowest < 0 else highest
-        raise UserError(f"{path}: expected frames 0 to {frames - 1}, as in the video, got keypoints of frame {wrong}")
+        got = f"got keypoints of frame {wrong}; choose those of this video, or correct the numbers"
+        raise UserError(f"{path}: expected frames 0 to {frames - 1}, as in the video, {got}")
     return people_of_frames(found, range(first, first + frames), path)
 
 
@@ -67,7 +69,8 @@ def read_sequence(path: Path) -> list[np.ndarray]:
 def people_of_frames(found: dict[int, np.ndarray], frames: range, path: Path) -> list[np.ndarray]:
     """Return the people of each of the `frames`. Raises UserError if there are more than MAX_FRAMES."""
     if (frames.stop - frames.start) // frames.step > MAX_FRAMES:
-        raise UserError(f"{path}: expected at most {MAX_FRAMES} frames, got keypoints of frames {frames[0]} to {frames[-1]}")
+        got = f"got keypoints of frames {frames[0]} to {frames[-1]}; correct the numbers"
+        raise UserError(f"{path}: expected at most {MAX_FRAMES} frames, {got}")
     return [found.get(number, NOBODY) for number in frames]
 
 
@@ -81,9 +84,10 @@ def read_keypoints(path: Path) -> dict[int, np.ndarray]:
     elif path.suffix.lower() == ".csv":
         entries, notices = read_csv(path)
     else:
-        raise UserError(f"{path}: not keypoints; expected a folder of OpenPose's JSON files, a COCO .json or a .csv")
+        got = f"got {path.suffix or path.name}; convert the keypoints"
+        raise UserError(f"{path}: expected a folder of OpenPose's JSON files, a COCO .json or a .csv, {got}")
     if not entries:
-        raise UserError(f"{path}: contains no frame; expected the keypoints of a video")
+        raise UserError(f"{path}: holds no frames; expected the keypoints of a video")
     found = people_by_number(entries, path)
     check_units(found, path)
     for notice in notices:
@@ -96,7 +100,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        raise UserError(f"{path}: not JSON; expected keypoints") from None
+        raise UserError(f"{path}: cannot be read as JSON; copy or save it again") from None
 
 
 def to_points(values: Any, counts: Collection[int], place: str) -> np.ndarray:
@@ -105,19 +109,20 @@ def to_points(values: Any, counts: Collection[int], place: str) -> np.ndarray:
     Raises UserError, which names `place`, for other values.
     """
     expected = "expected " + " or ".join(f"{count} x 3" for count in counts) + " numbers for a person"
+    way_out = "save x, y and confidence of each joint"
     if not isinstance(values, list):
-        raise UserError(f"{place}: {expected}, got {shown(values)}")
+        raise UserError(f"{place}: {expected}, got {shown(values)}; {way_out}")
     if values and all(isinstance(value, list) and len(value) == 3 for value in values):
         values = [number for triple in values for number in triple]
     for i, value in enumerate(values, start=1):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise UserError(f"{place}: {expected}, got {shown(value)} as value {i}")
+            raise UserError(f"{place}: {expected}, got {shown(value)} as value {i}; {way_out}")
     if len(values) not in [3 * count for count in counts]:
-        raise UserError(f"{place}: {expected}, got {len(values)} values")
+        raise UserError(f"{place}: {expected}, got {counted(len(values), 'value')}; {way_out}")
     try:
         points = np.array(values, dtype=np.float64).reshape(-1, 3)
     except OverflowError:
-        raise UserError(f"{place}: expected coordinates in pixels, got a number with hundreds of digits") from None
+        raise UserError(f"{place}: expected coordinates in pixels, got a number with hundreds of digits; correct it") from None
     return check_points(points, place)
 
 
@@ -136,7 +141,9 @@ def read_openpose(folder: Path) -> list[Entry]:
     """
     files = own_files(folder, {".json"})
     if not files:
-        raise UserError(f"{folder}: contains no .json; expected OpenPose's files, such as name_000000000000_keypoints.json")
+        got = listing([path.name for path in own_entries(folder).files]) or "an empty folder"
+        expected = "expected OpenPose's files, named like take_000000000000_keypoints.json"
+        raise UserError(f"{folder}: holds no keypoints; {expected}, got {got}")
     return [Entry(file.stem.removesuffix("_keypoints"), file.name, read_openpose_file(file)) for file in files]
 
 
@@ -144,13 +151,13 @@ def read_openpose_file(file: Path) -> np.ndarray:
     """Return the people (P, J, 3) in one file of OpenPose. Raises UserError for other content."""
     content = read_json(file)
     people = content.get("people") if isinstance(content, dict) else None
-    expected = "expected OpenPose's JSON, or pose images in a folder without .json"
+    expected, way_out = "expected OpenPose's JSON", "if it is another file, move it out of the folder"
     if not isinstance(people, list):
-        raise UserError(f"{file}: {expected}, got no list of people with pose_keypoints_2d")
+        raise UserError(f"{file}: {expected}, got no list of people with pose_keypoints_2d; {way_out}")
     poses = []
     for i, person in enumerate(people, start=1):
         if not isinstance(person, dict) or "pose_keypoints_2d" not in person:
-            raise UserError(f"{file}: {expected}, got person {i} without pose_keypoints_2d")
+            raise UserError(f"{file}: {expected}, got person {i} without pose_keypoints_2d; {way_out}")
         points = to_points(person["pose_keypoints_2d"], OPENPOSE, f"{file}: person {i}")
         poses.append(poses_from_points(points, OPENPOSE[len(points)]))
     return stacked(poses)
@@ -167,16 +174,18 @@ def read_coco(path: Path) -> list[Entry]:
         names = image_names(content.get("images", []), path)
         content = content.get("annotations")
     if not isinstance(content, list):
-        raise UserError(f"{path}: expected COCO's keypoints, got no list of annotations with image_id and keypoints")
+        got = "got no list of annotations with image_id and keypoints"
+        raise UserError(f"{path}: expected COCO's keypoints, {got}; of OpenPose's files, pass the folder")
     poses: dict[int | str, list[np.ndarray]] = {image: [] for image in names}  # an image without people has no annotation
     for i, row in enumerate(content, start=1):
         place = f"{path}: annotation {i}"
         image = annotated_image(row, place)
         if names and image not in names:
-            raise UserError(f"{place}: expected the id of an image in the file, got {shown(image)}")
+            got = f"got {shown(image)}; add the image, or remove the annotation"
+            raise UserError(f"{place}: expected the id of an image in the file, {got}")
         poses.setdefault(image, []).append(poses_from_points(to_points(row["keypoints"], (len(COCO),), place), COCO))
     if not names and len({type(image) for image in poses}) > 1:
-        raise UserError(f"{path}: expected numbers or names of images as image_id, got both")
+        raise UserError(f"{path}: expected numbers or names of images as image_id, got both; use one of them")
     return [coco_entry(image, names, stacked(own)) for image, own in poses.items()]
 
 
@@ -198,10 +207,10 @@ def image_names(images: Any, path: Path) -> dict[int | str, str]:
     for i, image in enumerate(images if isinstance(images, list) else [], start=1):
         place = f"{path}: image {i}"
         if not isinstance(image, dict) or not isinstance(image.get("file_name"), str):
-            raise UserError(f"{place}: expected id and file_name, got {shown(image)}")
+            raise UserError(f"{place}: expected id and file_name, got {shown(image)}; add them")
         number = image_id(image.get("id"), "id", place)
         if number in names:
-            raise UserError(f"{place}: expected each id once, got {shown(number)} again")
+            raise UserError(f"{place}: expected each id once, got {shown(number)} again; correct or remove one")
         names[number] = image["file_name"]
     return names
 
@@ -209,7 +218,8 @@ def image_names(images: Any, path: Path) -> dict[int | str, str]:
 def annotated_image(row: Any, place: str) -> int | str:
     """Return the id of the image of an annotation. Raises UserError for anything but an annotation with keypoints."""
     if not isinstance(row, dict) or "image_id" not in row or "keypoints" not in row:
-        raise UserError(f"{place}: expected COCO's image_id and keypoints, got {shown(row)}")
+        got = f"got {shown(row)}; add them, or remove the annotation"
+        raise UserError(f"{place}: expected COCO's image_id and keypoints, {got}")
     return image_id(row["image_id"], "image_id", place)
 
 
@@ -218,7 +228,7 @@ def image_id(value: Any, name: str, place: str) -> int | str:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise UserError(f"{place}: expected an integer or text as {name}, got {shown(value)}")
+        raise UserError(f"{place}: expected an integer or text as {name}, got {shown(value)}; correct it")
     return value
 
 

@@ -59,7 +59,8 @@ def start_or_continue(folder: Path, settings: dict[str, Any], *, overwrite: bool
     """
     if not (folder / "manifest.json").is_file():
         if folder.exists() and any(own_entries(folder)):
-            raise UserError(f"--out {folder}: expected a new folder or an unfinished data set, got a folder with other files")
+            expected = "expected a new folder or an unfinished data set"
+            raise UserError(f"--out {folder}: {expected}, got a folder with other files; choose another folder")
         check_writable(folder, flag="--out")
         write_manifest(folder, {"settings": settings, "splits": {}})
         return False
@@ -87,7 +88,7 @@ def read_manifest(folder: Path) -> Manifest:
         list(manifest.input_states)  # raises TypeError where they are malformed
         return manifest
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{path}: not a manifest of prepare_video.py; choose another folder for --out") from None
+        raise UserError(f"{path}: not a manifest of prepare_video.py; choose another folder with --out") from None
 
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:

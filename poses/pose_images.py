@@ -47,19 +47,18 @@ class PoseImages(NamedTuple):
         Raises UserError unless there is one image per frame, in the frames' shape, with gaps at the same places in the numbers.
         """
         if len(self.images) != len(numbers):
-            count = len(self.images)
-            raise UserError(
-                f"{self.folder}: expected {counted(len(numbers), 'pose image')}, one for each frame taken, got {count}"
-            )
+            expected = f"expected {counted(len(numbers), 'pose image')}, one for each frame taken"
+            raise UserError(f"{self.folder}: {expected}, got {len(self.images)}; add or remove images")
         if number_steps(list(self.images)).tolist() != number_steps(numbers).tolist():
-            raise UserError(f"{self.folder}: expected a pose image for each frame, got gaps in other places of their numbers")
+            got = "got gaps in other places of their numbers; number them like the frames"
+            raise UserError(f"{self.folder}: expected a pose image for each frame, {got}")
         paths = tqdm(self.paths, desc=f"checking {self.folder.name}", unit="image", leave=False, disable=None)
         sizes = sorted({read_upright(path).shape[1::-1] for path in paths})
         own_width, own_height = sizes[0]
         if len(sizes) > 1 or abs(own_width / own_height / (width / height) - 1) > SHAPE_TOLERANCE:
             got = ", ".join(f"{w} x {h}" for w, h in sizes[:3])
             expected = f"expected pose images of one size, in the shape of {width} x {height}"
-            raise UserError(f"{self.folder}: {expected}, got {got} pixels")
+            raise UserError(f"{self.folder}: {expected}, got {got} pixels; resize or crop them like the frames")
         return self._replace(scale=(own_width / width, own_height / height))
 
     def drawings(self) -> Iterator[np.ndarray]:

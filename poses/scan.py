@@ -81,7 +81,7 @@ class Video(NamedTuple):
         """
         footage = open_footage(path, allow_truncated=allow_truncated)
         if poses is not None and not poses.exists():
-            raise UserError(f"--poses {poses}: no such file or folder")
+            raise UserError(f"--poses {poses}: no such file or folder; expected keypoints or pose images")
         return cls(footage, selection, PoseImages.load(poses) if poses and holds_pose_images(poses) else poses)
 
     @property
@@ -151,7 +151,7 @@ def scan(video: Video, detector: PeopleFinder | None, record: Path, *, cut: floa
         else:
             total = position + 1  # the number in the file's header may be missing or wrong
     if not changes:
-        raise UserError(f"{video.path}: no frame is left; expected more than --skip {video.selection.skip}")
+        raise UserError(f"{video.path}: no frame is left after --skip {video.selection.skip}; choose a smaller --skip")
     cuts = sorted(video.gaps(len(changes)) | find_cuts(changes, cut))
     return Scan(len(changes), total, height, width, video.footage.fps, cuts, people)
 

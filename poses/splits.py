@@ -20,7 +20,9 @@ class Segment(NamedTuple):
     number: int  # of the first frame's file in the data set; there is a gap between the numbers of two scenes
 
 
-def plan_splits(lengths: list[int], cuts: list[list[int]], *, val: float, test: float, gap: int, longest: int) -> list[Segment]:
+def plan_splits(
+    names: list[str], lengths: list[int], cuts: list[list[int]], *, val: float, test: float, gap: int, longest: int
+) -> list[Segment]:
     """Return the segments of videos with these lengths. `cuts` are the frames of each video at which a new scene begins.
 
     The shares `val` and `test` are taken from the end of each video. Before each of them, `gap` frames are skipped. A test
@@ -28,8 +30,8 @@ def plan_splits(lengths: list[int], cuts: list[list[int]], *, val: float, test: 
     """
     segments: list[Segment] = []
     number_offset = 0
-    for video, (length, own_cuts) in enumerate(zip(lengths, cuts)):
-        for split, frames in share_out(video, length, val=val, test=test, gap=gap).items():
+    for video, (name, length, own_cuts) in enumerate(zip(names, lengths, cuts)):
+        for split, frames in share_out(name, length, val=val, test=test, gap=gap).items():
             for part in contiguous_parts(frames, own_cuts, longest if split == "test" else length):
                 # Every cut skips one number, so the numbers before and after it are not consecutive.
                 number = number_offset + part.start + int(np.searchsorted(own_cuts, part.start, side="right"))
@@ -37,26 +39,25 @@ def plan_splits(lengths: list[int], cuts: list[list[int]], *, val: float, test: 
         number_offset += length + len(own_cuts) + NUMBERS_BETWEEN_VIDEOS
     for split in SPLITS:
         if not any(segment.split == split for segment in segments):
-            raise UserError(
-                f"{split}: no two frames of one scene are left for it; expected a larger share, a higher --cut, "
-                "or images with consecutive numbers"
-            )
+            share = "a smaller --val or --test" if split == "train" else f"a larger --{split}"
+            way_out = f"choose {share}, a higher --cut, or images with consecutive numbers"
+            raise UserError(f"{split}: no two frames of one scene are left for it; {way_out}")
     return segments
 
 
-def share_out(video: int, length: int, *, val: float, test: float, gap: int) -> dict[str, range]:
+def share_out(name: str, length: int, *, val: float, test: float, gap: int) -> dict[str, range]:
     """Return the frames of a video by split. Raises UserError if it is too short."""
     if length < MIN_FRAMES:
-        raise UserError(f"video {video + 1}: expected at least {MIN_FRAMES} frames for training and tests, got {length}")
+        expected = f"expected at least {MIN_FRAMES} frames for training and tests"
+        raise UserError(f"{name}: {expected}, got {length}; choose a longer video, or a smaller --every")
     gap = max(1, min(gap, length // 20))
     first_test = length - max(2, round(test * length))
     end_val = first_test - gap
     first_val = end_val - max(2, round(val * length))
     end_train = first_val - gap
     if end_train < 2:
-        raise UserError(
-            f"video {video + 1}: --val {val} and --test {test} leave too few of {counted(length, 'frame')} for training"
-        )
+        too_few = f"leave too few of {counted(length, 'frame')} for training"
+        raise UserError(f"{name}: --val {val} and --test {test} {too_few}; choose smaller ones")
     return {"train": range(end_train), "val": range(first_val, end_val), "test": range(first_test, length)}
 
 

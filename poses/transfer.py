@@ -123,13 +123,13 @@ def open_source(
     if holds_pose_images(path):
         return image_source(list(numbered_images(path).values()), height, width)
     if path.is_dir() or path.suffix.lower() in {".json", ".csv"}:
-        return keypoint_source(read_sequence(path), None, height, width)
+        return keypoint_source(path, read_sequence(path), None, height, width)
     footage = open_footage(path, allow_truncated=allow_truncated)
     finder, people = detector(), []
     bar = tqdm(footage.frames(), desc="looking for people", total=footage.expected, unit="frame", leave=False, disable=None)
     for frame in bar:
         people.append(finder.find_people(frame))
-    return keypoint_source(people, frame.shape[:2], height, width)
+    return keypoint_source(path, people, frame.shape[:2], height, width)
 
 
 def open_dataset(folder: Path, height: int, width: int) -> Source:
@@ -151,7 +151,7 @@ def open_dataset(folder: Path, height: int, width: int) -> Source:
     if keypoints.is_file():
         # Only the order counts: --every and the images of a folder cause steps and gaps in the numbers.
         people = [people for _, people in sorted(read_keypoints(keypoints).items())]
-        return keypoint_source(people, size, height, width)
+        return keypoint_source(folder, people, size, height, width)
     test_labels = folder / "test" / "test_label"
     tests = own_entries(test_labels).folders if test_labels.is_dir() else []
     images: dict[int, Path] = {}
@@ -160,8 +160,8 @@ def open_dataset(folder: Path, height: int, width: int) -> Source:
     return image_source([path for number, path in sorted(images.items()) if number < last_number], height, width)
 
 
-def keypoint_source(people: list[np.ndarray], size: tuple[float, float] | None, height: int, width: int) -> Source:
-    """Return the poses of the largest person as a source that draws them.
+def keypoint_source(path: Path, people: list[np.ndarray], size: tuple[float, float] | None, height: int, width: int) -> Source:
+    """Return the poses of the largest person as a source that draws them. `path`, their place, is named in errors.
 
     `size` is (height, width) of the video; None takes the smallest size that contains all joints. Raises UserError if nobody was
     found.
@@ -169,7 +169,7 @@ def keypoint_source(people: list[np.ndarray], size: tuple[float, float] | None, 
     poses = track_person(people, [], how="largest", confidence=0.05, fill=MAX_GAP, smoothing=0)
     found = poses[poses[..., 2] > 0]
     if not len(found):
-        raise UserError("--pose_from: nobody was found in it; expected a person in at least one frame")
+        raise UserError(f"--pose_from {path}: nobody was found in any frame; expected a video of a person")
     if size is None:
         size = float(found[:, 1].max()) + 1, float(found[:, 0].max()) + 1
 

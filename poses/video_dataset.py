@@ -40,12 +40,14 @@ def check_crop(crop: list[int] | None, videos: list[Video]) -> None:
         return
     left, top, width, height = crop
     if min(width, height) < MIN_SIDE:
-        raise UserError(f"--crop: expected at least {MIN_SIDE} x {MIN_SIDE} pixels, got {width} x {height}")
+        got = f"got {width} x {height}; choose a larger part"
+        raise UserError(f"--crop {left} {top} {width} {height}: expected at least {MIN_SIDE} x {MIN_SIDE} pixels, {got}")
     for video in videos:
         frame = next(video.frames(), None)
         if frame is not None and (left + width > frame.shape[1] or top + height > frame.shape[0]):
-            expected = f"expected a part of the frames of {frame.shape[1]} x {frame.shape[0]} pixels"
-            raise UserError(f"--crop {left} {top} {width} {height}: {expected} of {video.path.name}")
+            expected = f"expected a part of the frames of {video.path.name} ({frame.shape[1]} x {frame.shape[0]} pixels)"
+            got = f"got one up to {left + width}, {top + height}; choose a smaller one"
+            raise UserError(f"--crop {left} {top} {width} {height}: {expected}, {got}")
 
 
 def make_dataset(args: Namespace, videos: list[Video], settings: dict[str, Any]) -> list[str]:
@@ -58,6 +60,7 @@ def make_dataset(args: Namespace, videos: list[Video], settings: dict[str, Any])
     if blank == sum(found.length for found in scans):
         raise UserError(f"{', '.join(map(str, args.videos))}: nobody was found in any frame; expected a video of a person")
     segments = plan_splits(
+        [str(path) for path in args.videos],
         [found.length for found in scans],
         [found.cuts for found in scans],
         val=args.val,
@@ -130,7 +133,8 @@ def people_of_video(keypoints: Path, video: Video, found: Scan) -> list[np.ndarr
         if not video.footage.ends_early():
             raise
     if video.footage.total is None:
-        print(f"{keypoints}: frame 0 is taken for the first frame of {video.path.name}, whose length is unknown", file=sys.stderr)
+        taken = f"frame 0 is taken for the first frame of {video.path.name}, whose length is unknown"
+        print(f"{keypoints}: {taken}; check the poses in preview.gif", file=sys.stderr)
     return read_people(keypoints, video.footage.total)
 
 
@@ -140,8 +144,8 @@ def check_inside(poses: np.ndarray, found: Scan, keypoints: Path | None, video: 
     inside = ((joints >= 0) & (joints < [found.width, found.height])).all(axis=1)
     if len(joints) and inside.mean() < 0.5:
         got = " x ".join(f"{side:.0f}" for side in joints.max(axis=0))
-        expected = f"expected joints inside its frames of {found.width} x {found.height} pixels"
-        raise UserError(f"{keypoints}: not keypoints of {video.name}; {expected}, got joints up to {got}")
+        expected = f"expected joints inside the frames of {video.name} ({found.width} x {found.height} pixels)"
+        raise UserError(f"{keypoints}: {expected}, got joints up to {got}; scale them, or choose those of this video")
 
 
 def write_keypoints(path: Path, numbers: Sequence[int], poses: np.ndarray) -> None:
@@ -199,7 +203,7 @@ def summarize(scans: list[Scan], segments: list[Segment], blank: int, aspect: st
     if cuts := sum(len(found.cuts) for found in scans):
         lines.append(f"{counted(cuts, 'cut')} between scenes found (--cut); no clip crosses one")
     lines.append(
-        f"{blank:,} of {counted(total, 'frame')} {'shows' if blank == 1 else 'show'} no person: blank pose images"
+        f"{blank:,} of {counted(total, 'frame')} {'shows' if blank == 1 else 'show'} no person; the pose images are blank"
         if blank
         else "every frame has a pose"
     )

@@ -78,7 +78,7 @@ def test_the_message_names_the_frames(tmp_path, name, capsys):
     part = read(path, allow_truncated=True)
     total = "about 24" if name in ("a.mkv", "vp9.webm") else "24"
     found = f"{path}: breaks off after {len(part)} of {total} frames; "
-    assert str(refusal.value) == f"{found}copy it again, or use only these with --allow_truncated"
+    assert str(refusal.value) == f"{found}copy it again, or use only these frames with --allow_truncated"
     assert capsys.readouterr().err == f"{found}only these are used (--allow_truncated)\n" and 0 < len(part) < 24
 
 
@@ -143,7 +143,7 @@ def test_files_without_a_video_stream(tmp_path, capsys):
         open_footage(tmp_path / "a.mp4")
     (tmp_path / "text.mp4").write_text("The film is on the other disk.\n" * 20)
     with pytest.raises(
-        UserError, match=r"cannot be read as a video \(no format that FFmpeg knows\); expected one such as an mp4"
+        UserError, match=r"cannot be read as a video \(no format that FFmpeg knows\); copy it again, or convert it to mp4"
     ):
         open_footage(tmp_path / "text.mp4")
     (tmp_path / "a.mkv").write_text("1\n00:00:01,000 --> 00:00:02,000\nHello\n\n")
@@ -160,7 +160,10 @@ def test_files_without_a_video_stream(tmp_path, capsys):
 def test_of_two_video_streams_the_first_is_taken(tmp_path, capsys):
     write_video(tmp_path / "a.mkv", noisy_frames(4), streams=2)
     assert np.abs(read(tmp_path / "a.mkv")[0].astype(int) - noisy_frames(4)[0]).max() < 30
-    assert "a.mkv: 2 video streams (32 x 32, 32 x 32 pixels); the first one is used" in capsys.readouterr().err
+    assert (
+        "a.mkv: of 2 video streams, only the first is used (32 x 32, 32 x 32 pixels); to use another, save it"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_cover_picture_is_not_the_film(tmp_path, capsys):
@@ -213,7 +216,7 @@ def test_the_rate_of_an_animation(tmp_path, delays, fps, count, suffix, capsys):
     assert footage.fps == pytest.approx(fps, rel=0.02) and len(found) == footage.expected == count
     seconds = sum(delay if delay >= 20 else 100 for delay in delays) / 1000
     assert abs(len(found) / footage.fps - seconds) <= 1 / footage.fps
-    assert ("1 image of 31 shorter than a frame and not used" in capsys.readouterr().err) == (20 in delays and 100 in delays)
+    assert ("1 of 31 images is shorter than a frame and not used" in capsys.readouterr().err) == (20 in delays and 100 in delays)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "apng", "webp"])
@@ -241,7 +244,10 @@ def test_transparent_pixels_of_an_animation_are_white(tmp_path, suffix, capsys):
     images[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=images[1:], duration=40, **more)
     for i, found in enumerate(read(tmp_path / f"a.{suffix}")):
         assert (found[:, 2 * i : 2 * i + 4] == (250, 0, 0)).all() and (found[:, 12:] == 255).all()
-    assert capsys.readouterr().err == f"{tmp_path / f'a.{suffix}'}: transparent pixels are laid over white\n"
+    assert (
+        capsys.readouterr().err
+        == f"{tmp_path / f'a.{suffix}'}: transparent pixels are laid over white; for another background, save opaque images\n"
+    )
 
 
 # The program.

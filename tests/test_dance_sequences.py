@@ -78,7 +78,7 @@ def test_a_sequence_without_a_number_is_refused(dataset):
     (problem,) = raised.value.problems
     assert problem.endswith("dance: expected a number as the name of a sequence, such as 0/; rename it in every folder")
     remove(dataset, "test_img/0", "test_label/0", "test_gt/0")
-    with pytest.raises(UserError, match="1 of 1 sequences cannot be used"):
+    with pytest.raises(UserError, match="1 of 1 sequence cannot be used"):
         load_test_sequences(dataset, **SIZE)
 
 

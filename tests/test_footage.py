@@ -53,7 +53,7 @@ def test_files_that_are_not_videos_are_refused(tmp_path):
     (tmp_path / "text.gif").write_text("not an image")
     write_image(tmp_path / "one.png")
     (tmp_path / "none").mkdir()
-    for name, words in [("empty.mp4", "is empty; expected a video"), ("text.gif", "as an animated image"), ("one.png", "not a video"),
+    for name, words in [("empty.mp4", "expected a video such as an mp4, got an empty file; copy"), ("text.gif", "as an animated image"), ("one.png", "got .png; pass the folder that holds it"),
                         ("gone.mp4", "no such file"), ("none", "holds no images")]:  # fmt: skip
         with pytest.raises(UserError, match=words):
             open_footage(tmp_path / name)

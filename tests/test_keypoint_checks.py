@@ -66,7 +66,7 @@ def test_several_numbers_in_names(names, expected):
 @pytest.mark.parametrize("names, message", [
     (["cam1_0001", "cam1_0002", "cam2_0001"], "got 'cam1_0001' and 'cam2_0001', in which 2 vary and none of them differs in every name; keep only"),
     (["0_100", "1_101"], "got '0_100' and '1_101', in which 2 vary and 2 of them differ in every name; keep only"),
-    (["a_1", "b"], "expected a name with the number of its frame, got 'b'"),
+    (["a_1", "b"], "expected a frame number in every name, got 'b'; rename it"),
     (["a_1", "a_1_2"], "names that differ only in the number of the frame, got 'a_1' with 1 number and 'a_1_2' with 2"),
     (["a_1", "a_" + "1" * 16], "a frame number of at most 15 digits, got 1111111111111111 in 'a_1111111111111111'"),
 ])  # fmt: skip
@@ -104,7 +104,7 @@ def test_two_files_of_the_same_frame_are_both_named(tmp_path):
     write_folder(tmp_path, {"a_01": 0, "b_01": 1})
     with pytest.raises(UserError) as raised:
         read_people(tmp_path)
-    both = "a_01_keypoints.json and b_01_keypoints.json are both frame 1; expected each frame once"
+    both = "a_01_keypoints.json and b_01_keypoints.json are both frame 1; rename or remove one"
     assert str(raised.value) == f"{tmp_path}: {both}"
 
 
@@ -180,16 +180,16 @@ def test_values_of_json_that_are_not_numbers_are_shown(tmp_path, value, shown):
     (tmp_path / "0_keypoints.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": values}]}))
     with pytest.raises(UserError, match="person 1: expected 25 x 3 or 18 x 3 numbers for a person") as raised:
         read_people(tmp_path)
-    assert str(raised.value).endswith(f"got {shown} as value 5")
+    assert str(raised.value).endswith(f"got {shown} as value 5; save x, y and confidence of each joint")
 
 
 @pytest.mark.parametrize("content, message", [
     ("frame,nose_x,nose_y\n", "expected a row of numbers per frame, got a header without rows"),
     ("frame;nose_x;nose_y\n0;1;2\n", "line 1: expected commas between the values, got semicolons; save the table with commas, and with points in its decimals"),
-    ("frame,nose_x,nose_y,nose_x\n0,1,2,3\n", "expected each column once, got nose_x twice"),
-    ("frame,nose_x,nose_y,neck_y\n0,1,2,3\n", "expected columns neck_x and neck_y, got none called neck_x"),
-    ("frame,nose_x,nose_y\nfirst,1,2\n", "line 2: expected a frame number, got 'first'"),
-    ("a,b,c,d,e\n1,2,3,4,5\n", "expected columns frame, nose_x, nose_y, nose_c, ..., got columns a, b, c, d, ..."),
+    ("frame,nose_x,nose_y,nose_x\n0,1,2,3\n", "expected each column once, got nose_x twice; rename or remove one"),
+    ("frame,nose_x,nose_y,neck_y\n0,1,2,3\n", "expected columns neck_x and neck_y, got no neck_x; add it"),
+    ("frame,nose_x,nose_y\nfirst,1,2\n", "line 2: expected a frame number, got 'first'; correct the line"),
+    ("a,b,c,d,e\n1,2,3,4,5\n", "expected columns frame, nose_x, nose_y, nose_c, ..., got a, b, c, d, ...; rename the columns"),
 ])  # fmt: skip
 def test_each_fault_of_a_csv_is_named(tmp_path, content, message):
     (tmp_path / "k.csv").write_text(content)

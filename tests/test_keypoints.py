@@ -122,22 +122,22 @@ def test_a_csv_needs_no_confidence(tmp_path):
 
 
 @pytest.mark.parametrize("name, content, words", [
-    ("a.json", "{", "not JSON"),
-    ("a.json", "[3]", "annotation 1: expected COCO's image_id and keypoints, got 3$"),
+    ("a.json", "{", "cannot be read as JSON"),
+    ("a.json", "[3]", "annotation 1: expected COCO's image_id and keypoints, got 3; add them, or remove the annotation$"),
     ("a.json", "{}", "no list of annotations"),
     ("a.json", '[{"image_id": "x", "keypoints": []}]', "0 values"),
-    ("a.json", '[{"image_id": [1], "keypoints": []}]', r"annotation 1: expected an integer or text as image_id, got \[1\]$"),
-    ("a.json", json.dumps([{"image_id": "x", "keypoints": [5, 5, 1] * 17}]), "number of its frame"),
-    ("a.json", json.dumps([{"image_id": 0, "keypoints": ["a"] * 51}]), 'got "a" as value 1$'),
+    ("a.json", '[{"image_id": [1], "keypoints": []}]', r"annotation 1: expected an integer or text as image_id, got \[1\]; correct it$"),
+    ("a.json", json.dumps([{"image_id": "x", "keypoints": [5, 5, 1] * 17}]), "frame number in every name, got 'x'; rename it$"),
+    ("a.json", json.dumps([{"image_id": 0, "keypoints": ["a"] * 51}]), 'got "a" as value 1; save x, y and confidence of each joint$'),
     ("a.json", json.dumps([{"image_id": 9, "keypoints": [5, 5, 1] * 17}]), "frame 9"),
     ("a.json", json.dumps([{"image_id": 0, "keypoints": [0.5] * 51}]), "fractions of its size"),
-    ("a.csv", "frame,nose_x\n0,1\n", "expected columns nose_x and nose_y, got none called nose_y$"),
-    ("a.csv", "frame,nose_x,nose_y\n0,1,b\n", "line 2: expected a number as nose_y, got 'b'$"),
-    ("a.csv", "frame,nose_x,nose_y\n0,1,2\n0,1,2\n", "line 2 and line 3 are both frame 0; expected each frame once$"),
+    ("a.csv", "frame,nose_x\n0,1\n", "expected columns nose_x and nose_y, got no nose_y; add it$"),
+    ("a.csv", "frame,nose_x,nose_y\n0,1,b\n", "line 2: expected a number as nose_y, got 'b'; correct the line$"),
+    ("a.csv", "frame,nose_x,nose_y\n0,1,2\n0,1,2\n", "line 2 and line 3 are both frame 0; correct or remove one$"),
     ("a.csv", "frame,nose_x,nose_y\n-1,1,2\n", "frames 0 to 3"),
     ("a.csv", "\x00\xff", "expected"),
     ("a.csv", "", "got an empty file$"),
-    ("a.txt", "", "not keypoints"),
+    ("a.txt", "", r"a COCO \.json or a \.csv, got \.txt; convert the keypoints$"),
     ("p_000_keypoints.json", '{"people": 3}', "no list of people"),
 ])  # fmt: skip
 def test_files_that_are_not_keypoints_are_refused(tmp_path, name, content, words):
@@ -148,7 +148,7 @@ def test_files_that_are_not_keypoints_are_refused(tmp_path, name, content, words
 
 
 def test_a_folder_without_json_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"contains no \.json"):
+    with pytest.raises(UserError, match=r"holds no keypoints; expected OpenPose's files, .*, got "):
         read_people(tmp_path, 4)
 
 

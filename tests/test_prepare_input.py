@@ -222,7 +222,9 @@ def test_wrong_input_is_refused(film, tmp_path, capsys):
         capsys, prepare_video.main, [film / "dance", "--poses", tmp_path / "gone", *argv[3:]]
     )
     assert "expected one path for each of 2 videos, got 1" in refused(capsys, prepare_video.main, [film / "dance", *argv])
-    assert "frames of 160 x 90" in refused(capsys, prepare_video.main, [*argv, "--crop", "0", "0", "200", "10"])
+    assert "frames of dance (160 x 90 pixels), got one up to 200, 10; choose a smaller one" in refused(
+        capsys, prepare_video.main, [*argv, "--crop", "0", "0", "200", "10"]
+    )
     message = refused(
         capsys, prepare_video.main, [film / "dance", "--poses", film / "data" / "keypoints" / "0.csv", "--out", film / "data"]
     )
@@ -235,7 +237,9 @@ def test_wrong_input_is_refused(film, tmp_path, capsys):
     message = refused(capsys, prepare_video.main, [short, "--poses", keypoints, "--out", tmp_path / "s"])
     assert "expected at least 10 frames for training and tests, got 4" in message
     assert "leave too few" in refused(capsys, prepare_video.main, [*argv[:-1], tmp_path / "t", "--test", "0.9"])
-    assert "no frame is left" in refused(capsys, prepare_video.main, [*argv[:-1], tmp_path / "u", "--skip", "99"])
+    assert "no frame is left after --skip 99; choose a smaller --skip" in refused(
+        capsys, prepare_video.main, [*argv[:-1], tmp_path / "u", "--skip", "99"]
+    )
     nobody = write_keypoints(tmp_path / "nobody.csv", without=range(1, FRAMES))
     nobody.write_text(nobody.read_text().replace(",1.000", ",0.000"))
     message = refused(capsys, prepare_video.main, [film / "dance", "--poses", nobody, "--out", tmp_path / "w"])

@@ -184,7 +184,7 @@ def test_keypoints_of_a_larger_video_are_refused(film, tmp_path, capsys):
     ]
     keypoints.write_text("\n".join([header, *larger]))
     message = refused(capsys, prepare_video.main, [film / "dance", "--poses", keypoints, "--out", tmp_path / "data"])
-    assert "expected joints inside its frames of 160 x 90 pixels, got joints up to 339 x 222" in message
+    assert "expected joints inside the frames of dance (160 x 90 pixels), got joints up to 339 x 222; scale them" in message
 
 
 def test_a_crop_decides_the_aspect(film, tmp_path):

@@ -192,7 +192,7 @@ def test_wrong_input_is_refused(rendered, trained, trained_robot, rendered_robot
     (tmp_path / "text.png").write_text("not an image")
     assert "cannot be read as an image" in refused(capsys, Tester.main, [*argv, "--first_frame", tmp_path / "text.png"])
     empty = write_csv(tmp_path / "empty.csv", [pose()])
-    assert "nobody was found in it" in refused(capsys, Tester.main, [*argv, "--pose_from", empty])
+    assert f"{empty}: nobody was found in any frame" in refused(capsys, Tester.main, [*argv, "--pose_from", empty])
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "manifest.json").write_text('{"settings": {}, "splits": {}}')
     assert "has finished" in refused(capsys, Tester.main, [*argv, "--pose_from", tmp_path / "half"])

@@ -34,12 +34,12 @@ def test_videos_of_one_size_share_a_window():
 def test_a_split_without_two_frames_of_one_scene_is_refused():
     """Each of the four validation frames begins a scene."""
     with pytest.raises(UserError, match="val: no two frames of one scene are left"):
-        plan_splits([40], [[30, 31, 32, 33, 34]], val=0.1, test=0.1, gap=2, longest=630)
+        plan_splits(["dance"], [40], [[30, 31, 32, 33, 34]], val=0.1, test=0.1, gap=2, longest=630)
 
 
 def test_segments_end_at_cuts_and_their_numbers_skip_one_there():
     """A test segment has at most 12 frames. The numbers of the second video start 1000 later."""
-    segments = plan_splits([100, 50], [[40], []], val=0.1, test=0.2, gap=15, longest=12)
+    segments = plan_splits(["one", "two"], [100, 50], [[40], []], val=0.1, test=0.2, gap=15, longest=12)
     assert [(s.split, s.video, s.frames, s.number) for s in segments if s.video == 0] == [
         ("train", 0, range(0, 40), 0), ("train", 0, range(40, 60), 41), ("val", 0, range(65, 75), 66),
         ("test", 0, range(80, 92), 81), ("test", 0, range(92, 100), 93)]  # fmt: skip

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
+from PIL import Image
+
 from data.dance import DanceSplit, load_test_sequences
 from data.images import find_dataset, numbered_images
 from data.robot import RobotSplit
@@ -40,6 +42,16 @@ def file(name: str, content: str | bytes = "") -> Step:
 def image(name: str, mode: str = "RGB") -> Step:
     """Write an image of any mode."""
     return lambda root: write_image(root / name, size=(16, 16), mode=mode)
+
+
+def saved(name: str, picture: Image.Image, **options) -> Step:
+    """Write an image as PIL does."""
+
+    def write(root: Path) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(root / name, **options)
+
+    return write
 
 
 def images(name: str, *numbers: int) -> Step:

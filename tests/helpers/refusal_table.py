@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.helpers.settings import ROOT
-from utils import UserError
+from utils import UserError, optional_package
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
 TITLE = "## Refused data"
@@ -79,6 +79,7 @@ def main() -> None:
     """Write the table into the page, whose last section it is."""
     from tests.helpers.refused_data import GROUPS
 
+    optional_package("av", flag="the table of refused films")  # or the error about it would be their message
     text = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(text.split(TITLE)[0].rstrip() + "\n\n" + table(messages(GROUPS)), encoding="utf-8")
     print(f"wrote {PAGE}", file=sys.stderr)

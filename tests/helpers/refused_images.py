@@ -21,21 +21,12 @@ from tests.helpers.faulty_data import (
     load_dance,
     read_images,
     renamed,
+    saved,
     steps,
 )  # fmt: skip
 from tests.helpers.refusal_table import Case
 
 PLACE = "train/train_img/2.png"
-
-
-def saved(name: str, picture: Image.Image, **options) -> Step:
-    """Write an image as PIL does."""
-
-    def write(root: Path) -> None:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        picture.save(root / name, **options)
-
-    return write
 
 
 def transparent_color(root: Path) -> None:
