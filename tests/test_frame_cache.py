@@ -239,7 +239,7 @@ def test_a_cache_folder_that_vanishes_is_reported(paths, monkeypatch):
         return decode(path, **size)
 
     monkeypatch.setattr(frame_cache, "read_image", vanish)
-    with pytest.raises(UserError, match=r"\.frame_cache: the frame cache of 0 MB cannot be written \(No such file"):
+    with pytest.raises(UserError, match=r"\.frame_cache: the frame cache of 1 MB cannot be written \(No such file"):
         load(paths)
     assert not folder.exists()
 
