@@ -27,8 +27,11 @@ WRONG = {
         "seed: unknown key; expected one of title, question, seeds, flags, settings",
     ),
     "title": ("title = 1\nseeds = [1]\n[settings.a]\n", "title: expected text"),
-    "name": ('seeds = [1]\n[settings."../a"]\n', "[settings.'../a']: expected a unique name of letters"),
-    "one name": ("seeds = [1]\n[settings.a]\n[settings.A]\n", "[settings.'a']: expected a unique name of letters"),
+    "name": ('seeds = [1]\n[settings."../a"]\n', "[settings.'../a']: expected a name of letters, digits and _ . + -"),
+    "one name": (
+        "seeds = [1]\n[settings.a]\n[settings.A]\n",
+        "[settings.a]: expected a name of its own, got one that differs from A only in upper and lower case",
+    ),
     "value": ("seeds = [1]\n[settings.a]\nlr = [1, 2]\n", "[settings.a]: lr: expected text, a number, true or false"),
     "forbidden": (
         "seeds = [1]\n[settings.a]\nlog_dir = 'b'\n",
