@@ -1,11 +1,14 @@
 """benchmarks/ablation.py as a user runs it."""
 
+import pytest
+
 import modules
 from benchmarks import ablation
 from modules.pose_cvae import PoseCVAE
 from tests.helpers.settings import SMALL
 
 
+@pytest.mark.slow
 def test_ablation_trains_blinded_models_and_prints_one_row_each(rendered, tmp_path, capsys, monkeypatch):
     """The blinded class was once registered under a name that does not exist, so the program failed at its start."""
     blinded = []

@@ -83,6 +83,7 @@ def test_the_notebook_renders_trains_tests_and_shows_the_results(notebook, tmp_p
     assert (run / "test" / "submission.csv").is_file() and not (PATH.parent / "demo_data").exists()
 
 
+@pytest.mark.slow
 def test_outside_the_repository_the_notebook_clones_it(notebook, tmp_path):
     """The repository that it clones here contains one script and requires no packages."""
     source = tmp_path / "source"

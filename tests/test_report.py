@@ -217,6 +217,7 @@ def test_the_windows_of_the_robot_have_no_pose(tested_robot, tmp_path):
     assert "test per-channel PSNR, dB" in markdown
 
 
+@pytest.mark.slow
 def test_an_mp4_gives_the_same_videos_as_the_gif(tested, tmp_path):
     pytest.importorskip("av")
     import imageio.v3 as iio

@@ -15,7 +15,8 @@ from tests.helpers.settings import SMALL, SMALL_POSE_CVAE
 from visualization.videos import draw_comparison
 
 
-@pytest.mark.parametrize("height, width", [(64, 128), pytest.param(128, 256, marks=pytest.mark.slow), (48, 32)])
+@pytest.mark.parametrize("height, width", [(64, 128), pytest.param(128, 256, marks=pytest.mark.slow),
+                                           pytest.param(48, 32, marks=pytest.mark.slow)])  # fmt: skip
 def test_larger_frames_are_trained_and_rolled_out(rendered, tmp_path, capsys, height, width):
     size = ["--frame_H", str(height), "--frame_W", str(width)]
     cache = ["--cache_dir", str(tmp_path / "cache")]

@@ -42,6 +42,8 @@ CUTS = {
     "course": (9, ["--preset", "course", "--num_workers", "1"], []),
 }
 
+SLOW_CUTS = ("second epoch", "last batch of an epoch", "between batches of a step", "course")
+
 
 @pytest.fixture(autouse=True)
 def curves_as_text(monkeypatch):
@@ -63,7 +65,7 @@ def stop_after(monkeypatch, steps: int, number: int = signal.SIGTERM) -> None:
     monkeypatch.setattr(Trainer.Trainer, "train_step", signalled)
 
 
-@pytest.mark.parametrize("kind", CUTS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in SLOW_CUTS else kind for kind in CUTS])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(rendered, tmp_path, monkeypatch, kind):
     """In other projects, resumed runs repeat or skip clips, restart schedules, or forget the optimizer state."""
     cut, more, after = CUTS[kind]

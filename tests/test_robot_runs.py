@@ -216,6 +216,7 @@ def test_with_several_samples_the_best_is_scored_next_to_the_first(rendered_robo
     )  # ground truth, first, best, worst
 
 
+@pytest.mark.slow
 def test_a_second_test_removes_the_results_of_the_first_and_no_other_files(rendered_robot, trained_robot, tmp_path):
     run_tester(rendered_robot, trained_robot, tmp_path)
     (tmp_path / "psnr_of_my_paper.png").write_bytes(b"mine")
@@ -224,6 +225,7 @@ def test_a_second_test_removes_the_results_of_the_first_and_no_other_files(rende
     assert (tmp_path / "psnr_of_my_paper.png").exists()
 
 
+@pytest.mark.slow
 def test_longer_rollouts_and_fewer_windows(rendered_robot, trained_robot, tmp_path):
     rows = run_tester(rendered_robot, trained_robot, tmp_path, "--n_eval", 11)
     assert [row["frames"] for row in rows] == ["9", "9", "18"]

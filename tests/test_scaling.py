@@ -185,6 +185,7 @@ def test_several_processes_are_started_by_torchrun(tmp_path, monkeypatch):
     assert seen[0][1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] and len(seen) == 2
 
 
+@pytest.mark.slow
 def test_overhead_of_fake_checkouts(capsys, monkeypatch, tmp_path):
     """The table has both sides and their ratio, and the runs are removed."""
     ours, theirs = fake_checkout(tmp_path / "a", FAKE_TRAINER), fake_checkout(tmp_path / "b", FAKE_TRAINER)

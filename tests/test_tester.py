@@ -116,6 +116,7 @@ def test_a_run_folder_is_tested_with_the_ema_weights_of_its_best_checkpoint(rend
     assert all(torch.equal(value, state["ema"][name]) for name, value in used[0].state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_seed_and_z_scale_determine_the_result(rendered, trained, tmp_path):
     def submission(*flags) -> bytes:
         run(rendered, trained, tmp_path, *flags)
