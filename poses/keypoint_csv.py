@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.csv_tables import Line, read_table, whole_number
+from data.csv_tables import Line, number_in, read_table, whole_number
 from poses.keypoint_checks import Entry, check_points
 from poses.skeleton import JOINTS, poses_from_points
 from utils import UserError
@@ -83,7 +83,7 @@ def point(fields: list[str], column: dict[str, int], name: str, place: str) -> t
     for part in "xyc":
         text = fields[column[f"{name}_{part}"]] if f"{name}_{part}" in column else "1"
         try:
-            values.append(float(text or 0))
+            values.append(number_in(text or "0"))
         except ValueError:
             raise UserError(f"{place}: expected a number as {name}_{part}, got {text[:40]!r}; correct the line") from None
     x, y, confidence = values

@@ -258,7 +258,7 @@ def test_a_stopped_comparison_resumes_at_the_same_step(rendered, tmp_path, repor
     assert process.returncode == 143
     assert errors.splitlines() == ["stopped by SIGTERM; everything is saved in cut, the same command resumes"]
     cut = [str(file), "--DR", str(rendered), "--out", str(tmp_path / "cut")]
-    assert "0 of 1 epochs" in states(capsys, cut).values()  # the other run may be finished if it started much earlier
+    assert "0 of 1 epoch" in states(capsys, cut).values()  # the other run may be finished if it started much earlier
     compare.main(cut)
     compare.main([*argv, str(tmp_path / "whole")])
     for name in ("high-seed1", "low-seed1"):

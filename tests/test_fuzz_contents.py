@@ -26,7 +26,12 @@ ENDS = st.sampled_from(["\n", "\r\n", "\n\n", "\r", " \n"])
 
 
 def number(cell: str) -> float:
-    """Return the cell, which may have quotes, as a number in single precision; nan if it is not a finite one."""
+    """Return the cell, which may have quotes, as a number in single precision; nan if it is not a finite one.
+
+    Digits of other scripts and 1_0 are numbers in Python, but in no table.
+    """
+    if not cell.strip().isascii() or "_" in cell:
+        return math.nan
     try:
         with np.errstate(over="ignore"):
             value = np.float32(float(cell.removeprefix('"').removesuffix('"')))

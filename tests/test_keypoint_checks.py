@@ -189,6 +189,7 @@ def test_values_of_json_that_are_not_numbers_are_shown(tmp_path, value, shown):
     ("frame,nose_x,nose_y,nose_x\n0,1,2,3\n", "expected each column once, got nose_x twice; rename or remove one"),
     ("frame,nose_x,nose_y,neck_y\n0,1,2,3\n", "expected columns neck_x and neck_y, got no neck_x; add it"),
     ("frame,nose_x,nose_y\nfirst,1,2\n", "line 2: expected a frame number, got 'first'; correct the line"),
+    ("frame,nose_x,nose_y\n0,1_0,2\n", "line 2: expected a number as nose_x, got '1_0'; correct the line"),
     ("a,b,c,d,e\n1,2,3,4,5\n", "expected columns frame, nose_x, nose_y, nose_c, ..., got a, b, c, d, ...; rename the columns"),
 ])  # fmt: skip
 def test_each_fault_of_a_csv_is_named(tmp_path, content, message):
