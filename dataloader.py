@@ -3,7 +3,6 @@
 import argparse
 import atexit
 import os
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from data.truth_csv import find_ground_truth
 from runtime.distributed import Ranks
 from runtime.signals import STOP_SIGNALS, end_workers, held_back, leave_stopping_to_the_main_process
 from training.presets import LEAST_EPOCH
-from utils import RANK, UserError, seed_for
+from utils import UserError, print_notice, seed_for
 
 Flags = argparse.Namespace  # of Trainer.py; in Tester.py its own flags, which win over those of the checkpoint's training
 
@@ -182,9 +181,9 @@ def dance_sequences(flags: Flags, split: str) -> list[Sequence]:
     ground_truth = find_ground_truth(root, flags.gt, lengths, height=flags.frame_H, width=flags.frame_W)
     sequences = [s._replace(ground_truth=ground_truth.get(s.name, s.ground_truth)) for s in sequences]
     unknown = [sequence.name for sequence in sequences if sequence.ground_truth is None]
-    if 0 < len(unknown) < len(sequences) and RANK == "0":
+    if 0 < len(unknown) < len(sequences):
         names = f"{'sequence' if len(unknown) == 1 else 'sequences'} {listing(unknown)}"
-        print(f"{root / 'test'}: no ground truth for {names}; only the others are scored", file=sys.stderr)
+        print_notice(f"{root / 'test'}: no ground truth for {names}; only the others are scored")
     return sequences
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
@@ -62,6 +63,12 @@ def counted(count: int, noun: str) -> str:
 def pronoun(count: int) -> str:
     """Return the word for one thing or for several that were counted: it, them."""
     return "it" if count == 1 else "them"
+
+
+def print_notice(text: str) -> None:
+    """Print a line on stderr about something unusual, once if there are several processes, all of which find the same."""
+    if RANK == "0":
+        print(text, file=sys.stderr)
 
 
 def optional_package(name: str, *, flag: str) -> ModuleType:

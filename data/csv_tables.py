@@ -5,11 +5,10 @@ All csv files are read here: the robot's conditions, ground truth and keypoints.
 
 import contextlib
 import csv
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from utils import RANK, UserError, counted
+from utils import UserError, counted, print_notice
 
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}  # of other tables
 
@@ -76,7 +75,7 @@ def read_table(path: Path) -> Table:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions, or copy it again") from None
     texts = text.split("\n")
-    lines = [Line(number, line) for number, line in enumerate(texts, start=1) if line.strip()]
+    lines = [Line(number, line) for number, line in enumerate(texts, start=1) if line.strip(", \t\r")]
     if lines and (separator := other_separator(lines[0].text)):
         way_out = "save the table with commas, and with points in its decimals"
         raise UserError(f"{path}: line {lines[0].number}: expected commas between the values, got {separator}; {way_out}")
@@ -143,9 +142,3 @@ def cut_notice(paths: list[Path], place: Path) -> str:
         f"{place}: {named}{verb} without an end of line, and the last number has fewer digits than all above it; "
         "check that nothing was cut off"
     )
-
-
-def print_notice(text: str) -> None:
-    """Print a line on stderr, once if there are several processes."""
-    if RANK == "0":
-        print(text, file=sys.stderr)

@@ -3,6 +3,7 @@
 N is the number of frames of a split, T that of a clip or a sequence.
 """
 
+import itertools
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -242,6 +243,13 @@ class SequenceFiles(NamedTuple):
         return [*([self.first_frame] if self.first_frame else []), *self.poses.values(), *self.ground_truth.values()]
 
 
+def gap_between(numbers: list[int]) -> tuple[int, int] | None:
+    """Return the first two numbers that are farther apart than others; None if all distances are equal."""
+    pairs = list(itertools.pairwise(numbers))
+    usual = min((after - before for before, after in pairs), default=0)
+    return next(((before, after) for before, after in pairs if after - before != usual), None)
+
+
 def scan_sequence(folder: Path, name: str) -> SequenceFiles:
     """List the files of the sequence `name` in test/."""
     frame_folder, pose_folder, gt_folder = (folder / kind / name for kind in ("test_img", "test_label", "test_gt"))
@@ -268,6 +276,8 @@ def scan_sequence(folder: Path, name: str) -> SequenceFiles:
     if len(poses) == 1:
         expected = "expected a pose image for the first frame and at least one more"
         problems.append(f"{pose_folder}: {expected}, got 1 pose image; add those of the frames to predict")
+    elif gap := gap_between(sorted({*poses, *issues.by_number})):
+        problems.append(f"{pose_folder}: no pose image between {gap[0]} and {gap[1]}; add it, or number the images without a gap")
     # If there are several frames, the first frame is the one with the number of the first pose image.
     fallback = first_frames[min(first_frames)] if first_frames else None
     first_frame = first_frames.get(min(poses, default=0), fallback)

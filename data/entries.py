@@ -1,7 +1,7 @@
 """The files and folders of a data set, without the hidden and system ones that computers put next to them."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +12,12 @@ SYSTEM_NAMES = frozenset({
 })  # fmt: skip
 SYSTEM_PREFIXES = (".", "~$")  # hidden, such as ._0.png and .ipynb_checkpoints; locks of office programs
 
+ZONE = ":Zone.Identifier"  # Windows notes there that a file is from the internet; copies on Linux show it as a file
+
 
 def is_system(name: str) -> bool:
     """Return whether a file or folder of this name is hidden or belongs to the system, and so is never part of a data set."""
-    return name.startswith(SYSTEM_PREFIXES) or name.lower() in SYSTEM_NAMES
+    return name.startswith(SYSTEM_PREFIXES) or name.lower() in SYSTEM_NAMES or name.endswith(ZONE)
 
 
 class Entries(NamedTuple):
@@ -34,6 +36,37 @@ def own_entries(folder: Path) -> Entries:
             if not is_system(entry.name):
                 (folders if is_folder(entry) else files).append(folder / entry.name)
     return Entries(sorted(files), sorted(folders))
+
+
+class Folder(NamedTuple):
+    """A folder within another one, and what it contains without hidden and system entries."""
+
+    path: Path
+    files: list[str]
+    folders: list[str]  # that are searched as well
+    links: list[str]  # to folders that are not searched
+
+
+def own_folders(folder: Path) -> Iterator[Folder]:
+    """Yield the folder and all within it, at any depth.
+
+    Links to folders elsewhere are followed, each target once. A link to a folder within `folder`, or around it, is not: it would
+    show the same files several times, and those of other splits.
+    """
+    home = os.path.realpath(folder)
+    targets = {home}
+    for place, folders, files in os.walk(folder, followlinks=True):
+        searched, links = [], []
+        for name in sorted(name for name in folders if not is_system(name)):
+            target = os.path.realpath(Path(place, name))
+            if Path(place, name).is_symlink():
+                if target in targets or os.path.commonpath([home, target]) in (home, target):
+                    links.append(name)
+                    continue
+                targets.add(target)
+            searched.append(name)
+        folders[:] = searched
+        yield Folder(Path(place), [name for name in files if not is_system(name)], searched, links)
 
 
 def own_files(folder: Path, suffixes: Collection[str]) -> list[Path]:

@@ -1,13 +1,12 @@
 """The images of a split as one memory map."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from data.frame_cache import BadImages, CachedFrames, cached_frames
 from data.issues import SkippedFrames
-from utils import RANK, UserError
+from utils import UserError, print_notice
 
 
 def decode(
@@ -41,8 +40,8 @@ class FrameStore:
 
     def report_skipped(self, clip_length: int | None = None) -> None:
         """Print one line on stderr if frames are skipped, with the number of starts lost for clips of `clip_length` frames."""
-        if self.skipped and RANK == "0":  # every process skips the same frames
-            print(f"{self.folder}: {self.skipped.summary(clip_length)}", file=sys.stderr)
+        if self.skipped:
+            print_notice(f"{self.folder}: {self.skipped.summary(clip_length)}")
 
     def __getstate__(self) -> dict:
         # Checked here, in the process that starts the worker, where the error still ends the program with one line.

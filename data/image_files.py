@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from utils import RANK, UserError, counted
+from utils import RANK, UserError, counted, print_notice
 
 ORIENTATION = 0x0112  # the tag of EXIF
 TURN_UPRIGHT = {
@@ -62,12 +62,13 @@ def open_upright(path: Path) -> UprightImage:
     try:
         with Image.open(path) as file:
             raw_mode = mode_in_file(file)
-            file.load()
+            image = file.copy()  # decodes it; counting the images may move on to another one
+            image.format = file.format
             turn = TURN_UPRIGHT.get(orientation_of(file))
             animated = file.format != "MPO" and images_in(file) > 1  # MPO: a phone's photograph with further views of it
     except Exception as error:  # PIL raises errors of many kinds for a damaged file
         raise ValueError(f"cannot be read as an image ({reason_of(error, path)}); copy or save it again") from None
-    rgb, transparent = over_white(to_eight_bits(file, raw_mode))
+    rgb, transparent = over_white(to_eight_bits(image, raw_mode))
     if turn is not None:
         rgb = rgb.transpose(turn)
     present = {TRANSPARENT: transparent, ANIMATED: animated}
@@ -109,10 +110,10 @@ def print_remarks(remarks: Iterable[FolderRemark], root: Path) -> None:
     remarks = list(remarks)
     for kind, text in REMARKS.items():
         own = [remark for remark in remarks if remark.kind == kind]
-        if own and RANK == "0":  # every process reads the same images
+        if own:
             folder = root / os.path.commonpath([remark.folder for remark in own])
             count = counted(sum(remark.images for remark in own), "image")
-            print(f"{folder}: {text} ({count}); {WAYS_OUT[kind]}", file=sys.stderr)
+            print_notice(f"{folder}: {text} ({count}); {WAYS_OUT[kind]}")
 
 
 def mode_in_file(file: Image.Image) -> str:

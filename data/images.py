@@ -1,7 +1,6 @@
 """The numbered images of a folder, and the contiguous segments that their numbers form."""
 
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 from data.entries import own_entries
 from data.issues import FrameIssues
 from data.layouts import SPLITS, has_split, spelling_hint, task_hint
-from utils import RANK, UserError, counted, pronoun
+from utils import UserError, counted, print_notice, pronoun
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 TYPES_READ = ".png, .jpg, .bmp, .webp or .tif"
@@ -36,16 +35,16 @@ def find_dataset(root: Path, split: str) -> Path:
     """
     if not root.is_dir():
         raise UserError(f"--DR {root}: no such folder; expected a data set with a folder {split}/")
-    if (root / split).is_dir():
+    if has_split(root, split):
         return root
     names = {*SPLITS, *Path(split).parts[:1]}
-    at_root = any((root / name).is_dir() for name in names)
+    at_root = any(has_split(root, name) for name in names)
     inner = [folder for folder in own_entries(root).folders if any(has_split(folder, name) for name in names)]
     candidates = [root] if at_root else inner
     others = [folder for folder in inner if has_split(folder, split)] if at_root else inner[1:]
     if others:
         raise several_datasets(root, [candidates[0], *others], split)
-    if candidates and (candidates[0] / split).is_dir():
+    if candidates and has_split(candidates[0], split):
         return candidates[0]
     raise missing_split(root, candidates[0] if candidates else root, split)
 
@@ -53,7 +52,7 @@ def find_dataset(root: Path, split: str) -> Path:
 def several_datasets(root: Path, folders: list[Path], split: str) -> UserError:
     """Return the error about several folders that could be the data set at `root`, with the splits of each."""
     names = [*SPLITS, *({split} - {*SPLITS})]
-    splits = {folder: [name for name in names if (folder / name).is_dir()] for folder in folders}
+    splits = {folder: [name for name in names if has_split(folder, name)] for folder in folders}
     described = [f"{folder} with {' '.join(f'{name}/' for name in splits[folder])}" for folder in folders]
     suited = max((folder for folder in folders if split in splits[folder]), key=lambda folder: len(splits[folder]), default=None)
     way_out = f"choose one, such as --DR {suited}" if suited else f"one with {split}/ is needed"
@@ -157,8 +156,8 @@ def add_unread(unread: list[Path], images: dict[int, Path], issues: FrameIssues,
 def report_ignored(folder: Path, ignored: Iterable[Path]) -> None:
     """Print one line on stderr about the files and folders at or below `folder` that are not read, if there are any."""
     names = [path.relative_to(folder).as_posix() + "/" * path.is_dir() for path in ignored]
-    if names and RANK == "0":  # every process finds the same
-        print(f"{folder}: not read as frames: {listing(names)}; expected numbered {TYPES_READ}", file=sys.stderr)
+    if names:
+        print_notice(f"{folder}: not read as frames: {listing(names)}; expected numbered {TYPES_READ}")
 
 
 def listing(names: list[str]) -> str:

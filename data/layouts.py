@@ -4,10 +4,9 @@ dance: DR/{train,val,test}/{split}_img/, {split}_label/        robot: DR/{train,
 """
 
 import itertools
-import os
 from pathlib import Path
 
-from data.entries import is_system, own_entries
+from data.entries import own_entries, own_folders
 
 SPLITS = ("train", "val", "validate", "test")  # of both layouts
 DANCE_PARTS = ("img", "label", "gt")
@@ -33,11 +32,7 @@ def dance_parts(split_folder: Path) -> list[str]:
 
 def holds_actions(split_folder: Path) -> bool:
     """Return whether a split has a robot's actions in one of the first folders."""
-    for _, folders, files in itertools.islice(os.walk(split_folder, followlinks=True), SEARCHED_FOLDERS):
-        folders[:] = sorted(name for name in folders if not is_system(name))
-        if ACTIONS in files:
-            return True
-    return False
+    return any(ACTIONS in folder.files for folder in itertools.islice(own_folders(split_folder), SEARCHED_FOLDERS))
 
 
 def task_hint(root: Path, split: str) -> str:

@@ -5,9 +5,7 @@
 (N frames of a split, T frames of a window, A condition values of a frame.)
 """
 
-import os
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -17,15 +15,15 @@ import torch
 from torch import Tensor
 
 from data.clips import Clips, Sequence, content_hash, standard_scale
-from data.csv_tables import cut_notice, number_in, print_notice, read_table
-from data.entries import is_system
+from data.csv_tables import cut_notice, number_in, read_table
+from data.entries import own_folders
 from data.frame_cache import CachedFrames
 from data.frame_store import FrameStore, decode
 from data.image_files import print_remarks
 from data.images import IMAGE_NAME, SUFFIXES, contiguous_segments, find_dataset, listing, report_ignored, scan_images
 from data.issues import FrameIssues, Issues, SkippedFrames
 from data.layouts import ACTIONS, FOR_DANCE, POSITIONS, dance_parts, holds_actions, spelling_hint
-from utils import RANK, UserError, counted, pronoun
+from utils import UserError, counted, print_notice, pronoun
 
 LARGEST_VALUE = float(np.finfo(np.float32).max)  # of a condition
 FEWER_FRAMES = "ask for fewer frames (--n_past, --n_future, --n_eval)"
@@ -48,15 +46,14 @@ def find_sequences(folder: Path) -> Sequences:
     if (parts := dance_parts(folder)) and not holds_actions(folder):
         raise UserError(f"{folder}: expected sequences with {ACTIONS}, got {', '.join(parts)} of a dance; {FOR_DANCE}")
     found, ignored = [], []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not is_system(name)]
-        own = [name for name in files if not is_system(name)]
-        if any(name.lower() in (ACTIONS, POSITIONS) or Path(name).suffix.lower() in SUFFIXES for name in own):
-            found.append(Path(place))
-        elif not own and not folders:
-            ignored.append(Path(place))
+    for place, files, folders, links in own_folders(folder):
+        ignored += [place / name for name in links]
+        if any(name.lower() in (ACTIONS, POSITIONS) or Path(name).suffix.lower() in SUFFIXES for name in files):
+            found.append(place)
+        elif not files and not folders and not links:
+            ignored.append(place)
         else:
-            ignored += [Path(place, name) for name in own if IMAGE_NAME.match(name)]
+            ignored += [place / name for name in files if IMAGE_NAME.match(name)]
     if not found:
         raise UserError(f"{folder}: no sequences; expected folders with 0.png, 1.png, ... and {ACTIONS}")
     return Sequences(sorted(found, key=natural_order), sorted(ignored, key=natural_order))
@@ -248,10 +245,17 @@ def long_segments(folder: Path, recordings: list[Recording], *, shortest: int) -
     if not sequences:
         found = f"every sequence is shorter than {shortest} frames: {listing(short)}"
         raise UserError(f"{folder}: {found}; {FEWER_FRAMES}")
-    if short and RANK == "0":  # every process finds the same
+    if short:
         skipped = f"skipped sequences shorter than {shortest} frames: {listing(short)}"
-        print(f"{folder}: {skipped}; to use them, {FEWER_FRAMES}", file=sys.stderr)
+        print_notice(f"{folder}: {skipped}; to use them, {FEWER_FRAMES}")
     return sequences
+
+
+def report_counting_column(folder: Path, recordings: list[Recording]) -> None:
+    """Print a line if the first condition value counts the frames in all recordings, as an index column does."""
+    columns = [recording.conditions[:, 0] for recording in recordings if recording.conditions is not None]
+    if all(len(column) > 2 and (np.diff(column) == 1).all() for column in columns):
+        print_notice(f"{folder}: the first condition value counts the frames; if it is an index, remove it from each {ACTIONS}")
 
 
 class RobotSplit(FrameStore):
@@ -293,6 +297,7 @@ class RobotSplit(FrameStore):
             print_notice(cut_notice(cut, folder))
         assert cached is not None  # without any usable frame, raise_or_skip() or long_segments() raises
         print_remarks(cached.remarks, folder.parent)
+        report_counting_column(folder, recordings)
         columns = next(recording.conditions.shape[1] for recording in long if recording.conditions is not None)
         tables = []
         for recording in long:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from data.csv_tables import Line, Table, is_number, print_notice, read_table, whole_number
-from utils import UserError, counted
+from data.csv_tables import Line, Table, is_number, read_table, whole_number
+from utils import UserError, counted, print_notice
 
 EXPECTED = "expected one row of integers 0..255 per frame"
 
@@ -44,8 +44,7 @@ def find_columns(table: Table) -> Columns:
     if not table.lines:
         raise UserError(f"{path}: {EXPECTED}, got an empty file")
     first = table.lines[0].fields
-    # A header consists of names, or of the numbers 0, 1, 2, ..., which are hardly pixels.
-    header = first if not is_number(first[0]) or (len(first) > 3 and first == [str(i) for i in range(len(first))]) else None
+    header = first if is_header(first) else None
     rows = table.lines[1:] if header else table.lines
     if not rows:
         raise UserError(f"{path}: {EXPECTED}, got a header without rows")
@@ -60,6 +59,14 @@ def find_columns(table: Table) -> Columns:
         check_header(path, header, len(row), begin, end)
     named = [i for i, name in enumerate((header or [])[:begin]) if name.lower() == "id"]
     return Columns(begin, end, named[0] if named else begin - 1 if begin else None, rows)
+
+
+def is_header(fields: list[str]) -> bool:
+    """Return whether the first line of a table consists of names. Numbers are names if all numbers from 0 or 1 on occur."""
+    numbers = [field for field in fields if is_number(field)]
+    if is_number(fields[0]):  # 0, 1, 2, ... are hardly pixels
+        return len(fields) > 3 and fields == [str(i) for i in range(len(fields))]
+    return any({*numbers} == {str(i) for i in range(start, start + len(numbers))} for start in (0, 1))
 
 
 def check_header(path: Path, header: list[str], width: int, begin: int, end: int) -> None:

@@ -4,13 +4,26 @@ A step of a small model is dozens of short GPU operations, and starting each of 
 A CUDA graph starts all of them at once. What is computed stays the same.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 WARM_UP = 3  # calls before a function is recorded, in which CUDA's libraries choose and allocate
 WORTHWHILE = 100  # calls from which on recording saves time
+
+
+@contextlib.contextmanager
+def recording(graph: torch.cuda.CUDAGraph, pool: Any = None) -> Iterator[None]:
+    """A context whose GPU operations are recorded in a graph instead of run. Raises RuntimeError if that is impossible.
+
+    Other threads, such as the one that pins batches, may use the GPU meanwhile.
+    """
+    # The outer context restores the stream; the inner one does not after an error.
+    with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        yield
 
 
 def recorded(function: Callable[..., Tensor], *example: Tensor, calls: int) -> Callable[..., Tensor]:
@@ -26,7 +39,7 @@ def recorded(function: Callable[..., Tensor], *example: Tensor, calls: int) -> C
         function(*inputs)
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with recording(graph):
             output = function(*inputs)
     except RuntimeError:
         return function

@@ -355,14 +355,13 @@ class PoseCVAE(VideoModel):
         from_reference = self.encode_reference(reference)
         noise = Noise(seeds, batch=batch, device=reference.device)
         windows = self.pose_windows(conditions.shape[1], conditions)[1:]  # (T-1, P)
-        video = [reference]
+        video, predict = [reference], None
         for start in range(0, len(windows), POSES_AT_ONCE):
             poses = conditions[:, windows[start : start + POSES_AT_ONCE]].flatten(2, 3)  # (B, S, 3P, H, W)
             label = self.label_encoder(fold_time(poses))
             z_noise = noise.draw(poses.shape[1], self.latent_dim, height // STRIDE, width // STRIDE)
             z = fold_time(z_scale * z_noise)  # a sample of N(0, I)
             for inputs in self.decoder_inputs(label, z, from_reference).unbind_time():
-                if start == 0 and len(video) == 1:
-                    predict = recorded(self.predict_from_parts, video[0], *inputs, calls=len(windows))
+                predict = predict or recorded(self.predict_from_parts, reference, *inputs, calls=len(windows))
                 video.append(predict(video[-1], *inputs))
         return torch.stack(video, dim=1)  # (B, T, 3, H, W)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
+from data.image_files import REMARKS, TRANSPARENT, WAYS_OUT, over_white
 from poses.containers import find_break, has_box
 from utils import UserError, counted, optional_package
 
@@ -53,6 +55,7 @@ class Film:
     def __init__(self, path: Path, *, allow_truncated: bool):
         """Survey the file. Raises UserError if it is no video and, unless `allow_truncated`, if a part of it is missing."""
         self.path, self.allow_truncated, self.ended_early = path, allow_truncated, False
+        self.said_transparent = False
         self.av = optional_package("av", flag=f"{path}: a video")
         if not path.stat().st_size:
             raise UserError(f"{path}: expected a video such as an mp4, got an empty file; copy it again")
@@ -159,9 +162,11 @@ class Film:
         if frame.is_corrupt:
             raise Damage("a part of the frame is missing")
         if any(getattr(component, "is_alpha", False) for component in frame.format.components):
-            rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
-            alpha = rgba[..., 3:]
-            image = ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+            rgb, transparent = over_white(Image.fromarray(frame.to_ndarray(format="rgba")))
+            image = np.asarray(rgb)
+            if transparent and not self.said_transparent:
+                self.said_transparent = True
+                print(f"{self.path}: {REMARKS[TRANSPARENT]}; {WAYS_OUT[TRANSPARENT]}", file=sys.stderr)
         else:
             image = frame.to_ndarray(format="rgb24")
         # A phone that is held upright stores frames in landscape format and the angle by which to rotate them.

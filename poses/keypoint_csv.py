@@ -78,7 +78,10 @@ def frame_of(line: Line, text: str, path: Path) -> int:
 
 
 def point(fields: list[str], column: dict[str, int], name: str, place: str) -> tuple[float, float, float]:
-    """Return x, y and confidence of a joint in a row of a csv file; 0 if x or y is empty. Raises UserError."""
+    """Return x, y and confidence of a joint in a row of a csv file. Raises UserError.
+
+    The confidence is 0 if x or y is empty and, in a file without confidences, if neither is above 0.
+    """
     values = []
     for part in "xyc":
         text = fields[column[f"{name}_{part}"]] if f"{name}_{part}" in column else "1"
@@ -87,7 +90,9 @@ def point(fields: list[str], column: dict[str, int], name: str, place: str) -> t
         except ValueError:
             raise UserError(f"{place}: expected a number as {name}_{part}, got {text[:40]!r}; correct the line") from None
     x, y, confidence = values
-    return x, y, confidence if fields[column[f"{name}_x"]] and fields[column[f"{name}_y"]] else 0.0
+    is_given = bool(fields[column[f"{name}_x"]] and fields[column[f"{name}_y"]])
+    is_placeholder = f"{name}_c" not in column and max(x, y) <= 0
+    return x, y, confidence if is_given and not is_placeholder else 0.0
 
 
 def csv_header() -> list[str]:

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from data.csv_tables import print_notice
 from data.entries import own_entries, own_files
 from data.images import listing
 from poses.keypoint_checks import Entry, check_points, check_units, people_by_number
 from poses.keypoint_csv import read_csv
 from poses.skeleton import JOINTS, poses_from_points
-from utils import UserError, counted
+from utils import UserError, counted, print_notice
 
 PAIRS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 COCO = ["nose", *(f"{side}_{part}" for part in PAIRS for side in ("left", "right"))]  # 17 keypoints
@@ -34,19 +33,29 @@ NOBODY = np.zeros((0, len(JOINTS), 3), dtype=np.float32)
 
 
 def read_people(path: Path, frames: int | None = None, numbers: list[int] | None = None) -> list[np.ndarray]:
-    """Return the people (P, J, 3) of each frame of a video.
+    """Return the people (P, J, 3) of each frame of a video, as in assign_frames(). Raises UserError as well for other content."""
+    return assign_frames(read_keypoints(path), path, frames, numbers)
+
+
+def assign_frames(
+    found: dict[int, np.ndarray], path: Path, frames: int | None, numbers: list[int] | None = None
+) -> list[np.ndarray]:  # fmt: skip
+    """Return the people (P, J, 3) of each frame of a video, from those that read_keypoints() found at `path`.
 
     `frames` is the number of frames; None takes as many as the keypoints have. `numbers` are the numbers of the video's images.
     If they include all frame numbers of the keypoints, these are image numbers. Otherwise, frame numbers count from 0, or from 1
-    if the last one would be too high. Frames without keypoints have no people. Raises UserError for keypoints that cannot be
-    read, and for frames that the video does not have.
+    if the last one would be too high. Frames without keypoints have no people. Raises UserError for frames that the video does
+    not have.
     """
-    found = read_keypoints(path)
     if numbers and set(found) <= set(numbers):
+        if numbers == list(range(1, len(numbers) + 1)) and max(found) < len(numbers):
+            print_notice(f"{path}: frame {min(found)} is taken for the image of that number; check the poses in preview.gif")
         positions = {number: i for i, number in enumerate(numbers)}
         found = {positions[number]: people for number, people in found.items()}
     lowest, highest = min(found), max(found)
     first = int(lowest >= 1 and highest == frames)
+    if lowest == 1 and frames and highest < frames and not numbers:
+        print_notice(f"{path}: frame 1 is taken for the second one, as numbers count from 0; check the poses in preview.gif")
     frames = frames or highest + 1
     if lowest < 0 or highest - first >= frames:
         wrong = lowest if lowest < 0 else highest

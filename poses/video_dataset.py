@@ -22,7 +22,7 @@ from poses.cropping import (
 )
 from poses.detector import Detector
 from poses.keypoint_csv import csv_header, csv_row
-from poses.keypoint_files import read_people
+from poses.keypoint_files import assign_frames, read_keypoints
 from poses.manifest import write_manifest
 from poses.pose_images import PoseImages
 from poses.scan import Scan, Video, scan
@@ -127,15 +127,16 @@ def people_of_video(keypoints: Path, video: Video, found: Scan) -> list[np.ndarr
 
     Those of a film that ends early may belong to the frames that could be read, or to the whole film. Raises UserError.
     """
+    people = read_keypoints(keypoints)
     try:
-        return read_people(keypoints, found.total, video.footage.numbers)
+        return assign_frames(people, keypoints, found.total, video.footage.numbers)
     except UserError:
         if not video.footage.ends_early():
             raise
     if video.footage.total is None:
         taken = f"frame 0 is taken for the first frame of {video.path.name}, whose length is unknown"
         print(f"{keypoints}: {taken}; check the poses in preview.gif", file=sys.stderr)
-    return read_people(keypoints, video.footage.total)
+    return assign_frames(people, keypoints, video.footage.total)
 
 
 def check_inside(poses: np.ndarray, found: Scan, keypoints: Path | None, video: Path) -> None:

@@ -7,10 +7,11 @@ Progress bars do not count.
 """
 
 import contextlib
+import errno
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -45,9 +46,10 @@ class Losses:
     def write_log(self) -> None:
         """Write the lines to the log. Those that cannot be written there either are kept for the next time."""
         if self.log is not None:
-            with contextlib.suppress(OSError), open(self.log, "a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write("".join(f"{line}\n" for line in self.unlogged))
-                self.unlogged.clear()
+            with contextlib.suppress(OSError):
+                with open(self.log, "a", encoding="utf-8", errors="backslashreplace") as file:
+                    file.write("".join(f"{line}\n" for line in self.unlogged))
+                self.unlogged.clear()  # only now, because a full disk may be noticed when the file is closed
         del self.unlogged[MOST_KEPT:]
 
     def summary(self) -> str | None:
@@ -56,7 +58,7 @@ class Losses:
         A reader such as `head` goes away when it has seen enough.
         """
         reason = self.reasons.get("stdout")
-        if reason is None or reason == os.strerror(32):
+        if reason is None or reason == os.strerror(errno.EPIPE):
             return None
         place = f"; see {self.log}" if self.log is not None and not self.unlogged else ""
         return f"stdout: {counted(self.counts['stdout'], 'line')} could not be written ({reason}){place}"
@@ -78,17 +80,21 @@ class SafeStream:
 
     def isatty(self) -> bool:
         """Return whether the stream is a terminal, in which progress bars are shown."""
-        return self.stream is not None and self.stream.isatty()
+        return self.stream is not None and not self.stream.closed and self.stream.isatty()
 
     def write(self, text: str) -> int:
         """Write a text, or keep it as lost."""
-        is_progress_bar = "\r" in text
+        is_progress_bar = "\r" in text and "\n" not in text
         self.line = "" if is_progress_bar else self.line + text
         self.attempt(text)
         if "\n" in self.line:
             self.flush()
             self.end_line()
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write several texts."""
+        self.write("".join(lines))
 
     def attempt(self, text: str) -> None:
         """Write a text to the stream."""
@@ -109,8 +115,8 @@ class SafeStream:
 
     def end_line(self) -> None:
         """Record the line as lost if a part of it could not be written, and begin a new one."""
-        if self.reason and self.line:
-            for line in self.line.splitlines():
+        if self.reason and self.line.strip():  # the end of a progress bar is an empty line
+            for line in self.line.replace("\r", "").splitlines():
                 self.losses.add(self.name, line, self.reason)
         self.line = self.reason = ""
 

@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from data.csv_tables import cut_notice, print_notice, whole_number
+from data.csv_tables import cut_notice, whole_number
 from data.robot import RobotSplit, read_values
 from data.truth_csv import read_frames
 from poses.keypoint_files import read_people
 from poses.skeleton import JOINT_INDEX
 from tests.helpers.fuzzing import outcome
 from tests.helpers.images import write_image
-from utils import UserError
+from utils import UserError, print_notice
 
 
 class Format(NamedTuple):

@@ -68,6 +68,23 @@ def test_an_empty_sequence_folder_is_refused(dataset):
         load_test_sequences(dataset, **SIZE)
 
 
+def test_a_gap_in_a_test_sequence_is_refused_and_equal_steps_are_not(dataset, tmp_path):
+    """It was closed without a word: fewer rows, and all later ids were those of other frames."""
+    folder = dataset / "test"
+    poses = sorted((folder / "test_label" / "0").iterdir())
+    for path in poses[1::2]:
+        for place in (path, folder / "test_gt" / "0" / path.name):
+            place.unlink(missing_ok=True)
+    assert len(load_test_sequences(dataset, **SIZE)[0].conditions) == len(poses[::2])
+    poses[2].unlink()
+    (folder / "test_gt" / "0" / poses[2].name).unlink(missing_ok=True)
+    with pytest.raises(UserError) as refusal:
+        load_test_sequences(dataset, **SIZE)
+    assert refusal.value.problems == [
+        f"{folder / 'test_label' / '0'}: no pose image between 3052 and 3056; add it, or number the images without a gap"
+    ]
+
+
 def test_a_sequence_without_a_number_is_refused(dataset):
     """It has no place among the rows of submission.csv; it once vanished."""
     for part in ("test_img", "test_label", "test_gt"):

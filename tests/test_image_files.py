@@ -258,16 +258,29 @@ def test_what_is_no_image_is_refused(tmp_path):
     assert "1.png: cannot be read as an image (" in refusal(tmp_path / "1.png")
 
 
-@pytest.mark.parametrize("suffix", ["png", "webp"])
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif", "gif"])
 def test_of_an_animation_the_first_image_is_used(tmp_path, capsys, suffix):
     images = [Image.new("RGB", (2, 1), color) for color in ("red", "blue", "green")]
     for number in (3, 4):
-        images[0].save(tmp_path / f"{number}.{suffix}", save_all=True, append_images=images[1:], lossless=True)
+        more = {"lossless": True} if suffix == "webp" else {}
+        images[0].save(tmp_path / f"{number}.{suffix}", save_all=True, append_images=images[1:], **more)
         assert read_upright(tmp_path / f"{number}.{suffix}").tolist() == [[[255, 0, 0]] * 2]
     assert (
         capsys.readouterr().err
         == f"{tmp_path}: of an animation, only the first image is used (first in 3.{suffix}); to use the others, save each as an image of its own\n"
     )
+
+
+def test_of_a_tiff_that_is_damaged_after_its_first_page_the_first_page_is_used(tmp_path):
+    pages = [Image.fromarray(np.full((8, 8, 3), value, dtype=np.uint8)) for value in (10, 20)]
+    pages[0].save(tmp_path / "0.tif", save_all=True, append_images=pages[1:])
+    whole = (tmp_path / "0.tif").read_bytes()
+    for length in range(len(whole) - 150, len(whole), 10):
+        (tmp_path / "1.tif").write_bytes(whole[:length])
+        try:
+            assert (read_upright(tmp_path / "1.tif") == 10).all()
+        except UserError as error:
+            assert "copy or save it again" in str(error)
 
 
 def test_the_further_views_of_a_phones_photograph_are_not_mentioned(tmp_path):

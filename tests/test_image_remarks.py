@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 import Tester
+import utils
 from data import image_files
 from data.dance import DanceSplit, load_test_sequences
 from data.robot import RobotSplit
@@ -49,7 +50,8 @@ def test_frames_and_poses_share_a_line(dataset, capsys):
 def test_nothing_is_printed(dataset, capsys, monkeypatch, case):
     """An alpha channel alone does not matter, and one process of several prints the line."""
     make_transparent(dataset / "train" / "train_img" / "frame000003.png", alpha=255 if case == "opaque" else 0)
-    monkeypatch.setattr(image_files, "RANK", "0" if case == "opaque" else "1")
+    for module in (image_files, utils):
+        monkeypatch.setattr(module, "RANK", "0" if case == "opaque" else "1")
     load_train(dataset)
     assert capsys.readouterr().err == ""
 

@@ -235,3 +235,11 @@ def test_lists_within_lists_are_refused(tmp_path):
     (tmp_path / "k.json").write_text('[{"image_id": 0, "keypoints": ' + "[" * 900 + "]" * 900 + "}]")
     with pytest.raises(UserError, match="annotation 1: expected 17 x 3 numbers for a person, got "):
         read_people(tmp_path / "k.json")
+
+
+def test_a_csv_without_confidences_has_placeholders_for_joints_that_were_not_found(tmp_path):
+    """0,0 and -1,-1 stand for a missing joint; it would be drawn in the upper left corner."""
+    (tmp_path / "a.csv").write_text("frame,nose_x,nose_y,neck_x,neck_y\n0,50,30,0,0\n1,51,30,-1,-1\n2,52,0,50,40\n")
+    people = read_people(tmp_path / "a.csv")
+    found = [[*(people[frame][0][:, 2] > 0)].count(True) for frame in range(3)]
+    assert found == [1, 1, 2]

@@ -64,6 +64,9 @@ def test_the_results_of_a_test_are_no_data_set(tmp_path):
     make(tmp_path, "data/train", "data/test", "run/test")
     (tmp_path / "run" / "test" / "scores.json").write_text("{}")
     assert find_dataset(tmp_path, "test") == tmp_path / "data"
+    make(tmp_path, "test")
+    (tmp_path / "test" / "scores.json").write_text("{}")
+    assert {find_dataset(tmp_path, split) for split in ("train", "test")} == {tmp_path / "data"}
 
 
 def test_a_split_of_any_name_is_sought_in_the_same_folder(tmp_path):

@@ -269,3 +269,25 @@ def test_no_encoding_of_python_raises_an_error():
             assert text.startswith("frame ") and ("舞" in text or "\\u821e" in text)
             written += 1
     assert written > 80
+
+
+@posix
+def test_lines_that_the_log_cannot_take_are_kept_for_the_next_time(tmp_path):
+    """A full disk may be noticed only when the file is closed."""
+    losses = Losses()
+    losses.log = Path("/dev/full")
+    losses.add("stdout", "a line", "No space left on device")
+    losses.log = tmp_path / "log"
+    losses.write_log()
+    assert (tmp_path / "log").read_text().splitlines()[-1] == "a line"
+
+
+def test_a_progress_bar_that_cannot_be_shown_is_no_lost_line_and_the_next_line_is(tmp_path):
+    losses = Losses()
+    stream = SafeStream(Failing(), "stderr", losses)
+    for text in ("\r 50 %", "\r100 %", "\n"):
+        stream.write(text)
+    assert not losses.counts
+    stream.write("\rreal line\n")
+    stream.writelines(["more\n"])
+    assert losses.counts["stderr"] == 2

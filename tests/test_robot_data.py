@@ -10,6 +10,7 @@ import torch
 from data.robot import RobotClips, RobotSplit, fixed_windows
 from dataloader import ClipBatches, build_loader
 from tests.helpers.images import WHAT_IS_READ, write_image
+from tests.helpers.runs import posix
 from utils import UserError
 
 SIZE = {"height": 32, "width": 32}
@@ -88,6 +89,36 @@ def test_hidden_and_system_folders_and_files_are_no_sequences(data, capsys):
     (train / "README.md").touch()
     assert clips_of(split_of(data)).content_hash == before
     assert capsys.readouterr().err == ""
+
+
+@posix
+def test_links_back_into_a_split_do_not_multiply_its_sequences(data, capsys):
+    """A link to train/ within train/ gave 41 copies of each sequence, and one to the data set those of the test."""
+    before = clips_of(split_of(data)).content_hash
+    (data / "train" / "all").symlink_to(data / "train", target_is_directory=True)
+    (data / "train" / "up").symlink_to(data, target_is_directory=True)
+    (data / "train" / "latest").symlink_to(data / "train" / "traj_0_to_255.tfrecords" / "9", target_is_directory=True)
+    assert clips_of(split_of(data)).content_hash == before
+    assert f"{data / 'train'}: not read as frames: all/, latest/, up/; expected numbered" in capsys.readouterr().err
+
+
+@posix
+def test_links_to_sequences_elsewhere_are_followed_once(data, tmp_path):
+    outside = tmp_path / "elsewhere"
+    write_sequence(outside, 4)
+    (outside / "loop").symlink_to(outside, target_is_directory=True)
+    names = {*split_of(data).sequences}
+    (data / "train" / "more").symlink_to(outside, target_is_directory=True)
+    assert {*split_of(data).sequences} == names | {"more"}
+
+
+def test_a_column_that_counts_the_frames_is_named(data, capsys):
+    """An index that pandas writes would become a condition."""
+    for path in (data / "train").rglob("actions.csv"):
+        lines = path.read_text().splitlines()
+        path.write_text("".join(f"{number},{line}\n" for number, line in enumerate(lines)))
+    split_of(data)
+    assert f"{data / 'train'}: the first condition value counts the frames; if it is an index" in capsys.readouterr().err
 
 
 def test_what_is_no_sequence_is_listed_in_one_line(data, capsys):

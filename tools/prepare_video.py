@@ -19,6 +19,7 @@ from poses.manifest import settings_of, start_or_continue
 from poses.scan import Selection, Video
 from poses.video_dataset import check_crop, make_dataset
 from runtime.cli import COUNT, FRACTION, INDEX, NOT_NEGATIVE, Parser, location, number
+from runtime.output import keep_lost_lines_in
 from runtime.program import one_line_errors
 from utils import UserError
 
@@ -127,6 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     if start_or_continue(args.out, settings, overwrite=args.overwrite):
         print(f"{args.out} is finished; to make it again, add --overwrite or delete it")
         return
+    keep_lost_lines_in(args.out)
     try:
         print(*make_dataset(args, videos, settings), sep="\n")
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from modules.cuda_graphs import WARM_UP
+from modules.cuda_graphs import WARM_UP, recording
 from modules.gaussian import Noise
 
 
@@ -23,8 +23,11 @@ class FixedNoise(Noise):
         self.tensors = [torch.empty(batch, *shape, device=device) for shape in shapes]
 
     def draw(self, *shape: int) -> Tensor:
+        tensor = self.tensors[len(self.shapes)]
+        if tensor.shape[1:] != shape:
+            raise ValueError(f"draw {len(self.shapes) + 1}: expected the shape {tuple(tensor.shape[1:])}, got {shape}")
         self.shapes.append(shape)
-        return self.tensors[len(self.shapes) - 1]
+        return tensor
 
     def fill(self, noise: Noise) -> None:
         """Draw all numbers again."""
@@ -57,8 +60,7 @@ class RecordedPass:
         inputs = {name: tensor.clone() for name, tensor in example.inputs.items()}
         self.fixed = Pass(inputs, self.noise, example.teacher_forced, self.weights[0], self.weights[1])
         self.graph = torch.cuda.CUDAGraph()
-        # Other threads, such as the one that pins batches, may use the GPU meanwhile.
-        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
+        with recording(self.graph, pool=pool):
             self.losses = run(self.fixed)
         self.gradients = [parameter.grad for parameter in parameters]
 
@@ -84,6 +86,7 @@ class GraphedPass:
         self.run, self.parameters = run, list(parameters)
         self.warm_ups: Counter = Counter()
         self.recorded: dict[tuple, RecordedPass] = {}
+        self.noise_shapes: dict[tuple, list[tuple[int, ...]]] = {}  # of the latest pass of each kind
         self.works = True  # until a pass cannot be recorded
         self.pool = torch.cuda.graph_pool_handle()
 
@@ -93,12 +96,14 @@ class GraphedPass:
             self.warm_ups[kind] += 1
             if self.warm_ups[kind] <= WARM_UP or not self.works:
                 losses = self.run(given)
-                self.noise_shapes = given.noise.shapes
+                self.noise_shapes[kind] = given.noise.shapes
                 return losses
             try:
-                self.recorded[kind] = RecordedPass(self.run, given, self.noise_shapes, self.parameters, self.pool)
+                self.recorded[kind] = RecordedPass(self.run, given, self.noise_shapes[kind], self.parameters, self.pool)
             except RuntimeError as error:
                 self.works = False
+                for parameter in self.parameters:
+                    parameter.grad = None  # some may belong to the recording that failed
                 reason = str(error).strip().splitlines()[0]
                 print(f"CUDA graphs do not work here ({reason[:100]}); training continues without them", file=sys.stderr)
                 return self.run(given)

@@ -90,6 +90,7 @@ DANCE = [
     Case("a sequence with nothing to predict", steps(sequence_of_test("0"), removed("test/test_label/0/1.png"), read_test)),
     Case("ground truth without a pose image", steps(sequence_of_test("0"), images("test/test_gt/0", 0, 1, 2), read_test)),
     Case("poses without ground truth", steps(sequence_of_test("0"), images("test/test_gt/0", 0), read_test)),
+    Case("a gap in a sequence", steps(sequence_of_test("0"), images("test/test_label/0", 2, 4), read_test)),
     Case("an image outside of the sequences", steps(sequence_of_test("0"), image("test/test_label/7.png"), read_test)),
     Case(
         "ground truth of some sequences",
@@ -113,6 +114,7 @@ ROBOT = [
     Case("text that is not UTF-8", faulty_actions(b"\xff\xfe")),
     Case("a file that cannot be read", failing(Path, "read_text", "Permission denied", faulty_robot())),
     Case("sequences with unequal columns", faulty_robot(robot("train/1"), robot("train/2", actions="1\n2\n3\n"))),
+    Case("an index column", faulty_actions("0,1\n1,2\n2,3\n")),
     Case("short sequences", steps(robot(), robot("train/1", "1,2\n", numbers=(0,)), load_robot)),
     Case("only short sequences", steps(robot(), lambda root: load_robot(root, shortest=12))),
     Case("files and folders that are not read", faulty_robot(file("train/0/preview.gif"), folder("train/1"))),

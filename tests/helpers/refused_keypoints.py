@@ -56,6 +56,14 @@ FORMATS = [
     Case("another format", steps(file("poses.npy"), read("poses.npy"))),
     Case("no frames", coco([])),
     Case("a frame that the video does not have", csv(HEADER, "0,50,30,1", "4,50,30,1")),
+    Case("numbers from 1, without a person in the last frame", csv(HEADER, "1,50,30,1", "2,51,30,1", "3,52,30,1")),
+    Case(
+        "the same with images 1.png, 2.png, ...",
+        steps(
+            file("poses.csv", "frame,nose_x,nose_y\n1,50,30\n2,51,30\n"),
+            lambda root: read_people(root / "poses.csv", FRAMES, [1, 2, 3, 4]),
+        ),
+    ),
     Case("fractions of the frame", rows("0.5,0.3,1", "0.5,0.4,1")),
     Case("fractions of the frame, but for a few", rows("0.5,0.3,1", "0.5,1.2,1", "0.5,0.3,1", "0.5,0.4,1")),
     Case("an origin in the middle of the frame", rows("-50,30,1", "-51,30,1", "5,-30,1")),
