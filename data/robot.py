@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from data.clips import Clips, Sequence, content_hash, standard_scale
-from data.csv_tables import cut_notice, number_in, read_table
+from data.conditions import read_conditions
+from data.csv_tables import cut_notice
 from data.entries import own_folders
 from data.frame_cache import CachedFrames
 from data.frame_store import FrameStore, decode
@@ -23,9 +24,8 @@ from data.image_files import print_remarks
 from data.images import IMAGE_NAME, SUFFIXES, contiguous_segments, find_dataset, listing, report_ignored, scan_images
 from data.issues import FrameIssues, Issues, SkippedFrames
 from data.layouts import ACTIONS, FOR_DANCE, POSITIONS, dance_parts, holds_actions, spelling_hint
-from utils import UserError, counted, print_notice, pronoun
+from utils import UserError, print_notice, pronoun
 
-LARGEST_VALUE = float(np.finfo(np.float32).max)  # of a condition
 FEWER_FRAMES = "ask for fewer frames (--n_past, --n_future, --n_eval)"
 
 
@@ -57,61 +57,6 @@ def find_sequences(folder: Path) -> Sequences:
     if not found:
         raise UserError(f"{folder}: no sequences; expected folders with 0.png, 1.png, ... and {ACTIONS}")
     return Sequences(sorted(found, key=natural_order), sorted(ignored, key=natural_order))
-
-
-class Conditions(NamedTuple):
-    """The condition values in the csv files of a sequence."""
-
-    values: np.ndarray | None  # (frames, A) float32; None if there are problems
-    problems: list[str]
-    cut: list[Path]  # files that seem to end within their last number
-
-
-def read_values(path: Path, numbers: list[int]) -> Conditions:
-    """Read a csv file without a header, with a row for each of the frame `numbers`.
-
-    The file may also have rows for frames that are missing between the first and the last number.
-    """
-    if not path.is_file():
-        return Conditions(None, [f"{path}: no such file; expected one row of numbers per frame"], [])
-    try:
-        table = read_table(path)
-    except UserError as error:
-        return Conditions(None, [str(error)], [])
-    problems = []
-    lines = table.lines
-    if len(lines) not in (len(numbers), numbers[-1] - numbers[0] + 1):
-        expected = f"expected {counted(len(numbers), 'row')}, one for each frame"
-        problems.append(f"{path}: {expected}, got {len(lines)}; add or remove rows")
-    fields = [line.fields for line in lines]
-    usual = Counter(map(len, fields)).most_common(1)[0][0] if lines else 0
-    rows: list[list[float]] = []
-    for line, texts in zip(lines, fields):
-        try:
-            rows.append([number_in(text) for text in texts])
-        except ValueError:
-            problems.append(f"{path}: line {line.number}: expected comma-separated numbers, got {line.text[:60]!r}")
-            continue
-        if len(texts) != usual:
-            problems.append(f"{path}: line {line.number}: {table.ragged(line, len(texts), usual, 'most lines')}")
-        elif unusable := [text for text, value in zip(texts, rows[-1]) if not abs(value) <= LARGEST_VALUE]:
-            wanted = f"expected finite numbers up to {LARGEST_VALUE:.1e}"
-            problems.append(f"{path}: line {line.number}: {wanted}, got {unusable[0][:40]} in {line.text[:60]!r}")
-    if problems:
-        return Conditions(None, problems, [])
-    values = np.array(rows, dtype=np.float32)
-    if len(lines) != len(numbers):
-        values = values[[number - numbers[0] for number in numbers]]
-    return Conditions(values, [], [path] if table.is_cut() else [])
-
-
-def read_conditions(folder: Path, numbers: list[int]) -> Conditions:
-    """Read the actions and, if recorded, the end effector's positions after them."""
-    names = [ACTIONS, POSITIONS] if (folder / POSITIONS).exists() else [ACTIONS]
-    tables = [read_values(folder / name, numbers) for name in names]
-    problems = [problem for table in tables for problem in table.problems]
-    values = None if problems else np.concatenate([table.values for table in tables if table.values is not None], axis=1)
-    return Conditions(values, problems, [path for table in tables for path in table.cut])
 
 
 class Recording(NamedTuple):

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from data.conditions import read_values
 from data.csv_tables import cut_notice, whole_number
-from data.robot import RobotSplit, read_values
+from data.robot import RobotSplit
 from data.truth_csv import read_frames
 from poses.keypoint_files import read_people
 from poses.skeleton import JOINT_INDEX

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.robot import read_values
+from data.conditions import read_values
 from data.truth_csv import read_frames
 from tests.helpers.fuzzing import cases, damaged, end_of, outcome
 from tests.helpers.runs import differences
