@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from data.clips import Clips, Sequence
-from data.dance import DanceClips, DanceSplit, load_test_sequences, load_validation_sequences
+from data.dance import DanceClips, DanceSplit, load_validation_sequences
+from data.dance_sequences import load_test_sequences
 from data.images import find_dataset, listing
 from data.robot import RobotClips, RobotSplit, fixed_windows
 from data.truth_csv import find_ground_truth

@@ -10,7 +10,8 @@ import torch
 
 from data import frame_cache
 from data.clips import shift_images
-from data.dance import DanceSplit, load_test_sequences, load_validation_sequences, sequence_folders
+from data.dance import DanceSplit, load_validation_sequences
+from data.dance_sequences import load_test_sequences, sequence_folders
 from tests.helpers.dance import SIZE, clips_of
 from tests.helpers.images import WHAT_IS_READ, write_image
 from utils import UserError

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from data.clips import sequences_hash
-from data.dance import DanceSplit, load_test_sequences
+from data.dance import DanceSplit
+from data.dance_sequences import load_test_sequences
 from dataloader import dance_sequences
 from tests.helpers.dance import SIZE
 from tests.helpers.images import WHAT_IS_READ

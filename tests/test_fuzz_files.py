@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from data.dance import DanceSplit, load_test_sequences
+from data.dance import DanceSplit
+from data.dance_sequences import load_test_sequences
 from data.entries import is_system
 from data.frame_cache import read_image
 from data.image_files import open_upright

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data.clips import sequences_hash
-from data.dance import DanceSplit, load_test_sequences
+from data.dance import DanceSplit
+from data.dance_sequences import load_test_sequences
 from data.robot import RobotClips, RobotSplit
 from tests.helpers.dance import clips_of
 from tests.helpers.fuzzing import cases, outcome

@@ -7,7 +7,8 @@ from PIL import Image
 import Tester
 import utils
 from data import image_files
-from data.dance import DanceSplit, load_test_sequences
+from data.dance import DanceSplit
+from data.dance_sequences import load_test_sequences
 from data.robot import RobotSplit
 from tests.helpers.dance import SIZE
 

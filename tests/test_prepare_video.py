@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import Trainer
-from data.dance import DanceSplit, load_test_sequences
+from data.dance import DanceSplit
+from data.dance_sequences import load_test_sequences
 from poses import manifest, video_dataset, writing
 from poses.skeleton import JOINTS
 from poses.tracking import track_person

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from data.dance import DanceSplit, load_test_sequences, load_validation_sequences
+from data.dance import DanceSplit, load_validation_sequences
+from data.dance_sequences import load_test_sequences
 from evaluation.image_metrics import psnr
 from evaluation.scores import score, summary
 from tests.helpers.dance import SIZE, clips_of

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import Tester
-from data.dance import load_test_sequences
+from data.dance_sequences import load_test_sequences
 from data.truth_csv import read_frames
 from evaluation import scores as evaluation_scores
 from evaluation.submission import write_submission

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 import Tester
-from data.dance import DanceSplit, load_test_sequences
+from data.dance import DanceSplit
+from data.dance_sequences import load_test_sequences
 from evaluation.rollout import rollout_sequences
 from poses.keypoint_csv import csv_header, csv_row
 from poses.skeleton import draw_pose

@@ -10,7 +10,7 @@ import torch
 
 import Tester
 import Trainer
-from data.dance import load_test_sequences
+from data.dance_sequences import load_test_sequences
 from evaluation import scores
 from evaluation.image_metrics import psnr
 from tests.helpers.refusals import refused

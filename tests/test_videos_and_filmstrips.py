@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from data.clips import Sequence
-from data.dance import load_test_sequences
+from data.dance_sequences import load_test_sequences
 from evaluation.image_metrics import psnr
 from visualization.videos import GAP, ZOOM, draw_comparison, frame_durations, save_filmstrip, save_gif
 

@@ -104,7 +104,7 @@ class GraphedPass:
                 self.works = False
                 for parameter in self.parameters:
                     parameter.grad = None  # some may belong to the recording that failed
-                reason = str(error).strip().splitlines()[0]
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 print(f"CUDA graphs do not work here ({reason[:100]}); training continues without them", file=sys.stderr)
                 return self.run(given)
         return self.recorded[kind].replay(given)

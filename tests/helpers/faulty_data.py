@@ -6,7 +6,8 @@ from unittest.mock import patch
 
 from PIL import Image
 
-from data.dance import DanceSplit, load_test_sequences
+from data.dance import DanceSplit
+from data.dance_sequences import load_test_sequences
 from data.images import find_dataset, numbered_images
 from data.robot import RobotSplit
 from tests.helpers.images import write_image
